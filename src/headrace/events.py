@@ -1,0 +1,188 @@
+"""Events: everything that happens, as frozen values.
+
+The engine prints nothing and counts nothing; progress bars, logs, metrics, JSON output and tests subscribe.
+`droppable` events may be skipped for a subscriber that is too slow; outcomes never are. Paths are those inside
+the repo; digests are written `algorithm:hex`; sizes and offsets are bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True)
+class Event:
+    """Base of all events."""
+
+    droppable: ClassVar[bool] = False
+
+
+Emit = Callable[[Event], None]
+"""Takes an event off the engine's hands at once; never blocks, never raises."""
+
+
+@dataclass(frozen=True)
+class PullStarted(Event):
+    """A manifest is known: what will be pulled, and on whose word."""
+
+    repo: str
+    kind: str
+    revision: str
+    commit: str
+    files: int
+    bytes: int
+    trusted: str
+
+
+@dataclass(frozen=True)
+class FileReused(Event):
+    """A file needs no network byte: verified content was here already."""
+
+    path: str
+    digest: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Checking(Event):
+    """Content that was here already is being hashed before it is used; `done` bytes of `size` so far."""
+
+    droppable: ClassVar[bool] = True
+    path: str
+    digest: str
+    size: int
+    done: int
+
+
+@dataclass(frozen=True)
+class BlobAwaited(Event):
+    """Another process is fetching this blob; `landed` bytes of it are there."""
+
+    path: str
+    digest: str
+    size: int
+    landed: int
+    holder: str
+
+
+@dataclass(frozen=True)
+class BlobStarted(Event):
+    """A blob's fetch begins; `resumed` bytes were here from an earlier attempt."""
+
+    path: str
+    digest: str
+    size: int
+    resumed: int
+
+
+@dataclass(frozen=True)
+class SegmentOpened(Event):
+    """A source has begun to answer a range after `first_byte_s` seconds."""
+
+    droppable: ClassVar[bool] = True
+    digest: str
+    start: int
+    stop: int
+    source: str
+    address: str
+    first_byte_s: float
+
+
+@dataclass(frozen=True)
+class BytesLanded(Event):
+    """Bytes are in the partial file, not yet verified."""
+
+    droppable: ClassVar[bool] = True
+    digest: str
+    start: int
+    stop: int
+    source: str
+
+
+@dataclass(frozen=True)
+class BytesHashed(Event):
+    """The frontier moved: all bytes before `frontier` are hashed."""
+
+    droppable: ClassVar[bool] = True
+    digest: str
+    frontier: int
+
+
+@dataclass(frozen=True)
+class SegmentFailed(Event):
+    """A source failed on a range; it is tried again, there or elsewhere, in `retry_in_s` seconds."""
+
+    path: str
+    digest: str
+    source: str
+    address: str
+    code: str
+    message: str
+    retry_in_s: float
+
+
+@dataclass(frozen=True)
+class BlobMismatch(Event):
+    """All bytes came and hashed to something else; `refetch` bytes are fetched again."""
+
+    path: str
+    digest: str
+    got: str
+    refetch: int
+
+
+@dataclass(frozen=True)
+class BlobPublished(Event):
+    """Verified content is under its final name."""
+
+    path: str
+    digest: str
+    size: int
+    network_bytes: int
+
+
+@dataclass(frozen=True)
+class BlobFailed(Event):
+    """A blob cannot be had; what was fetched of it is kept."""
+
+    path: str
+    digest: str
+    code: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Warned(Event):
+    """Something the user should know and nothing they must do now."""
+
+    topic: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Done(Event):
+    """A pull ended well. `sources` says how many bytes each gave."""
+
+    repo: str
+    commit: str
+    path: str
+    files: int
+    bytes: int
+    network_bytes: int
+    reused_bytes: int
+    seconds: float
+    sources: Mapping[str, int] = field(default_factory=dict)
+
+
+def name_of(event: Event | type[Event]) -> str:
+    """The event's word in JSON and logs: `BlobPublished` → `blob_published`."""
+    kind = event if isinstance(event, type) else type(event)
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()
+
+
+def as_json(event: Event) -> dict[str, Any]:
+    """The event as one flat JSON object that begins with its name."""
+    return {"event": name_of(event), **{one.name: getattr(event, one.name) for one in fields(event)}}

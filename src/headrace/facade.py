@@ -1,0 +1,208 @@
+"""What Python programs call; the command line is a thin skin over it. Settings are read here, once per call."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from headrace.errors import EntryNotFound
+from headrace.events import Done, Emit, Event, PullStarted, Warned
+from headrace.manifest import Entry, Manifest
+from headrace.names import Repo, parse_address
+from headrace.plan.limits import Limits
+from headrace.settings import Settings, SourceSetting, load_settings
+from headrace.source.http import Dialer
+from headrace.source.hub import HubSource
+from headrace.store.contract import Store
+from headrace.store.folder import Folder
+from headrace.store.hubcache import HubCache, recall, remember
+from headrace.transfer.dispatch import Dispatcher
+from headrace.transfer.pull import Carriers, Pull, Tally, resolve
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What a pull came to: a folder at `path` that looks like the repo at `commit`.
+
+    `network_bytes` came over the wire (`sources` says how many from whom), `reused_bytes` were here already.
+    """
+
+    path: Path
+    repo: Repo
+    commit: str
+    files: int
+    bytes: int
+    network_bytes: int
+    reused_bytes: int
+    seconds: float
+    sources: dict[str, int] = field(default_factory=dict)
+
+
+def pull(
+    repo: str,
+    *,
+    include: Iterable[str] = (),
+    exclude: Iterable[str] = (),
+    sources: Iterable[str] = (),
+    dest: str | Path | None = None,
+    force: bool = False,
+    settings: Settings | None = None,
+    on_event: Callable[[Event], None] | None = None,
+) -> Snapshot:
+    """Get a repo's files, every byte verified, into the hub cache or the folder `dest`.
+
+    Args:
+        repo: `ORG/NAME[@REVISION]`; `datasets/ORG/NAME`, `spaces/ORG/NAME` for the other kinds.
+        include: globs of wanted paths, as hub clients match them; everything where none is given.
+        exclude: globs of unwanted paths.
+        sources: names or URLs of who carries the bytes, instead of those configured.
+        dest: a plain folder of real files instead of the hub cache.
+        force: fetch what is here already, too.
+        settings: from `load_settings(...)`; read anew where none are given. With `offline` among them no network
+            is used: what the cache has is verified and given back.
+        on_event: called with every event, on a thread of its own.
+
+    Raises:
+        UsageError, NotFound, AccessDenied, SourceError, IntegrityError, StoreError, Interrupted: see `errors`.
+    """
+    began = time.monotonic()
+    with Dispatcher((on_event,) if on_event else ()) as dispatcher:
+        road = _Road(settings or load_settings(), tuple(sources), dispatcher.emit)
+        manifest = road.manifest(repo, tuple(include), tuple(exclude))
+        store = road.store(manifest, dest)
+        tally = road.bring(manifest, store, force=force)
+        snapshot = Snapshot(
+            path=store.root(manifest.commit),
+            repo=manifest.repo,
+            commit=manifest.commit,
+            files=len(manifest.entries),
+            bytes=manifest.total_bytes,
+            network_bytes=tally.network_bytes,
+            reused_bytes=tally.reused_bytes,
+            seconds=round(time.monotonic() - began, 3),
+            sources=tally.sources,
+        )
+        dispatcher.emit(_done(snapshot))
+    return snapshot
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What a pull would do: `missing` entries would be fetched, `here` ones are in place (not yet verified)."""
+
+    manifest: Manifest
+    missing: tuple[Entry, ...]
+    here: tuple[Entry, ...]
+
+
+def preview(
+    repo: str,
+    *,
+    include: Iterable[str] = (),
+    exclude: Iterable[str] = (),
+    dest: str | Path | None = None,
+    settings: Settings | None = None,
+) -> Preview:
+    """Say what `pull` would do, and touch nothing. Arguments and errors as there."""
+    road = _Road(settings or load_settings(), (), lambda event: None)
+    manifest = road.manifest(repo, tuple(include), tuple(exclude))
+    store = road.store(manifest, dest)
+    here = tuple(entry for entry in manifest.entries if store.holds(entry))
+    return Preview(manifest, tuple(entry for entry in manifest.entries if entry not in here), here)
+
+
+class _Road:
+    """One pull's way from settings to a store."""
+
+    def __init__(self, settings: Settings, sources: tuple[str, ...], emit: Emit) -> None:
+        self._settings = settings
+        self._sources = sources
+        self._emit = emit
+        self._dialer = Dialer()
+        self._limits = limits_of(settings)
+
+    def manifest(self, repo: str, include: tuple[str, ...], exclude: tuple[str, ...]) -> Manifest:
+        """The wanted part of what the trusted source lists; offline, of what the cache remembers."""
+        wanted, revision = parse_address(repo)
+        if self._settings["offline"]:
+            whole = recall(self._settings.cache, wanted, revision)
+        else:
+            whole = resolve(self._trusted(), wanted, revision, self._limits, self._emit)
+            remember(self._settings.cache, whole)
+        manifest = whole.select(include, exclude)
+        if whole.entries and not manifest.entries:
+            globs = " ".join(include) or "everything but " + " ".join(exclude)
+            raise EntryNotFound(
+                f"no file of {wanted} matches {globs}",
+                hint=f"it has {len(whole.entries)} files, {whole.entries[0].path!r} for one",
+            )
+        return manifest
+
+    def store(self, manifest: Manifest, dest: str | Path | None) -> Store:
+        """Where the files are to rest."""
+        if dest is not None:
+            return Folder(Path(dest).expanduser())
+        return HubCache(self._settings.cache, manifest.repo, manifest.commit)
+
+    def bring(self, manifest: Manifest, store: Store, *, force: bool) -> Tally:
+        """Put every file of the manifest in place."""
+        self._emit(
+            PullStarted(
+                manifest.repo.name,
+                manifest.repo.kind.value,
+                manifest.revision,
+                manifest.commit,
+                len(manifest.entries),
+                manifest.total_bytes,
+                manifest.source,
+            )
+        )
+        task = Pull(manifest, store, self._emit, force=force)
+        missing = task.reuse()
+        if missing and self._settings["offline"]:
+            raise EntryNotFound(
+                f"{missing[0][0].path!r} and {len(missing) - 1} more files of {manifest.repo} are not here",
+                hint="pull once without --offline",
+            )
+        if missing:
+            task.fetch(missing, self._carriers())
+        task.finish()
+        return task.tally
+
+    def _trusted(self) -> HubSource:
+        return self._hub(self._settings.trusted(self._sources))
+
+    def _carriers(self) -> Carriers:
+        carriers = self._settings.carriers(self._sources)
+        return Carriers(tuple(map(self._hub, carriers)), self._dialer, self._limits)
+
+    def _hub(self, source: SourceSetting) -> HubSource:
+        if source.token_hint:
+            self._emit(Warned("token", f"{source.name}: {source.token_hint}"))
+        return HubSource(source.name, source.url, self._dialer, token=source.token, token_hint=source.token_hint)
+
+
+def limits_of(settings: Settings) -> Limits:
+    """The plan's bounds, as the user set them."""
+    return Limits(
+        lanes_at_start=min(Limits.lanes_at_start, settings["lanes"]),
+        lanes_most=settings["lanes"],
+        lanes_per_host=settings["lanes_per_host"],
+        patience_s=settings["idle_timeout_s"],
+        give_up_s=settings["give_up_s"],
+    )
+
+
+def _done(snapshot: Snapshot) -> Done:
+    return Done(
+        repo=snapshot.repo.name,
+        commit=snapshot.commit,
+        path=str(snapshot.path),
+        files=snapshot.files,
+        bytes=snapshot.bytes,
+        network_bytes=snapshot.network_bytes,
+        reused_bytes=snapshot.reused_bytes,
+        seconds=snapshot.seconds,
+        sources=snapshot.sources,
+    )
