@@ -1,0 +1,37 @@
+"""The numbers a plan keeps to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds and patience of a transfer; the defaults suit one user on one machine.
+
+    Attributes:
+        lanes_at_start: connections before anything has been measured.
+        lanes_most: connections in all.
+        lanes_per_host: connections to one host; servers and networks punish more than browsers would make.
+        window_bytes: how far ahead of the frontier bytes may land; keeps disk writes near-sequential and
+            gives readers behind the frontier something to read.
+        segment_least_bytes: below this a request costs more than it brings.
+        blobs_at_once: blobs begun and not yet published; bounds open files.
+        patience_s: silence on a connection before it is given up; doubled each time a source was silent.
+        patience_most_s: where that doubling ends.
+        give_up_s: no new byte of a blob from anywhere for this long ends it.
+        pause_most_s: the longest a source is set aside without having asked for it.
+    """
+
+    lanes_at_start: int = 4
+    lanes_most: int = 32
+    lanes_per_host: int = 16
+    window_bytes: int = 512 * MIB
+    segment_least_bytes: int = 1 * MIB
+    blobs_at_once: int = 64
+    patience_s: float = 5.0
+    patience_most_s: float = 30.0
+    give_up_s: float = 60.0
+    pause_most_s: float = 5.0

@@ -1,0 +1,169 @@
+"""The two vocabularies of a plan: facts it is told, orders it gives.
+
+A `number` names one assignment of a range to a lane, from its `Fetch` until its `Finished` or `Failed`. Bytes
+belong to exactly one assignment at a time; a lane that is cancelled or shortened answers before they are
+given to another, so two lanes never write the same byte.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from headrace.errors import HeadraceError
+from headrace.ranges import Range, RangeSet
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a connection goes: a source, and once it is known the host and the address that answer for it."""
+
+    source: str
+    host: str = ""
+    address: str = ""
+
+
+# Facts
+
+
+@dataclass(frozen=True)
+class Added:
+    """A blob is wanted: `have` is on disk already, `sources` may be asked for the rest."""
+
+    blob: str
+    size: int
+    have: RangeSet
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An assignment's first byte is about to come, `first_byte_s` after it was asked for.
+
+    `siblings` are all addresses of the place's host, its own included.
+    """
+
+    number: int
+    place: Place
+    siblings: tuple[str, ...]
+    first_byte_s: float
+
+
+@dataclass(frozen=True)
+class Landed:
+    """Bytes of an assignment are in the partial file."""
+
+    number: int
+    range: Range
+
+
+@dataclass(frozen=True)
+class Shortened:
+    """A lane will stop before `stop`; the rest of its range is free."""
+
+    number: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A lane has delivered its range and is idle."""
+
+    number: int
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A lane has given up on its range and is idle; what landed before stays."""
+
+    number: int
+    error: HeadraceError
+
+
+@dataclass(frozen=True)
+class Hashed:
+    """All bytes of a blob before `frontier` are hashed."""
+
+    blob: str
+    frontier: int
+
+
+@dataclass(frozen=True)
+class Mismatched:
+    """All bytes of a blob came, and hashed to something else."""
+
+    blob: str
+    error: HeadraceError
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A blob is published, or nobody wants it any more: forget it."""
+
+    blob: str
+
+
+Fact = Added | Opened | Landed | Shortened | Finished | Failed | Hashed | Mismatched | Ended
+
+
+# Orders
+
+
+@dataclass(frozen=True)
+class Fetch:
+    """Have an idle lane fetch `range` of a blob from `place`.
+
+    Attributes:
+        whole: ask without a Range header; the source cannot do ranges.
+        patience_s: seconds of silence after which the lane fails with `Stalled`.
+    """
+
+    number: int
+    blob: str
+    range: Range
+    place: Place
+    whole: bool
+    patience_s: float
+
+
+@dataclass(frozen=True)
+class Shorten:
+    """Have a lane stop early, at `stop` or at the byte it has already begun to receive; it answers `Shortened`."""
+
+    number: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Cancel:
+    """Have a lane drop its connection; it answers `Failed`."""
+
+    number: int
+
+
+@dataclass(frozen=True)
+class Forget:
+    """These bytes of a blob are not believed any more: strike them from the record and hash again from zero."""
+
+    blob: str
+    ranges: RangeSet
+
+
+@dataclass(frozen=True)
+class Retry:
+    """A failure was weighed: its place is asked again in `in_s` seconds. For the record; nothing to do."""
+
+    blob: str
+    place: Place
+    error: HeadraceError
+    in_s: float
+
+
+@dataclass(frozen=True)
+class GiveUp:
+    """A blob cannot be had."""
+
+    blob: str
+    error: HeadraceError
+
+
+Order = Fetch | Shorten | Cancel | Forget | Retry | GiveUp
