@@ -1,0 +1,97 @@
+"""What every source must do.
+
+A source answers two questions: what a commit of a repo holds, and what the bytes of one of its files are. It
+decides nothing: retries, the choice of a source and what to believe are other people's work.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from headrace.manifest import Entry, Manifest
+from headrace.names import Repo
+from headrace.ranges import Range
+from headrace.source.http import HttpSession
+
+
+@dataclass(frozen=True)
+class Content:
+    """A file to be had: the same for every source, however each one addresses it."""
+
+    repo: Repo
+    commit: str
+    entry: Entry
+
+
+@dataclass(frozen=True)
+class Request:
+    """Bytes of a content, asked for at one place.
+
+    Attributes:
+        range: the bytes wanted; never empty.
+        whole: do not ask for a range; `range` is then the whole file.
+        host, address: which of the host's addresses to connect to, where one was chosen.
+        patience_s: seconds of silence after which the stream is to fail with `Stalled`.
+    """
+
+    content: Content
+    range: Range
+    whole: bool
+    host: str
+    address: str
+    patience_s: float
+
+
+class Stream(Protocol):
+    """The bytes of one request, in order."""
+
+    @property
+    def host(self) -> str:
+        """The host that answers."""
+
+    @property
+    def address(self) -> str:
+        """The address of that host."""
+
+    @property
+    def siblings(self) -> tuple[str, ...]:
+        """All addresses of that host, this one included."""
+
+    def readinto(self, buffer: memoryview) -> int:
+        """Receive some bytes into the buffer, at least one.
+
+        Raises:
+            Stalled: nothing came for `patience_s`.
+            BrokenStream: the stream ended before the request was satisfied.
+        """
+
+    def close(self) -> None:
+        """Be done with it; a connection whose answer was read to its end may serve again."""
+
+
+class Source(Protocol):
+    """A place that answers manifests and byte ranges. Safe to use from many threads at once."""
+
+    @property
+    def name(self) -> str:
+        """What users call it: in settings, events and summaries."""
+
+    def manifest(self, repo: Repo, revision: str) -> Manifest:
+        """The entries of the commit that `revision` means now.
+
+        Raises:
+            NotFound, AccessDenied: the source says so.
+            SourceError: it could not be asked, for a while.
+            BadManifest: its answer is impossible or dangerous.
+        """
+
+    def open(self, request: Request, session: HttpSession) -> Stream:
+        """Begin to receive bytes; returns when the first is about to come. `session` is the calling lane's own.
+
+        The answer was checked: it is the range asked for, of a file of the right size.
+
+        Raises:
+            NotFound, AccessDenied: this source will not give the file.
+            SourceError: something failed; its `permanent` says whether to try here again.
+        """

@@ -1,0 +1,260 @@
+"""A hub: huggingface.co, a mirror of it, or a node. The wire is described in huggingface_hub's client code.
+
+Bytes: a file's `resolve` URL answers itself, or redirects (large files to a signed URL on another host, small
+ones to a relative cache URL). What the hub promises about the file stands on the first answer, never on the
+CDN's. A signed URL is remembered for the file and asked for again when it is refused. The token goes to the
+hub's own origin and nowhere else.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urljoin, urlsplit
+
+from headrace.errors import (
+    AccessDenied,
+    BadAnswer,
+    BadManifest,
+    Busy,
+    EntryNotFound,
+    HeadraceError,
+    RangeIgnored,
+    RepoNotFound,
+    RevisionNotFound,
+    SourceError,
+)
+from headrace.manifest import Manifest, entries_of
+from headrace.names import Repo, is_commit
+from headrace.ranges import Range
+from headrace.source.contract import Content, Request
+from headrace.source.http import Dialer, HttpResponse, HttpSession
+from headrace.wire import (
+    ERROR_CODE,
+    ERROR_MESSAGE,
+    LINKED_ETAG,
+    api_path,
+    is_private_address,
+    origin_of,
+    parse_content_range,
+    parse_etag,
+    parse_next_link,
+    range_header,
+    resolve_path,
+    retry_after_s,
+    shown,
+)
+
+_REDIRECTS = frozenset((301, 302, 303, 307, 308))
+_HOPS_MOST = 10
+_PAGE_BYTES_MOST = 64 * 1024 * 1024
+_ENTRIES_MOST = 1_000_000
+_ERROR_BODY_BYTES = 64 * 1024
+
+
+class HubSource:
+    """A hub at `endpoint` (normalised, no slash at its end).
+
+    Args:
+        name: what to call it.
+        token: sent to the endpoint's own origin only; None for none.
+        patience_s: how long metadata may be silent.
+        token_hint: what to tell a user who was refused (for example that a token was withheld, and why).
+    """
+
+    def __init__(
+        self,
+        name: str,
+        endpoint: str,
+        dialer: Dialer,
+        *,
+        token: str | None = None,
+        token_hint: str | None = None,
+        patience_s: float = 10.0,
+    ) -> None:
+        self.name = name
+        self.endpoint = endpoint
+        self._dialer = dialer
+        self._token = token
+        self._token_hint = token_hint
+        self._patience_s = patience_s
+        self._signed: dict[Content, str] = {}
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        return f"<HubSource {self.name} at {self.endpoint}>"
+
+    # Metadata
+
+    def manifest(self, repo: Repo, revision: str) -> Manifest:
+        """See `Source.manifest`. One call for the revision, unless it is a commit, and one per page of the tree."""
+        session = HttpSession(self._dialer)
+        try:
+            commit = revision if is_commit(revision) else self._commit(session, repo, revision)
+            return Manifest(repo, revision, commit, entries_of(self._tree(session, repo, commit)), self.name)
+        finally:
+            session.close()
+
+    def _commit(self, session: HttpSession, repo: Repo, revision: str) -> str:
+        facts, _ = self._json(session, self.endpoint + api_path(repo, "revision", revision))
+        commit = facts.get("sha") if isinstance(facts, dict) else None
+        if not isinstance(commit, str):
+            raise BadManifest(f"{self.name} does not say which commit {revision!r} of {repo} is")
+        return commit
+
+    def _tree(self, session: HttpSession, repo: Repo, commit: str) -> list[Any]:
+        entries: list[Any] = []
+        url: str | None = self.endpoint + api_path(repo, "tree", commit) + "?recursive=true&expand=false"
+        while url is not None:
+            page, link = self._json(session, url)
+            if not isinstance(page, list):
+                raise BadManifest(f"{self.name} lists the files of {repo} as something that is no list")
+            entries += page
+            if len(entries) > _ENTRIES_MOST:
+                raise BadManifest(f"{self.name} lists more than {_ENTRIES_MOST} files in {repo}")
+            url = self._at_home(link) if page else None
+        return entries
+
+    def _at_home(self, link: str | None) -> str | None:
+        """A link to the next page, on our own endpoint: mirrors pass on links that lead to the hub they mirror."""
+        if link is None:
+            return None
+        parts = urlsplit(link)
+        path = parts.path[parts.path.index("/api/") :] if "/api/" in parts.path else parts.path
+        return f"{self.endpoint}{path}?{parts.query}"
+
+    def _json(self, session: HttpSession, url: str) -> tuple[Any, str | None]:
+        response = self._follow(session, url, {"Accept": "application/json"}, lambda u: ("", self._patience_s))
+        try:
+            if response.status != 200:
+                raise self._refusal(response, shown(url))
+            try:
+                return json.loads(response.read(_PAGE_BYTES_MOST)), parse_next_link(response.headers.get("Link"))
+            except ValueError:
+                raise BadAnswer(f"{shown(url)} answers with something that is no JSON") from None
+        finally:
+            response.close()
+
+    # Bytes
+
+    def open(self, request: Request, session: HttpSession) -> HttpResponse:
+        """See `Source.open`."""
+        content = request.content
+        with self._lock:
+            signed = self._signed.get(content)
+        if signed is not None:
+            response = self._get(signed, request, session)
+            if response.status not in (401, 403, 404, 410):
+                return self._checked(response, request)
+            response.close()  # the signature has expired: ask the hub for another
+            with self._lock:
+                self._signed.pop(content, None)
+        url = self.endpoint + resolve_path(content.repo, content.commit, content.entry.path)
+        return self._checked(self._get(url, request, session), request)
+
+    def _get(self, url: str, request: Request, session: HttpSession) -> HttpResponse:
+        headers = {} if request.whole else {"Range": range_header(request.range)}
+
+        def route(hop: str) -> tuple[str, float]:
+            chosen = request.address if urlsplit(hop).hostname == request.host else ""
+            return chosen, request.patience_s
+
+        def on_redirect(response: HttpResponse, target: str) -> None:
+            claimed = parse_etag(response.headers.get(LINKED_ETAG))
+            if claimed is not None and claimed != request.content.entry.digest.hex:
+                raise BadAnswer(f"{self.name} has other content at {request.content.entry.path!r}")
+            if origin_of(target) != origin_of(self.endpoint):
+                with self._lock:
+                    self._signed[request.content] = target
+
+        return self._follow(session, url, headers, route, on_redirect)
+
+    def _checked(self, response: HttpResponse, request: Request) -> HttpResponse:
+        """Give the answer back if it is exactly what was asked for."""
+        try:
+            self._check(response, request)
+        except HeadraceError:
+            response.close()
+            raise
+        return response
+
+    def _check(self, response: HttpResponse, request: Request) -> None:
+        size, path = request.content.entry.size, request.content.entry.path
+        where = f"{response.host} ({response.address})"
+        if response.status not in (200, 206):
+            raise self._refusal(response, repr(path))
+        if response.status == 206:
+            told = parse_content_range(response.headers.get("Content-Range"))
+            if told is None or told[0] != request.range:
+                raise BadAnswer(f"{where} answers another range of {path!r} than was asked for")
+            if told[1] != size:
+                raise BadAnswer(f"{where} has {path!r} with {told[1]} bytes, not {size}")
+        elif request.range != Range(0, size):
+            raise RangeIgnored(f"{where} gives {path!r} only as a whole")
+        if response.headers.get("Content-Encoding", "identity") != "identity":
+            raise BadAnswer(f"{where} compresses {path!r} although it was asked not to")
+        if response.length is not None and response.length != len(request.range):
+            raise BadAnswer(f"{where} has {path!r} with {response.length} bytes, not {len(request.range)}")
+
+    # Both
+
+    def _follow(
+        self,
+        session: HttpSession,
+        url: str,
+        headers: dict[str, str],
+        route: Callable[[str], tuple[str, float]],
+        on_redirect: Callable[[HttpResponse, str], None] | None = None,
+    ) -> HttpResponse:
+        """GET, and follow where it leads. `route` says for each hop which address to use and how patient to be."""
+        home, private = origin_of(self.endpoint), False
+        for _ in range(_HOPS_MOST):
+            at_home = origin_of(url) == home
+            credentials = {"Authorization": f"Bearer {self._token}"} if self._token and at_home else {}
+            address, patience_s = route(url)
+            response = session.request("GET", url, {**headers, **credentials}, address=address, patience_s=patience_s)
+            if response.status not in _REDIRECTS:
+                return response
+            try:
+                private = private or (at_home and is_private_address(response.address))
+                target = urljoin(url, response.headers.get("Location") or url)
+                self._check_redirect(url, target, private=private)
+                if on_redirect is not None:
+                    on_redirect(response, target)
+                response.read(_ERROR_BODY_BYTES)
+            finally:
+                response.close()
+            url = target
+        raise BadAnswer(f"{self.name} redirects in circles at {shown(url)}")
+
+    def _check_redirect(self, url: str, target: str, *, private: bool) -> None:
+        """Refuse to be led from a public place into this machine or its network."""
+        scheme, host, _ = origin_of(target)
+        if scheme not in ("http", "https") or not host:
+            raise BadAnswer(f"{shown(url)} redirects to {shown(target)!r}")
+        if private or origin_of(target) == origin_of(self.endpoint):
+            return
+        if any(is_private_address(address) for address in self._dialer.resolver.addresses(host)):
+            raise BadAnswer(f"{shown(url)} is public and redirects to a private address, {host}")
+
+    def _refusal(self, response: HttpResponse, what: str) -> HeadraceError:
+        """The error that an answer other than success means."""
+        code = response.headers.get(ERROR_CODE, "")
+        message = response.headers.get(ERROR_MESSAGE) or f"HTTP {response.status}"
+        told = f"{self.name} says about {what}: {message}"
+        if response.status == 429 or response.status >= 500:
+            return Busy(told, retry_after_s=retry_after_s(response.headers))
+        if code == "GatedRepo":
+            return AccessDenied(told, hint=self._token_hint or f"ask for access at {self.endpoint}, then set HF_TOKEN")
+        if code == "RepoNotFound" or (response.status == 401 and not self._token):
+            hint = "check the name; if the repo is private or gated, set HF_TOKEN to a token that may read it"
+            kind = RepoNotFound if not self._token_hint else AccessDenied
+            return kind(told, hint=self._token_hint or hint)
+        if response.status in (401, 403):
+            return AccessDenied(told, hint=self._token_hint or "the token is wrong, expired or not allowed")
+        if response.status == 404:
+            kinds = {"RevisionNotFound": RevisionNotFound, "EntryNotFound": EntryNotFound}
+            return kinds.get(code, EntryNotFound)(told)
+        return BadAnswer(told) if response.status < 500 else SourceError(told)

@@ -1,0 +1,43 @@
+"""What every place that published files rest in must do.
+
+A store holds one commit of one repo. Entries with the same digest are one blob under several names and are
+always handed over together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from headrace.manifest import Entry, Manifest
+from headrace.store.partial import Partial
+
+Progress = Callable[[Entry, int], None]
+"""Told how many bytes of an entry have been hashed while existing content is checked."""
+
+
+class Store(Protocol):
+    """Where the files of one commit end up."""
+
+    @property
+    def workshop(self) -> Path:
+        """The folder for partials, journals and leases; on the same file system as the final names."""
+
+    def prepare(self) -> None:
+        """Make the folders. Raises `StoreError` where that cannot be done."""
+
+    def holds(self, entry: Entry) -> bool:
+        """Whether something of the right size is in the entry's place already; says nothing about its content."""
+
+    def reuse(self, entries: Sequence[Entry], progress: Progress) -> bool:
+        """Whether content that is here already serves all these entries, once verified; puts it in place if so."""
+
+    def publish(self, partial: Partial, entries: Sequence[Entry]) -> None:
+        """Put a verified partial under the names of all these entries."""
+
+    def finish(self, manifest: Manifest) -> None:
+        """All entries of the manifest are in place: make the revision point to them."""
+
+    def root(self, commit: str) -> Path:
+        """The folder that looks like the repo."""

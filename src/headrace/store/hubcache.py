@@ -1,0 +1,154 @@
+"""The hub cache: what huggingface_hub and everything built on it reads, written the way it writes it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from headrace.errors import BadManifest, RevisionNotFound, StoreError
+from headrace.layout import CACHEDIR_TAG, HubCacheLayout
+from headrace.manifest import Digest, Entry, Manifest
+from headrace.names import Repo, is_commit
+from headrace.store.contract import Progress
+from headrace.store.ledger import Ledger
+from headrace.store.partial import Partial, has_size, storing
+
+
+class HubCache:
+    """One commit of one repo in the hub cache at `root`."""
+
+    def __init__(self, root: Path, repo: Repo, commit: str) -> None:
+        self._layout = HubCacheLayout(root, repo)
+        self._commit = commit
+        self._ledger = Ledger(self._layout.workshop)
+
+    @property
+    def workshop(self) -> Path:
+        """See `Store.workshop`."""
+        return self._layout.workshop
+
+    def prepare(self) -> None:
+        """See `Store.prepare`."""
+        layout = self._layout
+        with storing(layout.folder):
+            for folder in (layout.workshop, layout.blob(_ANY).parent, layout.snapshot(self._commit)):
+                folder.mkdir(parents=True, exist_ok=True)
+            tag = layout.root / "CACHEDIR.TAG"
+            if not tag.exists():
+                tag.write_text(CACHEDIR_TAG)
+
+    def holds(self, entry: Entry) -> bool:
+        """See `Store.holds`."""
+        return has_size(self._layout.blob(entry.digest), entry.size)
+
+    def reuse(self, entries: Sequence[Entry], progress: Progress) -> bool:
+        """See `Store.reuse`. What another client left is hashed once."""
+        first = entries[0]
+        blob = self._layout.blob(first.digest)
+        if not self._ledger.check(blob, first.digest, first.size, lambda done: progress(first, done)):
+            return False
+        self._link(entries)
+        return True
+
+    def publish(self, partial: Partial, entries: Sequence[Entry]) -> None:
+        """See `Store.publish`."""
+        digest = entries[0].digest
+        blob = self._layout.blob(digest)
+        partial.publish(blob)
+        self._ledger.record(blob, digest)
+        self._link(entries)
+
+    def finish(self, manifest: Manifest) -> None:
+        """See `Store.finish`."""
+        if manifest.revision != manifest.commit:
+            _write(self._layout.ref(manifest.revision), manifest.commit)
+
+    def root(self, commit: str) -> Path:
+        """See `Store.root`."""
+        return self._layout.snapshot(commit)
+
+    def _link(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            link = self._layout.link(self._commit, entry.path)
+            target = self._layout.link_target(self._commit, entry.path, entry.digest)
+            with storing(link):
+                if link.is_symlink() and str(link.readlink()) == target:
+                    continue
+                link.parent.mkdir(parents=True, exist_ok=True)
+                fresh = self._layout.workshop / f"link.{os.getpid()}.{entry.digest.hex}"
+                fresh.unlink(missing_ok=True)
+                fresh.symlink_to(target)
+                os.replace(fresh, link)
+
+
+def remember(root: Path, manifest: Manifest) -> None:
+    """Keep the whole file list of a commit, so that offline it is known what is missing."""
+    entries = [[entry.path, entry.size, str(entry.digest)] for entry in manifest.entries]
+    _write(_listing(HubCacheLayout(root, manifest.repo), manifest.commit), json.dumps(entries))
+
+
+def recall(root: Path, repo: Repo, revision: str) -> Manifest:
+    """What is known of a revision without asking anybody.
+
+    The file list of the commit where one was kept, else the snapshot another client left, as far as it goes.
+
+    Raises:
+        RevisionNotFound: the cache does not know this revision.
+    """
+    layout = HubCacheLayout(root, repo)
+    commit = revision if is_commit(revision) else _read(layout.ref(revision)).strip()
+    listing = _read(_listing(layout, commit)) if commit else ""
+    try:
+        entries = tuple(Entry(path, size, Digest.parse(digest)) for path, size, digest in json.loads(listing or "[]"))
+    except (ValueError, TypeError, BadManifest):
+        entries = ()
+    entries = entries or tuple(_linked(layout.snapshot(commit))) if commit else ()
+    if not entries:
+        raise RevisionNotFound(
+            f"{repo} at {revision!r} is not in the cache at {root}",
+            hint="pull it once without --offline",
+        )
+    return Manifest(repo, revision, commit, entries, "cache")
+
+
+def _linked(snapshot: Path) -> list[Entry]:
+    """The entries of a snapshot by its links: a blob's name is its digest."""
+    entries = []
+    for folder, _, names in os.walk(snapshot):
+        for name in names:
+            path = Path(folder, name)
+            try:
+                digest = Digest.of_etag(path.readlink().name)
+                entries.append(Entry(path.relative_to(snapshot).as_posix(), path.stat().st_size, digest))
+            except (OSError, BadManifest):
+                continue  # no link into blobs/, or a dangling one: nothing that can be verified
+    return sorted(entries, key=lambda entry: entry.path)
+
+
+def _listing(layout: HubCacheLayout, commit: str) -> Path:
+    return layout.workshop / "manifests" / layout.folder.name / f"{commit}.json"
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise StoreError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _write(path: Path, text: str) -> None:
+    """Write a small file so that a reader sees the old or the new one, never half of one."""
+    with storing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_file() and path.read_text() == text:
+            return
+        fresh = path.with_name(f".{path.name}.{os.getpid()}")
+        fresh.write_text(text)
+        os.replace(fresh, path)
+
+
+_ANY = Digest(Digest.GIT_BLOB_SHA1, "0" * 40)

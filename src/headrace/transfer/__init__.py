@@ -1,0 +1,1 @@
+"""Performs the plan: lanes that receive, hashers that follow, one engine for pulls, fills and loads."""

@@ -1,0 +1,55 @@
+"""Carries events from whoever emits them to whoever subscribed, on a thread of its own.
+
+A slow subscriber delays others, never a lane: beyond a bound droppable events are skipped, outcomes are kept. A
+subscriber that raises is told about once and not called again.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from types import TracebackType
+
+from headrace.events import Event
+
+_PENDING_MOST = 4096
+
+Subscriber = Callable[[Event], None]
+
+_log = logging.getLogger("headrace")
+
+
+class Dispatcher:
+    """One queue, one thread. Use as a context manager: leaving it delivers what is pending."""
+
+    def __init__(self, subscribers: tuple[Subscriber, ...]) -> None:
+        self._subscribers = list(subscribers)
+        self._queue: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._serve, daemon=True, name="events")
+
+    def emit(self, event: Event) -> None:
+        """Take an event; returns at once. See `events.Emit`."""
+        if event.droppable and self._queue.qsize() > _PENDING_MOST:
+            return
+        self._queue.put(event)
+
+    def __enter__(self) -> Dispatcher:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._queue.put(None)
+        self._thread.join(timeout=5.0)
+
+    def _serve(self) -> None:
+        while (event := self._queue.get()) is not None:
+            for subscriber in self._subscribers.copy():
+                try:
+                    subscriber(event)
+                except Exception:
+                    _log.exception("a subscriber of events failed and is left out from now on")
+                    self._subscribers.remove(subscriber)

@@ -1,0 +1,410 @@
+"""The engine: performs what the plan orders, and tells the plan what became of it.
+
+One thread (whoever calls `run`) owns all mutable state. Lanes, hashers and publishers are other threads; they
+report to the inbox and never touch anything else. A tick hands time to the plan when nothing happens.
+"""
+
+from __future__ import annotations
+
+import queue
+import random
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from headrace.errors import DigestMismatch, HeadraceError, StoreError
+from headrace.events import (
+    BlobFailed,
+    BlobMismatch,
+    BlobPublished,
+    BlobStarted,
+    BytesHashed,
+    BytesLanded,
+    Emit,
+    SegmentFailed,
+    SegmentOpened,
+)
+from headrace.plan.fetch import FetchPlan
+from headrace.plan.limits import Limits
+from headrace.plan.orders import (
+    Added,
+    Cancel,
+    Ended,
+    Failed,
+    Fetch,
+    Finished,
+    Forget,
+    GiveUp,
+    Hashed,
+    Landed,
+    Mismatched,
+    Opened,
+    Order,
+    Retry,
+    Shorten,
+    Shortened,
+)
+from headrace.ranges import RangeSet
+from headrace.source.contract import Request, Source
+from headrace.source.http import Dialer
+from headrace.store.partial import Partial
+from headrace.transfer.hashing import Hasher, Step, Workers
+from headrace.transfer.job import Job, NotYet, key_of
+from headrace.transfer.lane import Errand, Lane
+
+TICK_S = 0.1
+_HELD_RETRY_S = 0.2
+_FAREWELL_S = 0.8  # what may pass between "stop" and its end; users count one second
+_BATCH = 256
+
+
+@dataclass(frozen=True)
+class _Wanted:
+    job: Job
+
+
+@dataclass(frozen=True)
+class _Published:
+    blob: str
+    error: HeadraceError | None
+
+
+class _Stop:
+    pass
+
+
+class _Active:
+    """A blob the engine works on."""
+
+    def __init__(self, job: Job, partial: Partial) -> None:
+        entry = job.content.entry
+        self.job = job
+        self.key = key_of(entry.digest)
+        self.partial = partial
+        self.landed = partial.have.copy()
+        self.hasher = Hasher(self.key, entry.digest, partial, entry.size)
+        self.errands = 0
+        self.network_bytes = 0
+        self.mismatch: str | None = None
+        self.error: HeadraceError | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Whether no other thread touches its file."""
+        return self.errands == 0 and not self.hasher.busy
+
+
+class Engine:
+    """Fetches blobs from `sources` (by name). `add` jobs from any thread, `run` on one.
+
+    Attributes:
+        received: source name → bytes that came from it.
+    """
+
+    def __init__(self, sources: Mapping[str, Source], dialer: Dialer, limits: Limits, emit: Emit) -> None:
+        self._sources = dict(sources)
+        self._dialer = dialer
+        self._emit = emit
+        self._plan = FetchPlan(limits, random.SystemRandom().random)
+        self._inbox: queue.SimpleQueue[object] = queue.SimpleQueue()
+        self._waiting: deque[Job] = deque()
+        self._held: deque[Job] = deque()
+        self._held_until = 0.0
+        self._active: dict[str, _Active] = {}
+        self._lanes: dict[int, Lane] = {}
+        self._idle_lanes: list[Lane] = []
+        self._workers = Workers(self._inbox.put)
+        self._stopping = False
+        self.received: dict[str, int] = {}
+
+    def __repr__(self) -> str:
+        return f"<Engine {len(self._active)} blobs active, {len(self._waiting)} waiting, {self._plan}>"
+
+    def add(self, job: Job) -> None:
+        """Want a blob. For any thread."""
+        self._inbox.put(_Wanted(job))
+
+    def stop(self) -> None:
+        """Make `run` return soon; what has landed is kept. For any thread."""
+        self._inbox.put(_Stop())
+
+    def run(self, *, until_idle: bool) -> None:
+        """Work until stopped, or until nothing is left to do. Ends cleanly when interrupted by an exception."""
+        try:
+            self._take_all(0.0)
+            while not self._stopping and not (until_idle and self._idle):
+                now = time.monotonic()
+                self._begin(now)
+                self._perform(now)
+                self._take_all(TICK_S)
+        finally:
+            self._say_farewell()
+
+    @property
+    def _idle(self) -> bool:
+        return not (self._active or self._waiting or self._held) and self._inbox.empty()
+
+    # Jobs
+
+    def _begin(self, now: float) -> None:
+        for active in self._active.values():
+            active.partial.beat(now)
+        if now >= self._held_until:
+            self._waiting.extend(self._held)
+            self._held.clear()
+            self._held_until = now + _HELD_RETRY_S
+        while self._waiting and self._plan.wants_blobs:
+            job = self._waiting.popleft()
+            try:
+                begun = job.begin()
+            except HeadraceError as error:
+                self._report_failure(job, error)
+                continue
+            if begun is NotYet.HELD:
+                self._held.append(job)
+            elif begun is NotYet.HERE:
+                job.ended(None)
+            else:
+                self._activate(_Active(job, begun), now)
+
+    def _activate(self, active: _Active, now: float) -> None:
+        entry = active.job.content.entry
+        self._active[active.key] = active
+        self._emit(BlobStarted(entry.path, active.key, entry.size, active.partial.have.total))
+        self._plan.take(Added(active.key, entry.size, active.partial.have, active.job.sources), now)
+        self._advance(active, now)
+
+    def _advance(self, active: _Active, now: float) -> None:
+        """Hash what can be hashed; when all is hashed, publish or complain; when all is lost, let go."""
+        size = active.job.content.entry.size
+        if active.hasher.busy:
+            return
+        if active.error is not None:
+            if active.idle:
+                self._let_go(active, now)
+        elif active.hasher.frontier == size:
+            self._judge(active, now)
+        elif (end := active.landed.end_of_run(active.hasher.frontier)) > active.hasher.frontier:
+            self._workers.run(active.hasher.step(end))
+
+    def _judge(self, active: _Active, now: float) -> None:
+        entry, got = active.job.content.entry, active.hasher.hexdigest()
+        if got == entry.digest.hex:
+            active.hasher.busy = True  # the file belongs to the publisher now
+            self._workers.run(lambda: _publish(active))
+            return
+        active.mismatch = got
+        names = ", ".join(active.job.sources)
+        error = DigestMismatch(
+            f"{entry.path!r} from {names} does not match its digest: wanted {entry.digest}, got {got}",
+            hint="what the source delivers is not what its file list promises; try another with --source",
+        )
+        self._plan.take(Mismatched(active.key, error), now)
+
+    def _let_go(self, active: _Active, now: float) -> None:
+        del self._active[active.key]
+        self._plan.take(Ended(active.key), now)
+        if isinstance(active.error, DigestMismatch):
+            active.partial.drop()
+        else:
+            active.partial.close()
+        if active.error is not None:
+            self._report_failure(active.job, active.error)
+
+    def _report_failure(self, job: Job, error: HeadraceError) -> None:
+        entry = job.content.entry
+        self._emit(BlobFailed(entry.path, key_of(entry.digest), error.code, error.message))
+        job.ended(error)
+
+    # What others report
+
+    def _take_all(self, timeout_s: float) -> None:
+        """Take what is in the inbox; wait for the first message if there is none."""
+        try:
+            message = self._inbox.get(timeout=timeout_s) if timeout_s else self._inbox.get_nowait()
+            for _ in range(_BATCH):
+                self._take(message, time.monotonic())
+                message = self._inbox.get_nowait()
+            self._take(message, time.monotonic())
+        except queue.Empty:
+            return
+
+    def _take(self, message: object, now: float) -> None:
+        match message:
+            case Opened() | Landed() | Finished() | Failed():
+                self._take_from_lane(message, now)
+            case Step():
+                self._take_step(message, now)
+            case _Published():
+                self._take_published(message, now)
+            case _Wanted():
+                self._waiting.append(message.job)
+            case _Stop():
+                self._stopping = True
+            case BaseException():
+                raise message
+
+    def _take_from_lane(self, report: Opened | Landed | Finished | Failed, now: float) -> None:
+        lane = self._lanes[report.number]
+        errand = lane.errand
+        if errand is None:
+            return
+        active = self._active[key_of(errand.request.content.entry.digest)]
+        match report:
+            case Opened():
+                place, asked = report.place, errand.request.range
+                self._emit(
+                    SegmentOpened(
+                        active.key, asked.start, asked.stop, place.source, place.address, report.first_byte_s
+                    )
+                )
+            case Landed():
+                self._land(active, report, errand.source.name)
+            case Finished() | Failed():
+                del self._lanes[report.number]
+                lane.errand = None
+                self._idle_lanes.append(lane)
+                active.errands -= 1
+                if isinstance(report, Failed) and isinstance(report.error, StoreError):
+                    active.error = active.error or report.error
+        self._plan.take(report, now)
+        self._advance(active, now)
+
+    def _land(self, active: _Active, report: Landed, source: str) -> None:
+        count = len(report.range)
+        try:
+            active.partial.landed(report.range)
+        except StoreError as error:
+            self._give_up(active, error)
+        active.landed.add(report.range)
+        active.network_bytes += count
+        self.received[source] = self.received.get(source, 0) + count
+        self._emit(BytesLanded(active.key, report.range.start, report.range.stop, source))
+
+    def _take_step(self, step: Step, now: float) -> None:
+        active = self._active[step.blob]
+        if active.hasher.takes(step):
+            if step.error is not None:
+                self._give_up(active, step.error)
+            else:
+                self._plan.take(Hashed(step.blob, step.frontier), now)
+                self._emit(BytesHashed(step.blob, step.frontier))
+        self._advance(active, now)
+
+    def _take_published(self, published: _Published, now: float) -> None:
+        active = self._active[published.blob]
+        active.hasher.busy = False
+        if published.error is not None:
+            active.error = published.error
+            self._let_go(active, now)
+            return
+        del self._active[published.blob]
+        self._plan.take(Ended(published.blob), now)
+        entry = active.job.content.entry
+        self._emit(BlobPublished(entry.path, active.key, entry.size, active.network_bytes))
+        active.job.ended(None)
+
+    # What the plan orders
+
+    def _perform(self, now: float) -> None:
+        for order in self._plan.orders(now):
+            self._obey(order, now)
+
+    def _obey(self, order: Order, now: float) -> None:
+        match order:
+            case Fetch():
+                self._send(order)
+            case Shorten():
+                errand = self._lanes[order.number].errand
+                if errand is not None:
+                    self._plan.take(Shortened(order.number, errand.shorten(order.stop)), now)
+            case Cancel():
+                if order.number in self._lanes:
+                    self._lanes[order.number].cancel()
+            case Forget():
+                self._forget(self._active[order.blob], order.ranges)
+            case Retry():
+                self._emit_retry(order)
+            case GiveUp():
+                self._give_up(self._active[order.blob], order.error)
+                self._advance(self._active[order.blob], now)
+
+    def _send(self, order: Fetch) -> None:
+        active = self._active[order.blob]
+        place = order.place
+        request = Request(
+            active.job.content, order.range, order.whole, place.host, place.address, order.patience_s
+        )
+        errand = Errand(order.number, request, self._sources[place.source], active.partial)
+        lane = self._idle_lanes.pop() if self._idle_lanes else self._new_lane()
+        self._lanes[order.number] = lane
+        active.errands += 1
+        lane.run(errand)
+
+    def _new_lane(self) -> Lane:
+        return Lane(f"lane {len(self._lanes)}", self._dialer, self._inbox.put)
+
+    def _forget(self, active: _Active, ranges: RangeSet) -> None:
+        active.hasher.restart()
+        for one in ranges:
+            active.landed.remove(one)
+        try:
+            active.partial.forget(ranges)
+        except StoreError as error:
+            self._give_up(active, error)
+        if active.mismatch is not None:
+            entry = active.job.content.entry
+            self._emit(BlobMismatch(entry.path, active.key, active.mismatch, ranges.total))
+            active.mismatch = None
+
+    def _give_up(self, active: _Active, error: HeadraceError) -> None:
+        active.error = active.error or error
+        self._plan.take(Ended(active.key), time.monotonic())
+
+    def _emit_retry(self, order: Retry) -> None:
+        active = self._active.get(order.blob)
+        if active is not None:
+            path, place, error = active.job.content.entry.path, order.place, order.error
+            self._emit(
+                SegmentFailed(path, order.blob, place.source, place.address, error.code, error.message, order.in_s)
+            )
+
+    # The end
+
+    def _say_farewell(self) -> None:
+        """Stop all threads, keep what has landed, let other processes have the blobs."""
+        deadline = time.monotonic() + _FAREWELL_S
+        for lane in self._lanes.values():
+            lane.cancel()
+        while any(not one.idle for one in self._active.values()) and time.monotonic() < deadline:
+            self._take_late(deadline - time.monotonic())
+        for active in self._active.values():
+            if active.idle:  # otherwise some thread may still write: the file is left to it, and to the end of us
+                active.partial.close()
+        for lane in [*self._lanes.values(), *self._idle_lanes]:
+            lane.retire()
+        self._workers.close()
+
+    def _take_late(self, timeout_s: float) -> None:
+        try:
+            message = self._inbox.get(timeout=max(0.0, timeout_s))
+        except queue.Empty:
+            return
+        match message:
+            case Landed() if (errand := self._lanes[message.number].errand) is not None:
+                self._land(self._active[key_of(errand.request.content.entry.digest)], message, errand.source.name)
+            case Finished() | Failed() if (errand := self._lanes[message.number].errand) is not None:
+                self._active[key_of(errand.request.content.entry.digest)].errands -= 1
+            case Step():
+                self._active[message.blob].hasher.busy = False
+            case _Published():
+                self._take_published(message, time.monotonic())
+
+
+def _publish(active: _Active) -> _Published:
+    try:
+        active.job.publish(active.partial)
+    except HeadraceError as error:
+        return _Published(active.key, error)
+    return _Published(active.key, None)

@@ -1,0 +1,52 @@
+"""A job: one blob that somebody wants, as the engine sees it."""
+
+from __future__ import annotations
+
+import enum
+from typing import Protocol
+
+from headrace.errors import HeadraceError
+from headrace.manifest import Digest
+from headrace.source.contract import Content
+from headrace.store.partial import Partial
+
+
+class NotYet(enum.Enum):
+    """Why a job did not begin."""
+
+    HELD = "another process is fetching it; ask again soon"
+    HERE = "its content is in place already"
+
+
+class Job(Protocol):
+    """What the engine asks of whoever wants a blob. Called on the engine's thread unless it says otherwise."""
+
+    @property
+    def content(self) -> Content:
+        """What to ask sources for."""
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The names of the sources that may carry it."""
+
+    def begin(self) -> Partial | NotYet:
+        """Open the partial, if this process may work on the blob now.
+
+        Raises:
+            StoreError: it cannot be had on this disk.
+        """
+
+    def publish(self, partial: Partial) -> None:
+        """Put the verified partial in place. On a thread of its own: it may take its time.
+
+        Raises:
+            StoreError: the disk refused.
+        """
+
+    def ended(self, error: HeadraceError | None) -> None:
+        """Nothing more will happen: it is in place (None), or it cannot be had."""
+
+
+def key_of(digest: Digest) -> str:
+    """What the plan calls a blob."""
+    return str(digest)

@@ -1,0 +1,128 @@
+"""A lane: one thread that holds one connection at a time and carries bytes from it into a partial.
+
+The bytes go from the socket into one reused buffer and from there into the file; both calls release the
+interpreter lock. A lane never decides anything: it reports, and stops where it is told.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from headrace.errors import HeadraceError, SourceError
+from headrace.plan.orders import Failed, Finished, Landed, Opened, Place
+from headrace.ranges import Range
+from headrace.source.contract import Request, Source
+from headrace.source.http import Dialer, HttpSession
+from headrace.store.partial import Partial
+
+BUFFER_BYTES = 1024 * 1024
+REPORT_BYTES = 1024 * 1024
+REPORT_S = 0.1
+"""A lane reports what landed at least this often; what was not reported is lost when the process is killed."""
+
+Report = Opened | Landed | Finished | Failed
+
+
+@dataclass
+class Errand:
+    """One assignment on its way: a range to carry, whose end may come nearer while it is carried."""
+
+    number: int
+    request: Request
+    source: Source
+    partial: Partial
+    position: int = field(init=False)
+    _stop: int = field(init=False)
+    _reach: int = field(init=False)  # bytes before this may already be on their way into the buffer
+    _lock: threading.Lock = field(init=False, default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        self.position = self._reach = self.request.range.start
+        self._stop = self.request.range.stop
+
+    def reserve(self, most: int) -> int:
+        """Decide how many bytes to receive next; 0 at the end. These can no longer be taken away."""
+        with self._lock:
+            count = min(most, self._stop - self.position)
+            self._reach = self.position + count
+            return count
+
+    def shorten(self, stop: int) -> int:
+        """Stop at `stop`, or where the bytes being received end; what it came to is the answer."""
+        with self._lock:
+            self._stop = min(self._stop, max(stop, self._reach))
+            return self._stop
+
+
+class Lane:
+    """One carrying thread. `run` errands one at a time; reports go to `report`, from this thread."""
+
+    def __init__(self, name: str, dialer: Dialer, report: Callable[[Report], None]) -> None:
+        self._session = HttpSession(dialer)
+        self._report = report
+        self._errands: queue.SimpleQueue[Errand | None] = queue.SimpleQueue()
+        self._buffer = memoryview(bytearray(BUFFER_BYTES))
+        self.errand: Errand | None = None
+        self._thread = threading.Thread(target=self._serve, daemon=True, name=name)
+        self._thread.start()
+
+    def run(self, errand: Errand) -> None:
+        """Begin an errand; the lane must be idle."""
+        self.errand = errand
+        self._session.revive()
+        self._errands.put(errand)
+
+    def cancel(self) -> None:
+        """Drop the connection; the errand fails."""
+        self._session.abort()
+
+    def retire(self) -> None:
+        """End the thread once it is idle."""
+        self._errands.put(None)
+
+    def join(self, timeout_s: float) -> None:
+        """Wait for the thread to end."""
+        self._thread.join(timeout_s)
+
+    def _serve(self) -> None:
+        while (errand := self._errands.get()) is not None:
+            try:
+                self._carry(errand)
+            except HeadraceError as error:
+                self._report(Failed(errand.number, error))
+            except Exception as error:  # noqa: BLE001  # a lane must answer; this is the thread's outermost frame
+                self._report(Failed(errand.number, _surprise(errand, error)))
+            else:
+                self._report(Finished(errand.number))
+        self._session.close()
+
+    def _carry(self, errand: Errand) -> None:
+        began = time.monotonic()
+        stream = errand.source.open(errand.request, self._session)
+        try:
+            place = Place(errand.source.name, stream.host, stream.address)
+            self._report(Opened(errand.number, place, stream.siblings, time.monotonic() - began))
+            reported, reported_at = errand.position, time.monotonic()
+            try:
+                while count := errand.reserve(BUFFER_BYTES):
+                    count = stream.readinto(self._buffer[:count])
+                    errand.partial.write(self._buffer[:count], errand.position)
+                    errand.position += count
+                    now = time.monotonic()
+                    if errand.position - reported >= REPORT_BYTES or now - reported_at >= REPORT_S:
+                        self._report(Landed(errand.number, Range(reported, errand.position)))
+                        reported, reported_at = errand.position, now
+            finally:
+                if errand.position > reported:
+                    self._report(Landed(errand.number, Range(reported, errand.position)))
+        finally:
+            stream.close()
+
+
+def _surprise(errand: Errand, error: Exception) -> SourceError:
+    """An error of ours in a source: told as that source's failure, so that others can still deliver."""
+    return SourceError(f"{errand.source.name} failed unexpectedly: {type(error).__name__}: {error}")
