@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 from headrace.errors import EntryNotFound
 from headrace.events import Done, Emit, Event, PullStarted, Warned
+from headrace.load.framework import Loadable, check_loadable, load_from_cache
+from headrace.load.needed import needed
 from headrace.manifest import Entry, Manifest
 from headrace.names import Repo, parse_address
 from headrace.plan.limits import Limits
@@ -17,9 +20,12 @@ from headrace.source.http import Dialer
 from headrace.source.hub import HubSource
 from headrace.store.contract import Store
 from headrace.store.folder import Folder
-from headrace.store.hubcache import HubCache, recall, remember
+from headrace.store.hubcache import HubCache, recall
 from headrace.transfer.dispatch import Dispatcher
 from headrace.transfer.pull import Carriers, Pull, Tally, resolve
+
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class Snapshot:
@@ -66,25 +72,45 @@ def pull(
     Raises:
         UsageError, NotFound, AccessDenied, SourceError, IntegrityError, StoreError, Interrupted: see `errors`.
     """
-    began = time.monotonic()
     with Dispatcher((on_event,) if on_event else ()) as dispatcher:
         road = _Road(settings or load_settings(), tuple(sources), dispatcher.emit)
-        manifest = road.manifest(repo, tuple(include), tuple(exclude))
-        store = road.store(manifest, dest)
-        tally = road.bring(manifest, store, force=force)
-        snapshot = Snapshot(
-            path=store.root(manifest.commit),
-            repo=manifest.repo,
-            commit=manifest.commit,
-            files=len(manifest.entries),
-            bytes=manifest.total_bytes,
-            network_bytes=tally.network_bytes,
-            reused_bytes=tally.reused_bytes,
-            seconds=round(time.monotonic() - began, 3),
-            sources=tally.sources,
-        )
-        dispatcher.emit(_done(snapshot))
-    return snapshot
+        whole = road.listing(repo)
+        manifest = _wanted(whole, tuple(include), tuple(exclude))
+        return road.bring(manifest, road.store(whole, dest), force=force)
+
+
+def load(
+    cls: type[T],
+    repo: str,
+    *,
+    sources: Iterable[str] = (),
+    settings: Settings | None = None,
+    on_event: Callable[[Event], None] | None = None,
+    **arguments: Any,
+) -> T:
+    """Pull what `cls` needs of a repo, then let it load from the cache: `load(AutoModel, "org/name")`.
+
+    Args:
+        cls: a class with `from_pretrained`, of transformers or its kin.
+        repo: as for `pull`.
+        sources: as for `pull`.
+        settings: as for `pull`.
+        on_event: as for `pull`.
+        arguments: handed to `from_pretrained` as they are.
+
+    Raises:
+        LoadError: the files are verified, and the framework cannot use them.
+        HeadraceError: as for `pull`.
+    """
+    check_loadable(cls)
+    settings = settings or load_settings()
+    with Dispatcher((on_event,) if on_event else ()) as dispatcher:
+        road = _Road(settings, tuple(sources), dispatcher.emit)
+        whole = road.listing(repo)
+        manifest = replace(whole, entries=needed(whole.entries, cls, arguments))
+        snapshot = road.bring(manifest, road.store(whole, None), force=False)
+    loadable: Loadable[T] = cls  # type: ignore[assignment]  # checked above; transformers is not imported here
+    return load_from_cache(loadable, snapshot.repo, snapshot.commit, settings.cache, arguments)
 
 
 @dataclass(frozen=True)
@@ -101,52 +127,45 @@ def preview(
     *,
     include: Iterable[str] = (),
     exclude: Iterable[str] = (),
+    sources: Iterable[str] = (),
     dest: str | Path | None = None,
+    force: bool = False,
     settings: Settings | None = None,
 ) -> Preview:
     """Say what `pull` would do, and touch nothing. Arguments and errors as there."""
-    road = _Road(settings or load_settings(), (), lambda event: None)
-    manifest = road.manifest(repo, tuple(include), tuple(exclude))
-    store = road.store(manifest, dest)
-    here = tuple(entry for entry in manifest.entries if store.holds(entry))
-    return Preview(manifest, tuple(entry for entry in manifest.entries if entry not in here), here)
+    road = _Road(settings or load_settings(), tuple(sources), lambda event: None)
+    whole = road.listing(repo)
+    manifest = _wanted(whole, tuple(include), tuple(exclude))
+    store = road.store(whole, dest)
+    held = {entry: not force and store.holds(entry) for entry in manifest.entries}
+    missing, here = (tuple(entry for entry in held if held[entry] is wanted) for wanted in (False, True))
+    return Preview(manifest, missing, here)
 
 
 class _Road:
     """One pull's way from settings to a store."""
 
     def __init__(self, settings: Settings, sources: tuple[str, ...], emit: Emit) -> None:
+        self._began = time.monotonic()
         self._settings = settings
         self._sources = sources
         self._emit = emit
         self._dialer = Dialer()
         self._limits = limits_of(settings)
 
-    def manifest(self, repo: str, include: tuple[str, ...], exclude: tuple[str, ...]) -> Manifest:
-        """The wanted part of what the trusted source lists; offline, of what the cache remembers."""
+    def listing(self, repo: str) -> Manifest:
+        """What the trusted source lists; offline, what the cache remembers."""
         wanted, revision = parse_address(repo)
         if self._settings["offline"]:
-            whole = recall(self._settings.cache, wanted, revision)
-        else:
-            whole = resolve(self._trusted(), wanted, revision, self._limits, self._emit)
-            remember(self._settings.cache, whole)
-        manifest = whole.select(include, exclude)
-        if whole.entries and not manifest.entries:
-            globs = " ".join(include) or "everything but " + " ".join(exclude)
-            raise EntryNotFound(
-                f"no file of {wanted} matches {globs}",
-                hint=f"it has {len(whole.entries)} files, {whole.entries[0].path!r} for one",
-            )
-        return manifest
+            return recall(self._settings.cache, wanted, revision)
+        return resolve(self._trusted(), wanted, revision, self._limits, self._emit)
 
-    def store(self, manifest: Manifest, dest: str | Path | None) -> Store:
+    def store(self, whole: Manifest, dest: str | Path | None) -> Store:
         """Where the files are to rest."""
-        if dest is not None:
-            return Folder(Path(dest).expanduser())
-        return HubCache(self._settings.cache, manifest.repo, manifest.commit)
+        return HubCache(self._settings.cache, whole) if dest is None else Folder(Path(dest).expanduser())
 
-    def bring(self, manifest: Manifest, store: Store, *, force: bool) -> Tally:
-        """Put every file of the manifest in place."""
+    def bring(self, manifest: Manifest, store: Store, *, force: bool) -> Snapshot:
+        """Put every file of the manifest in place, and say what it came to."""
         self._emit(
             PullStarted(
                 manifest.repo.name,
@@ -160,15 +179,31 @@ class _Road:
         )
         task = Pull(manifest, store, self._emit, force=force)
         missing = task.reuse()
-        if missing and self._settings["offline"]:
+        if not self._settings["offline"]:
+            if missing:
+                task.fetch(missing, self._carriers())
+            task.finish()
+        elif missing:
             raise EntryNotFound(
                 f"{missing[0][0].path!r} and {len(missing) - 1} more files of {manifest.repo} are not here",
                 hint="pull once without --offline",
             )
-        if missing:
-            task.fetch(missing, self._carriers())
-        task.finish()
-        return task.tally
+        snapshot = self._snapshot(manifest, store, task.tally)
+        self._emit(_done(snapshot))
+        return snapshot
+
+    def _snapshot(self, manifest: Manifest, store: Store, tally: Tally) -> Snapshot:
+        return Snapshot(
+            path=store.root(manifest.commit),
+            repo=manifest.repo,
+            commit=manifest.commit,
+            files=len(manifest.entries),
+            bytes=manifest.total_bytes,
+            network_bytes=tally.network_bytes,
+            reused_bytes=tally.reused_bytes,
+            seconds=round(time.monotonic() - self._began, 3),
+            sources=tally.sources,
+        )
 
     def _trusted(self) -> HubSource:
         return self._hub(self._settings.trusted(self._sources))
@@ -181,6 +216,18 @@ class _Road:
         if source.token_hint:
             self._emit(Warned("token", f"{source.name}: {source.token_hint}"))
         return HubSource(source.name, source.url, self._dialer, token=source.token, token_hint=source.token_hint)
+
+
+def _wanted(whole: Manifest, include: tuple[str, ...], exclude: tuple[str, ...]) -> Manifest:
+    """The part of a listing that the globs choose; choosing nothing is a mistake worth telling."""
+    chosen = whole.select(include, exclude)
+    if whole.entries and not chosen.entries:
+        globs = " ".join(include) or "everything but " + " ".join(exclude)
+        raise EntryNotFound(
+            f"no file of {whole.repo} matches {globs}",
+            hint=f"it has {len(whole.entries)} files, {whole.entries[0].path!r} for one",
+        )
+    return chosen
 
 
 def limits_of(settings: Settings) -> Limits:

@@ -17,11 +17,12 @@ from headrace.store.partial import Partial, has_size, storing
 
 
 class HubCache:
-    """One commit of one repo in the hub cache at `root`."""
+    """One commit of one repo in the hub cache at `root`; `whole` is all the commit holds, wanted or not."""
 
-    def __init__(self, root: Path, repo: Repo, commit: str) -> None:
-        self._layout = HubCacheLayout(root, repo)
-        self._commit = commit
+    def __init__(self, root: Path, whole: Manifest) -> None:
+        self._layout = HubCacheLayout(root, whole.repo)
+        self._commit = whole.commit
+        self._whole = whole
         self._ledger = Ledger(self._layout.workshop)
 
     @property
@@ -61,7 +62,9 @@ class HubCache:
         self._link(entries)
 
     def finish(self, manifest: Manifest) -> None:
-        """See `Store.finish`."""
+        """See `Store.finish`. The whole file list is kept, so that offline it is known what is missing."""
+        entries = [[entry.path, entry.size, str(entry.digest)] for entry in self._whole.entries]
+        _write(_listing(self._layout, self._commit), json.dumps(entries))
         if manifest.revision != manifest.commit:
             _write(self._layout.ref(manifest.revision), manifest.commit)
 
@@ -81,12 +84,6 @@ class HubCache:
                 fresh.unlink(missing_ok=True)
                 fresh.symlink_to(target)
                 os.replace(fresh, link)
-
-
-def remember(root: Path, manifest: Manifest) -> None:
-    """Keep the whole file list of a commit, so that offline it is known what is missing."""
-    entries = [[entry.path, entry.size, str(entry.digest)] for entry in manifest.entries]
-    _write(_listing(HubCacheLayout(root, manifest.repo), manifest.commit), json.dumps(entries))
 
 
 def recall(root: Path, repo: Repo, revision: str) -> Manifest:

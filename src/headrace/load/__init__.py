@@ -1,0 +1,1 @@
+"""From verified files to tensors, by the framework's own loading."""

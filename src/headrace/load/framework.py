@@ -1,0 +1,45 @@
+"""Hands a verified snapshot to the framework."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from headrace.errors import LoadError, UsageError
+from headrace.names import Repo
+
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Loadable(Protocol[T_co]):
+    """A class with the `from_pretrained` of transformers and its kin."""
+
+    def from_pretrained(self, name: str, /, **arguments: Any) -> T_co:
+        """Build an instance from files in the hub cache."""
+
+
+def check_loadable(cls: object) -> None:
+    """Make sure that `cls` can be loaded at all, before anything is fetched for it. Raises `UsageError`."""
+    if not isinstance(cls, type) or not callable(getattr(cls, "from_pretrained", None)):
+        raise UsageError(
+            f"{getattr(cls, '__name__', cls)!r} has no from_pretrained",
+            hint="pass a class of transformers, for example transformers.AutoModel",
+        )
+
+
+def load_from_cache(cls: Loadable[T_co], repo: Repo, commit: str, cache: Path, arguments: dict[str, Any]) -> T_co:
+    """Let the framework load the repo at this commit from the cache, and from nowhere else.
+
+    Raises:
+        LoadError: it cannot.
+    """
+    own = {"revision": commit, "cache_dir": str(cache), "local_files_only": True}
+    try:
+        return cls.from_pretrained(repo.name, **own, **arguments)
+    except ImportError as error:
+        raise LoadError(f"cannot load {repo}: {error}", hint="pip install 'headrace[torch]'") from error
+    except TypeError:
+        raise  # an argument the class does not know: the caller's own mistake, and its own message
+    except Exception as error:  # frameworks raise whatever the libraries below them do
+        first = next(iter(str(error).strip().splitlines()), type(error).__name__)
+        raise LoadError(f"{repo} is here and verified, but {type(error).__name__}: {first}") from error
