@@ -135,6 +135,15 @@ class BlobMismatch(Event):
 
 
 @dataclass(frozen=True)
+class BytesForgotten(Event):
+    """Bytes that had landed are not believed any more: whoever has read them must not go on from there."""
+
+    digest: str
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
 class BlobPublished(Event):
     """Verified content is under its final name."""
 
@@ -185,4 +194,18 @@ def name_of(event: Event | type[Event]) -> str:
 
 def as_json(event: Event) -> dict[str, Any]:
     """The event as one flat JSON object that begins with its name."""
-    return {"event": name_of(event), **{one.name: getattr(event, one.name) for one in fields(event)}}
+    said = {one.name: getattr(event, one.name) for one in fields(event)}
+    plain = {name: dict(value) if isinstance(value, Mapping) else value for name, value in said.items()}
+    return {"event": name_of(event), **plain}
+
+
+def from_json(record: Mapping[str, Any]) -> Event:
+    """The event that `as_json` wrote. Raises `ValueError` for what is no event."""
+    values = dict(record)
+    kind = _KINDS.get(values.pop("event", None))
+    if kind is None or set(values) != {one.name for one in fields(kind)}:
+        raise ValueError(f"not an event: {record!r}")
+    return kind(**values)
+
+
+_KINDS: dict[Any, type[Event]] = {name_of(kind): kind for kind in Event.__subclasses__()}

@@ -18,16 +18,17 @@ from headrace.names import Repo, is_commit
 SIZE_LIMIT = 2**53
 """Sizes from here on are no sizes: JSON readers elsewhere could not even hold them exactly."""
 
+_SHA256_DIGITS = 64
 _COMPONENT_LIMIT = 255  # bytes in one file name, on every file system we write to
 _PATH_LIMIT = 3072  # bytes; leaves room for the folder in front under Linux' limit of 4096
 
 
 @dataclass(frozen=True, order=True)
 class Digest:
-    """What content hashes to. Raises `BadManifest` for anything that is not a digest.
+    r"""What content hashes to. Raises `BadManifest` for anything that is not a digest.
 
     `sha256` over the bytes, for large files; `git-blob-sha1` (git's id of a blob: sha1 over
-    `b"blob <size>\\0"` and the bytes) for small ones.
+    `b"blob <size>\0"` and the bytes) for small ones.
     """
 
     algorithm: str
@@ -54,7 +55,7 @@ class Digest:
     @classmethod
     def of_etag(cls, hexadecimal: str) -> Digest:
         """Read the bare hex that hubs use as an ETag: its length tells the algorithm."""
-        return cls(cls.SHA256 if len(hexadecimal) == 64 else cls.GIT_BLOB_SHA1, hexadecimal)
+        return cls(cls.SHA256 if len(hexadecimal) == _SHA256_DIGITS else cls.GIT_BLOB_SHA1, hexadecimal)
 
     def __str__(self) -> str:
         return f"{self.algorithm}:{self.hex}"
@@ -70,8 +71,9 @@ class Entry:
 
     def __post_init__(self) -> None:
         _check_path(self.path)
-        if not 0 <= self.size < SIZE_LIMIT:
-            raise BadManifest(f"{self.path!r} claims an impossible size: {self.size!r}")
+        # True and 1.0 are no sizes either, and what was JSON may be anything.
+        if type(self.size) is not int or not 0 <= self.size < SIZE_LIMIT:
+            raise BadManifest(f"{self.path!r} claims an impossible size: {str(self.size)[:80]!r}")
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,9 @@ class Manifest:
 
     def __post_init__(self) -> None:
         if not is_commit(self.commit):
-            raise BadManifest(f"{self.source} resolves {self.revision!r} of {self.repo} to {self.commit!r}, no commit")
+            raise BadManifest(
+                f"{self.source} resolves {self.revision!r} of {self.repo} to {self.commit!r}, no commit"
+            )
         _check_siblings(self.entries)
 
     @property
@@ -102,7 +106,7 @@ class Manifest:
         """The same manifest with only the wanted entries.
 
         Globs are matched as hub clients do: case counts, `*` crosses slashes, and a pattern that ends in a
-        slash means everything below that folder. No `include` means everything.
+        slash means everything below that folder; a backslash counts as a slash. No `include` means everything.
         """
         wanted, unwanted = _any_of(include), _any_of(exclude)
         kept = (e for e in self.entries if (not include or wanted(e.path)) and not unwanted(e.path))
@@ -121,7 +125,9 @@ def entries_of(raw: Iterable[Any]) -> tuple[Entry, ...]:
     Raises:
         BadManifest: an object that is no such thing.
     """
-    return tuple(sorted((_entry_of(item) for item in raw if not _is_folder(item)), key=lambda entry: entry.path))
+    return tuple(
+        sorted((_entry_of(item) for item in raw if not _is_folder(item)), key=lambda entry: entry.path)
+    )
 
 
 def _is_folder(item: Any) -> bool:
@@ -131,20 +137,16 @@ def _is_folder(item: Any) -> bool:
 
 
 def _entry_of(item: dict[str, Any]) -> Entry:
-    path, size, oid, lfs = (item.get(key) for key in ("path", "size", "oid", "lfs"))
+    path, oid, lfs = (item.get(key) for key in ("path", "oid", "lfs"))
+    size: Any = item.get("size")
     if not isinstance(path, str):
         raise BadManifest(f"a tree entry has no path: {str(item)[:80]!r}")
     if lfs is None:
-        return Entry(path, _size(path, size), Digest(Digest.GIT_BLOB_SHA1, _text(oid)))
+        return Entry(path, size, Digest(Digest.GIT_BLOB_SHA1, _text(oid)))
     if not isinstance(lfs, dict):
         raise BadManifest(f"{path!r} has LFS facts that are none: {str(lfs)[:80]!r}")
-    return Entry(path, _size(path, lfs.get("size")), Digest(Digest.SHA256, _text(lfs.get("oid"))))
-
-
-def _size(path: str, raw: Any) -> int:
-    if type(raw) is not int:  # True and 1.0 are no sizes either
-        raise BadManifest(f"{path!r} claims an impossible size: {str(raw)[:80]!r}")
-    return raw
+    size = lfs.get("size")
+    return Entry(path, size, Digest(Digest.SHA256, _text(lfs.get("oid"))))
 
 
 def _text(raw: Any) -> str:
@@ -164,10 +166,11 @@ def _check_path(path: str) -> None:
 
 
 def _check_siblings(entries: Sequence[Entry]) -> None:
-    files = {entry.path for entry in entries}
-    if len(files) != len(entries):
-        twice = next(path for path in sorted(files) if sum(entry.path == path for entry in entries) > 1)
-        raise BadManifest(f"{twice!r} is listed twice")
+    files: set[str] = set()
+    for entry in entries:
+        if entry.path in files:
+            raise BadManifest(f"{entry.path!r} is listed twice")
+        files.add(entry.path)
     for path in files:
         at = path.find("/")
         while at != -1:
@@ -177,5 +180,9 @@ def _check_siblings(entries: Sequence[Entry]) -> None:
 
 
 def _any_of(globs: Sequence[str]) -> Callable[[str], bool]:
-    patterns = [glob + "*" if glob.endswith("/") else glob for glob in globs]
-    return lambda path: any(fnmatchcase(path, pattern) for pattern in patterns)
+    patterns = [_slashed(glob + "*" if glob.endswith(("/", "\\")) else glob) for glob in globs]
+    return lambda path: any(fnmatchcase(_slashed(path), pattern) for pattern in patterns)
+
+
+def _slashed(text: str) -> str:
+    return text.replace("\\", "/")

@@ -9,22 +9,28 @@ from __future__ import annotations
 import enum
 import re
 from dataclasses import dataclass
+from functools import total_ordering
 
 from headrace.errors import UsageError
 
 _NAME_PART = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.\-]*[A-Za-z0-9_\-])?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
+_REF_PART_LIMIT = 255  # bytes in a file name: what was asked becomes one
 _NAME_LIMIT = 96  # the hub's own limit for each part of a repo's name
 
 DEFAULT_REVISION = "main"
 
 
+@total_ordering
 class RepoKind(enum.Enum):
     """The three kinds of repo a hub holds; the value is the singular word that hubs and users write."""
 
     MODEL = "model"
     DATASET = "dataset"
     SPACE = "space"
+
+    def __lt__(self, other: RepoKind) -> bool:
+        return self.value < other.value
 
     @property
     def plural(self) -> str:
@@ -47,7 +53,7 @@ class Repo:
     def __post_init__(self) -> None:
         parts = self.name.split("/")
         sound = (
-            len(parts) <= 2
+            self.name.count("/") <= 1
             and all(len(part) <= _NAME_LIMIT and _NAME_PART.fullmatch(part) for part in parts)
             and ".." not in self.name
             and "--" not in self.name
@@ -103,9 +109,14 @@ def check_revision(revision: str) -> str:
         revision
         and all(part not in ("", ".", "..") for part in parts)
         and not any(character < " " or character in "\x7f ~^:?*[\\" for character in revision)
+        # "ignore" leaves lone surrogates out: they cannot be sent, and stored only by luck
+        and revision.encode(errors="ignore").decode() == revision
+        and all(len(part.encode()) <= _REF_PART_LIMIT for part in parts)
     )
     if not sound:
-        raise UsageError(f"{revision!r} is not a revision", hint="a branch, a tag, refs/pr/N or a commit hash")
+        raise UsageError(
+            f"{revision!r} is not a revision", hint="a branch, a tag, refs/pr/N or a commit hash"
+        )
     return revision
 
 

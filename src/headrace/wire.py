@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from headrace.errors import UsageError
@@ -24,10 +24,14 @@ WARNING = "X-HF-Warning"
 BLOCK_BYTES = 4 * 1024 * 1024
 """The unit of verification lists, repair and hold-back."""
 
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
-_RANGE = re.compile(r"bytes=(?:(\d+)-(\d*)|-(\d+))")
-_NEXT_LINK = re.compile(r"<([^>]*)>\s*;[^,]*rel=\"?next\"?")
-_QUOTA_RESET = re.compile(r"\br=0\b.*?\bt=(\d+)")
+# Numbers are ASCII and short: `\d` would take other scripts' digits, and int() refuses thousands of them.
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19})", re.IGNORECASE)
+_RANGE = re.compile(r"bytes=(?:([0-9]{1,19})-([0-9]{0,19})|-([0-9]{1,19}))", re.IGNORECASE)
+_NEXT_LINK = re.compile(r"<([^>]*)>\s*;(?:[^,]*[;\s])?rel=\"?next(?![^\s\";,])", re.IGNORECASE)
+_SECONDS = re.compile(r"[0-9]{1,9}")
+_SPENT = re.compile(r";\s*r=0\s*(?:;|$)")
+_RESET = re.compile(r";\s*t=([0-9]{1,9})\s*(?:;|$)")
+_NO_HOST = re.compile(r"[\s\\%<>\"^`{|}]")
 
 
 class Unsatisfiable(ValueError):
@@ -45,8 +49,16 @@ def normalized_endpoint(url: str) -> str:
         port = parts.port
     except ValueError:
         parts, port = urlsplit(""), None
-    host = parts.hostname
-    if parts.scheme not in ("http", "https") or not host or parts.username or parts.query or parts.fragment:
+    host = parts.hostname or ""
+    sound = (
+        parts.scheme in ("http", "https")
+        and host
+        and not _NO_HOST.search(host.partition("%")[0] if ":" in host else host)
+        and "@" not in parts.netloc
+        and not any(character.isspace() or character == "\\" for character in parts.path)
+        and not (parts.query or parts.fragment)
+    )
+    if not sound:
         raise UsageError(f"{shown(url)!r} is not an endpoint", hint="write http(s)://HOST[:PORT][/PATH]")
     if ":" in host:
         host = f"[{host}]"
@@ -56,8 +68,16 @@ def normalized_endpoint(url: str) -> str:
 
 
 def shown(url: str) -> str:
-    """The URL as it may be printed or logged: without user, password, query (signatures) and fragment."""
-    parts = urlsplit(url)
+    """The URL as it may be printed or logged: without user, password, query (signatures) and fragment.
+
+    Of what is no URL nothing is shown that could be one of these.
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return ""
+    if not parts.netloc:
+        return parts.path.rpartition("@")[2]
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
@@ -70,12 +90,16 @@ def origin_of(url: str) -> tuple[str, str, int]:
 def is_private_address(address: str) -> bool:
     """Whether this IP is loopback, link-local or of a private network."""
     ip = ip_address(address.partition("%")[0])
+    if isinstance(ip, IPv6Address) and ip.ipv4_mapped is not None:
+        ip = ip.ipv4_mapped
     return ip.is_private or ip.is_loopback or ip.is_link_local
 
 
 def api_path(repo: Repo, *parts: str) -> str:
     """`/api/models/org/name/part/…`; each part is quoted whole, slashes included, as hub clients do."""
-    return "/".join([f"/api/{repo.kind.plural}/{quote(repo.name)}", *(quote(part, safe="") for part in parts)])
+    return "/".join(
+        [f"/api/{repo.kind.plural}/{quote(repo.name)}", *(quote(part, safe="") for part in parts)]
+    )
 
 
 def resolve_path(repo: Repo, revision: str, path: str) -> str:
@@ -129,13 +153,16 @@ def parse_next_link(header: str | None) -> str | None:
 
 def parse_etag(header: str | None) -> str | None:
     """An ETag without weakness mark and quotes."""
-    return header.removeprefix("W/").strip('"') if header else None
+    return header.strip().removeprefix("W/").strip('"') if header else None
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
     """How long the server wants to be left alone: `Retry-After` in seconds, else the hub's `RateLimit` when spent."""
-    after = headers.get("Retry-After")
-    if after and after.strip().isdigit():
-        return float(after)
-    spent = _QUOTA_RESET.search(headers.get("RateLimit") or "")
-    return float(spent.group(1)) if spent else None
+    after = _SECONDS.fullmatch((headers.get("Retry-After") or "").strip())
+    if after:
+        return float(after.group())
+    for quota in (headers.get("RateLimit") or "").split(","):
+        reset = _RESET.search(quota)
+        if reset and _SPENT.search(quota):
+            return float(reset.group(1))
+    return None

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from headrace.errors import AllSourcesFailed, HeadraceError
 from headrace.plan.limits import Limits
 from headrace.plan.orders import Added, Place
+from headrace.plan.places import Door
 from headrace.ranges import Range, RangeSet
 
-_BORNE_MISMATCHES = 2  # whole refetches after which the promise itself must be wrong
+_BORNE_MISMATCHES = (
+    2  # whole refetches from one and the same source after which the promise itself must be wrong
+)
+_WINDOW_STEPS = 64  # in how many the window may move
+_MARK_S = 1.0  # a lane's rate is that of its last one or two of these
+_MEASURABLE_S = 0.1  # before, a rate would be that of emptying some buffer
 
 
 class BlobPlan:
@@ -20,16 +28,25 @@ class BlobPlan:
         self.frontier = 0
         self.hosts: dict[str, str] = {}  # source → the host that turned out to answer for it
         self.opening: dict[str, int] = {}  # source → the assignment that is finding that out
+        self.parted: set[str] = set()  # sources that have answered with a part of it
         self.whole_only: set[str] = set()
         self.rejected: dict[str, HeadraceError] = {}
         self.last_error: dict[str, HeadraceError] = {}
-        self.trying_since: float | None = None
         self.assigned = 0
+        self.recalls = 0  # lanes that were called back before they had brought anything
         self.dead = False
+        self.waited_s = 0.0  # without a new byte, when there might have been one
+        self.asked_s = 0.0  # the same, when the sources had asked to be left alone
+        self.waits = False  # whether time counts against it now
+        self.obeys = False  # whether that is because the sources asked for it
         self._sources = added.sources
+        self._alone: str | None = None  # after a mismatch: the one source whose bytes are being tried
+        self._given: dict[str, RangeSet] = {}
         self._taken = added.have.copy()
         self._resumed = added.have.copy()
         self._mismatches = 0
+        self._furthest: int | None = None  # most bytes any attempt at one whole stream brought
+        self._furthest_at = 0.0
 
     @property
     def complete(self) -> bool:
@@ -39,12 +56,32 @@ class BlobPlan:
     @property
     def sources(self) -> list[str]:
         """Who may still be asked."""
+        usable = self._usable
+        return [self._alone] if self._alone is not None and self._alone in usable else usable
+
+    @property
+    def _usable(self) -> list[str]:
         return [source for source in self._sources if source not in self.rejected]
 
-    def free(self, window_bytes: int) -> Range | None:
-        """The lowest free run inside the window ahead of the frontier."""
-        window = Range(self.frontier, min(self.size, self.frontier + window_bytes))
-        return next(self._taken.gaps(window), None)
+    def doors(self, *, whole: bool) -> list[Door]:
+        """Whom another lane could ask for a part, or for the whole in one stream."""
+        return [
+            (source, self.hosts.get(source, ""))
+            for source in self.sources
+            if source not in self.opening and (source in self.whole_only) is whole
+        ]
+
+    def free(self, limits: Limits) -> Range | None:
+        """The lowest free run inside the window ahead of the frontier.
+
+        One that only the window cuts short grows as the frontier moves: no request for every step it makes.
+        """
+        edge = self.frontier + limits.window_bytes
+        run = next(self._taken.gaps(Range(self.frontier, min(self.size, edge))), None)
+        if run is None or run.stop < edge or edge >= self.size:
+            return run
+        worth = max(limits.segment_least_bytes, limits.window_bytes // _WINDOW_STEPS)
+        return run if len(run) >= min(worth, limits.window_bytes) else None
 
     def untouched(self) -> bool:
         """Whether nothing has landed and nobody is at it: a source without ranges may begin."""
@@ -55,42 +92,80 @@ class BlobPlan:
         self._taken.add(claimed)
         self.assigned += 1
 
-    def land(self, arrived: Range) -> None:
+    def land(self, arrived: Range, source: str) -> None:
         """Bytes of an assignment are on disk."""
         self.landed.add(arrived)
-        self.trying_since = None
+        self._given.setdefault(source, RangeSet()).add(arrived)
+        self.waited_s = self.asked_s = 0.0
 
     def release(self, left: Range) -> None:
         """Bytes that an assignment will not fetch after all are free again."""
         self._taken.remove(left)
 
-    def mismatched(self) -> RangeSet | None:
+    def hashed(self, frontier: int) -> None:
+        """Bytes before `frontier` are hashed; word from before a `forget` counts only as far as bytes are here."""
+        self.frontier = min(frontier, self.landed.end_of_run(0))
+
+    def mismatched(self, error: HeadraceError) -> RangeSet | None:
         """What to fetch again after all bytes hashed to something else; None when it is time to give up.
 
-        Bytes from before a restart are suspected first: they may be from a disk or a source gone bad. Then
-        everything, twice.
+        Bytes from before a restart are suspected first: they may be from a disk or a source gone bad. Then one
+        source alone has to deliver it all, the first named one first; one whose bytes alone do not match is
+        struck. The last one left is borne with twice.
         """
-        suspects = self._resumed
-        if not suspects:
+        suspects: RangeSet | None = self._resumed
+        if suspects:
+            self._resumed = RangeSet()
+        else:
+            suspects = self._disbelieved(error)
+        if suspects:
+            self.forget(suspects)
+        return suspects or None
+
+    def _disbelieved(self, error: HeadraceError) -> RangeSet | None:
+        suspects = RangeSet([Range(0, self.size)])
+        givers, usable = [source for source, ranges in self._given.items() if ranges], self._usable
+        if givers == usable[:1] == usable:
             self._mismatches += 1
-            if self._mismatches > _BORNE_MISMATCHES:
-                return None
-            suspects = RangeSet([Range(0, self.size)])
-        self._resumed = RangeSet()
-        self.forget(suspects)
+            return None if self._mismatches > _BORNE_MISMATCHES else suspects
+        if len(givers) == 1:
+            self.rejected[givers[0]] = error
+        self._alone = next(iter(self._usable), None)
+        if self._alone is None:
+            return None
+        for trusted in self._given.get(self._alone, ()):
+            suspects.remove(trusted)
         return suspects
+
+    def relent(self) -> None:
+        """Strike the one source that was asked alone and does not deliver, if that lets others try."""
+        if self._alone in self._usable and len(self._usable) > 1 and self._alone in self.last_error:
+            self.rejected[self._alone] = self.last_error[self._alone]
+            self.waited_s = 0.0
+
+    def restart(self, now: float, patience_s: float) -> RangeSet | None:
+        """Drop everything, to begin again as one whole stream; None when that brought nothing new for too long."""
+        total = self.landed.total
+        if self._furthest is None:
+            self._furthest, self._furthest_at = 0, now
+        elif total > self._furthest:
+            self._furthest, self._furthest_at = total, now
+        elif now - self._furthest_at >= patience_s:
+            return None
+        everything = RangeSet([Range(0, self.size)])
+        self.forget(everything)
+        return everything
 
     def forget(self, ranges: RangeSet) -> None:
         """Believe these bytes no more."""
         self.frontier = 0
         for one in ranges:
-            self.landed.remove(one)
-            self._taken.remove(one)
-            self._resumed.remove(one)
+            for known in (self.landed, self._taken, self._resumed, *self._given.values()):
+                known.remove(one)
 
-    def failure(self) -> HeadraceError:
-        """The error that says why nobody could deliver."""
-        causes = self.last_error | self.rejected
+    def failure(self, heard: Mapping[str, HeadraceError]) -> HeadraceError:
+        """The error that says why nobody could deliver; `heard` is what sources said to others."""
+        causes = {**heard, **self.last_error, **self.rejected}
         if len(self._sources) == 1 and self.rejected:
             return next(iter(self.rejected.values()))
         told = "; ".join(f"{source}: {error}" for source, error in causes.items()) or "no source has it"
@@ -110,13 +185,27 @@ class Assignment:
         self.stop = wanted.stop
         self.opened_at: float | None = None
         self.shortening = False
+        self.recalled = False
+        self.refused_at = float("-inf")  # when it was last asked to stop early and could not
         self._start = wanted.start
+        self._older = self._newer = (0.0, wanted.start)  # (when, position): between which the rate is taken
+
+    def opened(self, place: Place, now: float) -> None:
+        """The first byte is about to come."""
+        self.place = place
+        self.opened_at = now
+        self._older = self._newer = (now, self.position)
+
+    def landed(self, position: int, now: float) -> None:
+        """Everything before `position` has come."""
+        self.position = position
+        if now - self._newer[0] >= _MARK_S:
+            self._older, self._newer = self._newer, (now, position)
 
     def rate(self, now: float) -> float:
-        """Bytes/s since the first byte; 0 before there is anything to divide."""
-        if self.opened_at is None or now <= self.opened_at:
-            return 0.0
-        return (self.position - self._start) / (now - self.opened_at)
+        """Bytes/s of late; 0 while it is too early to say."""
+        since, position = self._older
+        return (self.position - position) / (now - since) if now - since >= _MEASURABLE_S else 0.0
 
     @property
     def left(self) -> Range:
@@ -134,7 +223,8 @@ def segment_bytes(free: int, lanes: int, overhead_bytes: float, limits: Limits) 
 
     Half an even share, so that lanes of different speed end together (Polychronopoulos and Kuck, IEEE Trans.
     Computers 36, 1987); at least `overhead_bytes`, what makes the wait for the first byte negligible, but
-    never more than an even share; never less than what is worth a request.
+    never more than an even share; never less, and no less left over, than what is worth a request.
     """
     share = free / lanes
-    return min(free, int(max(share / 2, min(overhead_bytes, share), limits.segment_least_bytes)))
+    length = int(max(share / 2, min(overhead_bytes, share), limits.segment_least_bytes))
+    return length if free - length >= limits.segment_least_bytes else free

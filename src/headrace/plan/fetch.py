@@ -4,8 +4,9 @@ Theory of operation. `take()` is told a fact, `orders()` says what to do next; t
 each batch of the first and on every tick. An idle lane takes the lowest free segment inside a window ahead of
 some blob's frontier, blobs in the order they were added. Until a source's answer for a blob has begun only one
 lane asks it, so that a redirect is followed once. With no segment free, an idle lane takes the back half of the
-assignment that would end last, if that gains. A place that fails rests; a source that cannot have the content
-is struck from the blob; a blob that got no byte for too long is given up.
+assignment that would end last, if that gains; of the last few bytes all, by cancelling a lane that crawls. A
+place that fails rests; a source that cannot have the content is struck from the blob; a blob that got no byte
+for too long is given up, where time counts only while it is the sources that are waited for.
 
 Invariants: a byte is in `landed`, or in exactly one assignment, or free; an assignment's bytes become free only
 when its lane has answered; at most `allowed` assignments exist; memory is bounded by blobs and assignments.
@@ -14,11 +15,13 @@ when its lane has answered; at most `allowed` assignments exist; memory is bound
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from heapq import nlargest
 
 from headrace.errors import (
     AccessDenied,
     Busy,
     HeadraceError,
+    Interrupted,
     NotFound,
     RangeIgnored,
     SourceError,
@@ -32,13 +35,13 @@ from headrace.plan.orders import (
     Cancel,
     Ended,
     Fact,
-    Failed,
     Fetch,
     Finished,
     Forget,
     GiveUp,
     Hashed,
     Landed,
+    LaneFact,
     Mismatched,
     Opened,
     Order,
@@ -47,11 +50,18 @@ from headrace.plan.orders import (
     Shorten,
     Shortened,
 )
-from headrace.plan.places import Places
-from headrace.ranges import Range, RangeSet
+from headrace.plan.places import Door, Places
+from headrace.ranges import Range
 
 _FIRST_BYTES_WORTH = 40
 """A segment lasts at least this many times the wait for its first byte: at most 2.5 % of a lane's time is waiting."""
+
+_CLOCK_S = 0.2  # how exactly the plan knows for how long a blob has waited
+_OBEDIENCE = 1.1  # times `give_up_s`: what servers may ask for in all, and the tenth that is added to it
+_RESTFUL_S = 0.05  # how often work is looked for while bytes just land
+_SETTLED_S = 0.5  # a younger connection says nothing about its speed yet
+_REFUSED_S = 1.0  # a lane that could not stop early is not asked again sooner
+_RECALLED_S = 2.0  # dropping a connection that works must win more than this; no younger one is dropped
 
 
 class FetchPlan:
@@ -67,6 +77,11 @@ class FetchPlan:
         self._numbers = 0
         self._first_byte_s = 0.0  # the last one seen anywhere: the scale of an epoch, no more
         self._outbox: list[Order] = []
+        self._clock = float("-inf")
+        self._landed_at = float("-inf")  # when anything came last
+        self._upset: dict[str, None] = {}  # blobs to be judged at once, after what happened to them
+        self._stirred = False  # whether lanes, bytes or places may be free that were not before
+        self._sent_at = float("-inf")  # when work for idle lanes was looked for last
 
     @property
     def wants_blobs(self) -> bool:
@@ -83,60 +98,95 @@ class FetchPlan:
 
     def take(self, fact: Fact, now: float) -> None:
         """Learn what happened."""
+        self._stirred |= not isinstance(fact, Landed | Hashed)
         match fact:
             case Added():
                 self._blobs[fact.blob] = BlobPlan(fact)
+                self._upset[fact.blob] = None
             case Hashed():
                 if (blob := self._blobs.get(fact.blob)) is not None:
-                    blob.frontier = fact.frontier
+                    blob.hashed(fact.frontier)
+                    self._stirred |= not blob.assigned
             case Mismatched():
                 self._mismatched(fact)
             case Ended():
                 self._bury(fact.blob)
+                # Whoever ended it has let go of it: nothing that was decided before must reach it now.
+                self._outbox = [
+                    order
+                    for order in self._outbox
+                    if isinstance(order, Cancel | Shorten) or order.blob != fact.blob
+                ]
             case _:
                 if (assignment := self._assignments.get(fact.number)) is not None:
                     self._take_from_lane(assignment, fact, now)
 
     def orders(self, now: float) -> list[Order]:
         """What to do now."""
-        self._governor.look(now, len(self._assignments), self._first_byte_s)
-        for blob in list(self._blobs.values()):
+        passed = now - self._clock
+        due = passed >= _CLOCK_S
+        if due:
+            self._clock = now
+            for blob in self._blobs.values():
+                self._pass(blob, min(passed, self._limits.patience_s))
+            self._upset.update(dict.fromkeys(self._blobs))
+        upset = [self._blobs[key] for key in self._upset if key in self._blobs]
+        self._upset.clear()
+        for blob in upset:
             self._judge(blob, now)
-        self._outbox.extend(self._fetches(now))
-        self._outbox.extend(self._thefts(now))
+        if self._stirred or upset or now - self._sent_at >= _RESTFUL_S:
+            self._stirred, self._sent_at = False, now
+            self._outbox.extend(self._fetches(now))
+            self._outbox.extend(self._thefts(now))
+            if self._limits.fair:
+                self._outbox.extend(self._cessions(now))
+        if self._governor.look(now, len(self._assignments) + self._owed, self._first_byte_s):
+            self._outbox.extend(self._fetches(now))
+        for blob in upset:
+            self._note(blob, now)
         orders, self._outbox = self._outbox, []
-        return orders
+        return [one for one in orders if not isinstance(one, Cancel) or one.number in self._assignments]
+
+    @property
+    def _owed(self) -> int:
+        """Lanes that are idle only until another has let go of bytes for them."""
+        return sum(one.shortening for one in self._assignments.values())
 
     # What lanes report
 
-    def _take_from_lane(self, one: Assignment, fact: Fact, now: float) -> None:
+    def _take_from_lane(self, one: Assignment, fact: LaneFact, now: float) -> None:
         match fact:
             case Opened():
                 self._opened(one, fact, now)
             case Landed():
-                one.blob.land(fact.range)
+                one.blob.land(fact.range, one.place.source)
+                one.landed(fact.range.stop, now)
+                self._landed_at = now
                 self._governor.landed(len(fact.range))
-                one.position = fact.range.stop
-                self._places.delivered(one.place, one.rate(now))
+                self._stirred |= self._places.delivered(one.place, one.rate(now))
             case Shortened():
                 one.shortening = False
                 if fact.stop < one.stop:
                     one.blob.release(Range(fact.stop, one.stop))
                     one.stop = fact.stop
+                else:
+                    one.refused_at = now
             case Finished():
                 self._governor.served()
                 self._return(one)
-            case Failed():
+            case _:
                 self._return(one)
                 self._failed(one, fact.error, now)
 
     def _opened(self, one: Assignment, fact: Opened, now: float) -> None:
-        one.opened_at = now
+        blob, source = one.blob, one.place.source
         self._first_byte_s = fact.first_byte_s
-        one.blob.hosts[one.place.source] = fact.place.host
-        one.blob.opening.pop(one.place.source, None)
+        blob.hosts[source] = fact.place.host
+        blob.opening.pop(source, None)
+        if not one.whole:
+            blob.parted.add(source)
         self._places.moved(one.place, fact.place, fact.siblings, fact.first_byte_s)
-        one.place = fact.place
+        one.opened(fact.place, now)
 
     def _return(self, one: Assignment) -> None:
         blob = one.blob
@@ -149,60 +199,94 @@ class FetchPlan:
 
     def _failed(self, one: Assignment, error: HeadraceError, now: float) -> None:
         blob, source = one.blob, one.place.source
-        if blob.dead:
+        if blob.dead or (one.recalled and isinstance(error, SourceError | Interrupted)):
             return
+        self._upset[blob.key] = None
         blob.last_error[source] = error
-        if isinstance(error, RangeIgnored):
+        if isinstance(error, RangeIgnored) and not one.whole and source not in blob.parted:
             blob.whole_only.add(source)
-            return
-        if isinstance(error, NotFound | AccessDenied) or (isinstance(error, SourceError) and error.permanent):
+        elif _struck(one, error):
             blob.rejected[source] = error
-            return
-        if not isinstance(error, SourceError):
+        elif isinstance(error, SourceError):
+            self._set_aside(one, error, now)
+        else:
             self._give_up(blob, error)
-            return
-        if isinstance(error, Busy) or (one.fruitless and isinstance(error, Unreachable)):
+
+    def _set_aside(self, one: Assignment, error: SourceError, now: float) -> None:
+        blob, source = one.blob, one.place.source
+        dead = isinstance(error, Unreachable)
+        refused = isinstance(error, Busy) or (dead and one.fruitless)
+        if refused and self._places.lanes(source):  # a lone lane was not one too many
             self._governor.trouble(now)
         wait = self._places.failed(one.place, error, now, self._chance())
-        if blob.trying_since is None:
-            blob.trying_since = now
-        if error.retry_after_s is not None:
-            self._obey(blob, error, now + wait)
+        host = blob.hosts.get(source)
+        if host and dead and one.opened_at is None and self._places.lost((source, host), now):
+            del blob.hosts[source]  # it may have moved
         self._outbox.append(Retry(blob.key, one.place, error, wait))
-
-    def _obey(self, blob: BlobPlan, error: SourceError, until: float) -> None:
-        """A server named the time: waiting for it is no failure, but nobody waits for ever."""
-        blob.trying_since = max(until, blob.trying_since or until)
-        asked = error.retry_after_s or 0.0
-        if asked > self._limits.give_up_s and len(blob.sources) == 1:
-            blob.rejected[blob.sources[0]] = type(error)(
-                f"{error.message}; it asks to come back in {asked:.0f} s",
-                hint="try again then, or name another source with --source",
-            )
 
     # What becomes of blobs
 
     def _mismatched(self, fact: Mismatched) -> None:
         blob = self._blobs.get(fact.blob)
-        if blob is None or blob.dead:
+        if blob is None:
             return
-        suspects = blob.mismatched()
+        suspects = blob.mismatched(fact.error)
         if suspects is None:
             self._give_up(blob, fact.error)
         else:
             self._outbox.append(Forget(blob.key, suspects))
 
+    def _pass(self, blob: BlobPlan, seconds: float) -> None:
+        """Time has passed. Leaving a source alone as it asked is no failure, but nobody waits for ever."""
+        if blob.waits and blob.obeys and blob.asked_s < self._limits.give_up_s * _OBEDIENCE:
+            blob.asked_s += seconds
+        elif blob.waits:
+            blob.waited_s += seconds
+
     def _judge(self, blob: BlobPlan, now: float) -> None:
-        if blob.dead or blob.complete:
+        if blob.complete:
             return
-        waited = 0.0 if blob.trying_since is None else now - blob.trying_since
-        if not blob.sources or waited >= self._limits.give_up_s:
-            self._give_up(blob, blob.failure())
-        elif blob.landed and not blob.assigned and blob.whole_only.issuperset(blob.sources):
+        patience_s = self._limits.give_up_s
+        desperate = blob.waited_s >= patience_s / 2
+        if desperate:
+            blob.relent()
+            blob.whole_only.update(
+                s for s in blob.sources if isinstance(blob.last_error.get(s), RangeIgnored)
+            )
+        if not blob.sources or blob.waited_s >= patience_s:
+            self._despair(blob)
+            return
+        streams = blob.whole_only.intersection(blob.sources)
+        if blob.landed and not blob.assigned and streams and (desperate or len(streams) == len(blob.sources)):
             # Nobody left can continue in the middle: begin again as one stream.
-            everything = RangeSet([Range(0, blob.size)])
-            blob.forget(everything)
-            self._outbox.append(Forget(blob.key, everything))
+            everything = blob.restart(now, patience_s)
+            if everything is None:
+                self._despair(blob)
+            else:
+                self._outbox.append(Forget(blob.key, everything))
+
+    def _note(self, blob: BlobPlan, now: float) -> None:
+        """See whether it is the sources that a blob waits for: not for lanes, nor for what landed to be hashed."""
+        blob.waits, blob.obeys = blob.assigned > 0 and not blob.complete, False
+        if blob.assigned or blob.free(self._limits) is None:
+            return
+        doors = blob.doors(whole=False) + (blob.doors(whole=True) if blob.untouched() else [])
+        until, asked_s = self._places.rest(doors, now)
+        # While nothing comes on any lane, to wait for a lane is to wait for the sources.
+        barren = now - self._landed_at >= self._limits.patience_s
+        blob.waits, blob.obeys = until > now or barren, asked_s > 0
+        if min(asked_s, until - now) > self._limits.give_up_s:
+            for source, _ in doors:
+                error = self._places.complaint(source)
+                blob.rejected[source] = Busy(
+                    f"{error}; it asks to come back in {until - now:.0f} s",
+                    hint="try again then, or name another source with --source",
+                )
+            self._despair(blob)
+
+    def _despair(self, blob: BlobPlan) -> None:
+        told = ((source, self._places.complaint(source)) for source in blob.sources)
+        self._give_up(blob, blob.failure({source: error for source, error in told if error is not None}))
 
     def _give_up(self, blob: BlobPlan, error: HeadraceError) -> None:
         self._outbox.append(GiveUp(blob.key, error))
@@ -217,30 +301,50 @@ class FetchPlan:
     # What idle lanes do
 
     def _fetches(self, now: float) -> Iterator[Order]:
-        for blob in self._blobs.values():
-            while len(self._assignments) < self._governor.allowed:
-                order = None if blob.complete else self._next_fetch(blob, now)
-                if order is None:
-                    break
+        shut: set[tuple[Door, ...]] = set()  # what one blob is refused, others like it need not ask for
+        wanting = list(self._blobs.values())
+        while wanting and len(self._assignments) < self._governor.allowed:
+            blob = min(wanting, key=lambda one: one.assigned) if self._limits.fair else wanting[0]
+            order = self._next_fetch(blob, shut, now)
+            if order is None:
+                wanting.remove(blob)
+            else:
                 yield order
 
-    def _next_fetch(self, blob: BlobPlan, now: float) -> Fetch | None:
-        free = blob.free(self._limits.window_bytes)
+    def _cessions(self, now: float) -> Iterator[Order]:
+        """A blob without a lane gets one from whoever has most, now and not when a long segment ends."""
+        starved = sum(self._starves(blob, now) for blob in self._blobs.values())
+        for _ in range(starved - self._owed):
+            richest = max(self._blobs.values(), key=lambda blob: blob.assigned)
+            lanes = [one for one in self._assignments.values() if one.blob is richest and not one.shortening]
+            able = [one for one in lanes if one.opened_at is not None and not (one.whole or one.recalled)]
+            able = [one for one in able if one.left and now - one.refused_at >= _REFUSED_S]
+            if len(lanes) <= 1 or not able:
+                return
+            ceding = max(able, key=lambda one: len(one.left))
+            ceding.shortening = True
+            yield Shorten(ceding.number, ceding.position)
+
+    def _starves(self, blob: BlobPlan, now: float) -> bool:
+        if blob.assigned or blob.complete or blob.free(self._limits) is None:
+            return False
+        return self._places.rest(blob.doors(whole=False), now)[0] <= now
+
+    def _next_fetch(self, blob: BlobPlan, shut: set[tuple[Door, ...]], now: float) -> Fetch | None:
+        doors = tuple(blob.doors(whole=False))
+        if doors in shut and not blob.whole_only:
+            return None
+        free = blob.free(self._limits)
         if free is None:
             return None
-        for source in blob.sources:
-            if source in blob.opening:
-                continue
-            place = self._places.choose(source, blob.hosts.get(source, ""), now)
-            if place is None:
-                continue
-            if source not in blob.whole_only:
-                overhead = _FIRST_BYTES_WORTH * self._places.first_byte_s(place) * self._places.rate(place)
-                length = segment_bytes(len(free), self._governor.allowed, overhead, self._limits)
-                return self._assign(blob, Range(free.start, free.start + length), place, whole=False)
-            if blob.untouched():
-                return self._assign(blob, Range(0, blob.size), place, whole=True)
-        return None
+        place = self._places.choose(doors, now)
+        if place is None:
+            shut.add(doors)
+            place = self._places.choose(blob.doors(whole=True), now) if blob.untouched() else None
+            return None if place is None else self._assign(blob, Range(0, blob.size), place, whole=True)
+        overhead = _FIRST_BYTES_WORTH * self._places.first_byte_s(place) * self._places.rate(place)
+        length = segment_bytes(len(free), self._governor.allowed, overhead, self._limits)
+        return self._assign(blob, Range(free.start, free.start + length), place, whole=False)
 
     def _assign(self, blob: BlobPlan, wanted: Range, place: Place, *, whole: bool) -> Fetch:
         self._numbers += 1
@@ -253,25 +357,56 @@ class FetchPlan:
         return Fetch(one.number, blob.key, wanted, place, whole, self._places.patience_s(place))
 
     def _thefts(self, now: float) -> Iterator[Order]:
-        idle = self._governor.allowed - len(self._assignments)
-        idle -= sum(one.shortening for one in self._assignments.values())
-        for _ in range(idle):
-            victim = max(self._assignments.values(), key=lambda one: self._gain_s(one, now), default=None)
-            if victim is None or self._gain_s(victim, now) <= 0:
-                return
-            victim.shortening = True
-            yield Shorten(victim.number, victim.position + len(victim.left) // 2)
+        idle = self._governor.allowed - len(self._assignments) - self._owed
+        if idle <= 0:
+            return
+        helpers: dict[str, Place | None] = {}
+        gains: list[tuple[float, int]] = []
+        for one in self._assignments.values():
+            if one.shortening or one.recalled or one.blob.dead or now - one.refused_at < _REFUSED_S:
+                continue
+            if one.blob.key not in helpers:
+                helpers[one.blob.key] = self._places.choose(one.blob.doors(whole=False), now)
+            gain = self._gain_s(one, helpers[one.blob.key], now)
+            if gain > 0:
+                gains.append((gain, one.number))
+        for _, number in nlargest(idle, gains):
+            yield self._relieve(self._assignments[number], now)
 
-    def _gain_s(self, one: Assignment, now: float) -> float:
-        """Seconds won if an idle lane took the back half of this assignment; 0 where it may not be taken."""
-        left, rate = len(one.left), one.rate(now)
-        helpless = one.shortening or one.whole or one.opened_at is None or one.blob.dead
-        if helpless or left < 2 * self._limits.segment_least_bytes:
+    def _gain_s(self, one: Assignment, helper: Place | None, now: float) -> float:
+        """Seconds won if an idle lane went to `helper`; not above 0 where it may not.
+
+        It would take the back half, or all if that is little and a fresh connection at least twice as fast.
+        """
+        if helper is None or one.opened_at is None:
             return 0.0
-        if self._places.choose(one.place.source, one.place.host, now) is None:
+        settled = now - one.opened_at >= _SETTLED_S
+        rate = one.rate(now) if settled else self._places.rate(one.place)
+        if not rate and not settled:
             return 0.0
-        helper = self._places.rate(one.place) or 1.0
-        first_byte_s = self._places.first_byte_s(one.place)
-        alone = left / max(rate, 1.0)
-        together = max(alone / 2, first_byte_s + left / 2 / helper)
-        return max(0.0, alone - together - first_byte_s)
+        left, first_byte_s = len(one.left), self._places.first_byte_s(helper)
+        alone, fresh = left / max(rate, 1.0), left / (self._places.rate(helper) or rate or 1.0)
+        if self._divisible(one):
+            return alone - max(alone / 2, first_byte_s + fresh / 2) - first_byte_s
+        if now - one.opened_at < _RECALLED_S * 2.0 ** min(one.blob.recalls, 6):
+            return 0.0
+        return alone - 2 * (first_byte_s + fresh) - _RECALLED_S
+
+    def _divisible(self, one: Assignment) -> bool:
+        return len(one.left) >= 2 * self._limits.segment_least_bytes
+
+    def _relieve(self, one: Assignment, now: float) -> Order:
+        if self._divisible(one):
+            one.shortening = True
+            return Shorten(one.number, one.position + len(one.left) // 2)
+        one.recalled = True
+        one.blob.recalls += one.fruitless
+        self._places.disappointed(one.place, one.rate(now))
+        return Cancel(one.number)
+
+
+def _struck(one: Assignment, error: HeadraceError) -> bool:
+    """Whether the source is of no more use for this blob."""
+    if isinstance(error, SourceError):
+        return error.permanent or (isinstance(error, RangeIgnored) and one.whole)
+    return isinstance(error, NotFound | AccessDenied)

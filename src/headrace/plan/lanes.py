@@ -2,9 +2,10 @@
 
 Theory of operation. An epoch is a stretch in which all allowed lanes were busy, long enough that waiting for
 first bytes does not decide it. Its goodput (bytes, and a little for each request served, so that many small
-files count as work too) is compared with that of the last epoch at fewer lanes: while a growth brings at least half of what it would bring
-if lanes were independent, lanes are doubled; once one does not, the smaller number is kept, and a quarter more
-is tried again every `REST_EPOCHS`. A server that says "too much" (429, 503, reset) halves the lanes at once.
+files count as work too) is compared with that of the last epoch at fewer lanes: while a growth brings at least
+half of what it would bring if lanes were independent, lanes are doubled; once one does not, the smaller number
+is kept, and a quarter more is tried again every `REST_EPOCHS`. A server that says "too much" (429, 503, reset)
+halves the lanes at once.
 """
 
 from __future__ import annotations
@@ -40,8 +41,12 @@ class LaneGovernor:
         """Count a request that was answered to its end."""
         self._landed += REQUEST_WORTH_BYTES
 
-    def look(self, now: float, busy: int, first_byte_s: float) -> None:
-        """Weigh the epoch when it is over; `busy` lanes are at work, and a first byte takes so long."""
+    def look(self, now: float, busy: int, first_byte_s: float) -> bool:
+        """Weigh the epoch when it is over; `busy` lanes are at work, and a first byte takes so long.
+
+        Whether more lanes may run now is the answer.
+        """
+        allowed = self.allowed
         if busy < self.allowed:
             self._epoch_began = None
         elif self._epoch_began is None:
@@ -50,6 +55,7 @@ class LaneGovernor:
             goodput = self._landed / (now - self._epoch_began)
             self._epoch_began = None
             self._weigh(goodput)
+        return self.allowed > allowed
 
     def trouble(self, now: float) -> None:
         """A server said that this is too much; complaints of one second are one complaint."""

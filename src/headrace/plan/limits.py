@@ -23,6 +23,8 @@ class Limits:
         patience_most_s: where that doubling ends.
         give_up_s: no new byte of a blob from anywhere for this long ends it.
         pause_most_s: the longest a source is set aside without having asked for it.
+        fair: blobs are wanted by different people: lanes are shared out among them, where otherwise the first
+            blob gets all it can use.
     """
 
     lanes_at_start: int = 4
@@ -35,3 +37,4 @@ class Limits:
     patience_most_s: float = 30.0
     give_up_s: float = 60.0
     pause_most_s: float = 5.0
+    fair: bool = False

@@ -27,7 +27,11 @@ class Place:
 
 @dataclass(frozen=True)
 class Added:
-    """A blob is wanted: `have` is on disk already, `sources` may be asked for the rest."""
+    """A blob is wanted: `have` is on disk already, `sources` may be asked for the rest.
+
+    Where bytes turn out wrong, the first named source is believed longest. A blob may be added again only after
+    all lanes that were sent for it have answered.
+    """
 
     blob: str
     size: int
@@ -102,7 +106,8 @@ class Ended:
     blob: str
 
 
-Fact = Added | Opened | Landed | Shortened | Finished | Failed | Hashed | Mismatched | Ended
+LaneFact = Opened | Landed | Shortened | Finished | Failed
+Fact = Added | LaneFact | Hashed | Mismatched | Ended
 
 
 # Orders
@@ -135,7 +140,7 @@ class Shorten:
 
 @dataclass(frozen=True)
 class Cancel:
-    """Have a lane drop its connection; it answers `Failed`."""
+    """Have a lane drop its connection; it answers `Failed`, which is held against nobody."""
 
     number: int
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from headrace.errors import HeadraceError, SourceError, Stalled
@@ -11,6 +12,10 @@ from headrace.plan.orders import Place
 from headrace.plan.retry import pause_s
 
 _SMOOTHING = 0.3  # weight of the newest measurement in the running means
+_HOSTS_KEPT = 64  # some sources answer from ever new hosts
+
+Door = tuple[str, str]
+"""A source, and the host that is known to answer for it (empty where none is yet)."""
 
 
 @dataclass
@@ -18,9 +23,14 @@ class _Record:
     busy: int = 0
     failures: int = 0  # in a row, since the last byte
     silences: int = 0
-    until: float = 0.0  # set aside until then
+    until: float = float("-inf")  # set aside until then
+    asked_s: float = 0.0  # the rest it asked for itself
     rate: float = 0.0  # bytes/s of one lane
     first_byte_s: float = 0.0
+
+    def ready(self, now: float) -> bool:
+        """Whether a lane may be sent there; after a failure one lane tries it before others follow."""
+        return self.until <= now and not (self.failures and self.busy)
 
 
 class Places:
@@ -29,56 +39,108 @@ class Places:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._records: dict[Place, _Record] = {}
-        self._addresses: dict[tuple[str, str], tuple[str, ...]] = {}
+        self._addresses: dict[Door, tuple[Place, ...]] = {}
+        self._at_source: Counter[str] = Counter()
+        self._at_host: Counter[str] = Counter()
+        self._complaints: dict[str, HeadraceError] = {}  # source → its last error, until it delivers again
 
     def taken(self, place: Place) -> None:
         """A lane was sent there."""
-        self._of(place).busy += 1
+        self._count(place, 1)
 
     def left(self, place: Place) -> None:
         """A lane came back from there."""
-        self._of(place).busy -= 1
+        self._count(place, -1)
 
     def moved(self, asked: Place, found: Place, siblings: Sequence[str], first_byte_s: float) -> None:
         """A lane sent to `asked` is being answered by `found`; where they differ the asked one led there."""
-        self._addresses[found.source, found.host] = tuple(siblings)
         self.left(asked)
         self.taken(found)
         record = self._of(found)
         record.first_byte_s = _mean(record.first_byte_s, first_byte_s)
+        if found.host:
+            addresses = dict.fromkeys((*siblings, found.address))
+            self._learn(found, tuple(Place(found.source, found.host, one) for one in addresses))
 
-    def delivered(self, place: Place, rate: float) -> None:
-        """Bytes came: the place is well, at `rate` bytes/s on this lane."""
-        record = self._of(place)
-        record.failures = record.silences = 0
-        record.rate = _mean(record.rate, rate)
-        self._of(Place(place.source)).failures = 0
+    def delivered(self, place: Place, rate: float) -> bool:
+        """Bytes came: the place is well, at `rate` bytes/s on this lane (0: too early to say).
 
-    def failed(self, place: Place, error: HeadraceError, now: float, chance: float) -> float:
-        """Set the place aside; for how many seconds is the answer."""
-        record = self._of(place)
-        record.failures += 1
-        record.silences += isinstance(error, Stalled)
-        asked_s = error.retry_after_s if isinstance(error, SourceError) else None
-        wait = pause_s(record.failures, chance=chance, most_s=self._limits.pause_most_s, asked_s=asked_s)
-        record.until = max(record.until, now + wait)
-        return wait
-
-    def choose(self, source: str, host: str, now: float) -> Place | None:
-        """The place of this source and host to send one more lane to, or None while none may be asked.
-
-        Of several addresses the one that would serve another lane best: rate over lanes, where an unmeasured
-        address is given the benefit of the doubt.
+        Whether it was not well before is the answer.
         """
-        addresses = self._addresses.get((source, host), ("",)) if host else ("",)
-        places = [Place(source, host, address) for address in addresses]
-        if self._of(Place(source)).until > now:
+        record = self._of(place)
+        if rate:
+            record.rate = _mean(record.rate, rate)
+        if not record.failures and place.source not in self._complaints:
+            return False
+        for healed in (record, self._of(Place(place.source))):
+            healed.failures = healed.silences = 0
+        self._complaints.pop(place.source, None)
+        return True
+
+    def disappointed(self, place: Place, rate: float) -> None:
+        """A lane there was too slow to be waited for, and the reason may lie there."""
+        record = self._of(place)
+        record.rate += _SMOOTHING * (rate - record.rate)
+
+    def failed(self, place: Place, error: SourceError, now: float, chance: float) -> float:
+        """Set the place aside; for how many seconds is the answer. Lanes that fail together have failed once."""
+        record = self._of(place)
+        if record.until <= now:
+            record.failures += 1
+            record.silences += isinstance(error, Stalled)
+            if place.host:
+                self._of(Place(place.source)).failures += 1
+        self._complaints[place.source] = error
+        asked_s = error.retry_after_s
+        wait = pause_s(
+            max(1, record.failures), chance=chance, most_s=self._limits.pause_most_s, asked_s=asked_s
+        )
+        if now + wait > record.until:
+            record.until, record.asked_s = now + wait, asked_s or 0.0
+        if asked_s is not None and self.lost((place.source, place.host), now):
+            # Whoever was not led to this host yet would be led there now.
+            entrance = self._of(Place(place.source))
+            entrance.until, entrance.asked_s = max(entrance.until, record.until), record.asked_s
+        return record.until - now
+
+    def choose(self, doors: Iterable[Door], now: float) -> Place | None:
+        """Where to send one more lane, or None while none of the `doors` may be asked.
+
+        The place that would serve another lane best: rate over lanes, where an unmeasured one is given the
+        benefit of the doubt, and a source's failures in a row weigh like lanes; among equals the first.
+        """
+        ready: list[tuple[_Record, int, Place]] = []
+        best = 0.0
+        for source, host in doors:
+            room, unproven = self._room(source, host), self._of(Place(source)).failures
+            for place in self._behind((source, host)):
+                record = self._of(place)
+                best = max(best, record.rate)
+                if room and record.ready(now):
+                    ready.append((record, 1 + record.busy + unproven, place))
+        if not ready:
             return None
-        if self._busy(source, host) >= self._limits.lanes_per_host:
-            return None
-        ready = [place for place in places if self._of(place).until <= now]
-        best = max((self._of(place).rate for place in places), default=0.0) or 1.0
-        return max(ready, key=lambda p: (self._of(p).rate or best) / (self._of(p).busy + 1), default=None)
+        return max(ready, key=lambda known: (known[0].rate or best or 1.0) / known[1])[2]
+
+    def rest(self, doors: Iterable[Door], now: float) -> tuple[float, float]:
+        """When the first of these may be asked again, and the pause it asked for (0: none); (now, 0) if some may."""
+        records = [self._of(place) for door in doors for place in self._behind(door)]
+        if not records or any(record.ready(now) for record in records):
+            return now, 0.0
+        first = min(records, key=lambda record: record.until)
+        return first.until, first.asked_s
+
+    def lost(self, door: Door, now: float) -> bool:
+        """Whether no address of this host may be asked: another host may answer by now."""
+        return not any(self._of(place).ready(now) for place in self._behind(door))
+
+    def complaint(self, source: str) -> HeadraceError | None:
+        """The last error there since it last delivered."""
+        return self._complaints.get(source)
+
+    def lanes(self, source: str) -> int:
+        """Lanes at work there."""
+        return self._at_source[source]
 
     def patience_s(self, place: Place) -> float:
         """How long silence is borne there; the longer, the more often the place was silent without a byte between."""
@@ -93,12 +155,39 @@ class Places:
         """Seconds from request to first byte there; 0 where nothing was measured."""
         return self._of(place).first_byte_s
 
-    def _busy(self, source: str, host: str) -> int:
-        """Lanes at a host; where it is not known yet, at the source, which may lead all of them to one host."""
-        return sum(r.busy for p, r in self._records.items() if p.source == source and host in ("", p.host))
+    def _room(self, source: str, host: str) -> bool:
+        """Whether the host has a lane left; lanes that still look for their host may all be led to this one."""
+        most = self._limits.lanes_per_host
+        if not host:
+            return self._at_source[source] < most
+        return self._at_host[host] + self._of(Place(source)).busy < most
+
+    def _behind(self, door: Door) -> tuple[Place, ...]:
+        return self._addresses.get(door) or (Place(door[0]),)
+
+    def _learn(self, found: Place, addresses: tuple[Place, ...]) -> None:
+        door = (found.source, found.host)
+        gone = set(self._addresses.pop(door, ())).difference(addresses)
+        self._addresses[door] = addresses
+        if len(self._addresses) > _HOSTS_KEPT:
+            gone.update(self._addresses.pop(next(iter(self._addresses))))
+        for place in gone:
+            if not self._of(place).busy:
+                del self._records[place]
+
+    def _count(self, place: Place, lanes: int) -> None:
+        self._of(place).busy += lanes
+        self._at_source[place.source] += lanes
+        if place.host:
+            self._at_host[place.host] += lanes
+            if not self._at_host[place.host]:
+                del self._at_host[place.host]
 
     def _of(self, place: Place) -> _Record:
-        return self._records.setdefault(place, _Record())
+        record = self._records.get(place)
+        if record is None:
+            record = self._records[place] = _Record()
+        return record
 
 
 def _mean(old: float, new: float) -> float:

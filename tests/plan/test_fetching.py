@@ -1,0 +1,144 @@
+"""Which lane fetches what: the decisions of a plan while all is well, one at a time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from headrace.errors import (
+    Interrupted,
+)
+from headrace.plan.blob import segment_bytes
+from headrace.plan.orders import (
+    Cancel,
+    Fetch,
+    Finished,
+    Hashed,
+    Landed,
+    Place,
+    Shorten,
+    Shortened,
+)
+from headrace.ranges import Range
+from tests.plan.play import A0, LIMITS, Play, fetched, only
+
+
+def test_one_lane_asks_until_it_is_known_who_answers() -> None:
+    play = Play()
+    assert len(fetched(play.add())) == 1
+    assert fetched(play.wait(1)) == []
+    assert len(fetched(play.open(1))) == 3
+
+
+def test_the_lowest_free_bytes_come_first_in_shrinking_segments() -> None:
+    play = Play()
+    orders = play.add() + play.open(1)
+    assert fetched(orders) == [(0, 125, "A"), (125, 234, "A"), (234, 329, "A"), (329, 412, "A")]
+    assert [order.place for order in orders if isinstance(order, Fetch)] == [Place("A"), A0, A0, A0]
+
+
+def test_several_sources_begin_at_once() -> None:
+    assert [source for _, _, source in fetched(Play().add(sources="ABC"))] == ["A", "B", "C"]
+
+
+def test_blobs_are_begun_in_the_order_they_were_added() -> None:
+    play = Play()
+    assert fetched(play.add(5, blob="x") + play.add(5, blob="y")) == [(0, 5, "A"), (0, 5, "A")]
+    assert [order.blob for order in play.fetches.values()] == ["x", "y"]
+
+
+def test_what_is_here_is_not_fetched() -> None:
+    play = Play()
+    orders = play.add(100, have=(Range(0, 40), Range(50, 100))) + play.open(1)
+    assert fetched(orders) == [(40, 50, "A")]
+    assert fetched(play.add(0, blob="empty")) == []
+    assert "2 blobs, 1 of 4 lanes" in repr(play.plan)
+
+
+@pytest.mark.parametrize(
+    ("free", "lanes", "overhead", "expected"),
+    [
+        (1000, 4, 0, 125),  # half an even share
+        (1000, 4, 200, 200),  # so much that the first byte's wait is negligible
+        (1000, 4, 900, 250),  # but no more than an even share
+        (30, 4, 0, 10),  # what is worth a request
+        (19, 4, 0, 19),  # and no sliver left over
+        (5, 4, 0, 5),
+    ],
+)
+def test_segments_are_guided(free: int, lanes: int, overhead: float, expected: int) -> None:
+    assert segment_bytes(free, lanes, overhead, LIMITS) == expected
+
+
+def test_nothing_is_fetched_beyond_the_window() -> None:
+    play = Play(replace(LIMITS, window_bytes=100, lanes_most=1, lanes_at_start=1))
+    play.add(1000)
+    play.open(1)
+    first = play.fetches[1]
+    orders = play.tell(Landed(1, first.range), Finished(1))
+    while fetched(orders):
+        one = only(orders, Fetch)
+        orders = play.tell(Landed(one.number, one.range), Finished(one.number))
+    assert max(order.range.stop for order in play.fetches.values()) == 100
+    assert fetched(play.tell(Hashed("b", 9))) == []  # not worth a request yet
+    assert fetched(play.tell(Hashed("b", 10))) == [(100, 110, "A")]
+
+
+def test_late_word_from_the_hasher_moves_the_frontier_only_over_what_is_here() -> None:
+    play = Play()
+    play.add(100)
+    play.open(1)
+    play.tell(Landed(1, Range(0, 10)), Hashed("b", 60), Hashed("gone", 5))
+    assert play.plan._blobs["b"].frontier == 10
+
+
+def busy_pair(left: int = 100) -> Play:
+    """Two lanes on one blob: the first is done at once, the second crawls with `left` bytes to go."""
+    play = Play(replace(LIMITS, lanes_at_start=2, lanes_most=2, window_bytes=2 * left))
+    play.plan._limits = replace(play.plan._limits, segment_least_bytes=left)
+    play.add(2 * left)
+    play.open(1)
+    play.open(2, A0)
+    play.plan._limits = LIMITS
+    play.now = 1.0
+    play.land(1, 0, left)
+    return play
+
+
+def test_an_idle_lane_takes_half_of_what_would_end_last() -> None:
+    play = busy_pair(100)
+    play.land(2, 100, 104)
+    play.now = 2.0
+    order = only(play.tell(Finished(1)), Shorten)
+    assert (order.number, order.stop) == (2, 152)
+    assert fetched(play.wait(1)) == []  # nothing belongs to two lanes
+    assert fetched(play.tell(Shortened(2, 160))) == [(160, 180, "A")]
+
+
+def test_nothing_is_taken_that_would_not_gain() -> None:
+    play = busy_pair(100)
+    play.land(2, 100, 199)
+    assert play.tell(Finished(1)) == []
+    assert play.wait(0.3) == []
+
+
+def test_a_lane_that_cannot_stop_early_is_not_pestered() -> None:
+    play = busy_pair(100)
+    play.land(2, 100, 104)
+    play.now = 2.0
+    only(play.tell(Finished(1)), Shorten)
+    assert play.tell(Shortened(2, 200)) == []
+    assert play.wait(0.8) == []
+    only(play.wait(0.5), Shorten)
+
+
+def test_a_lane_that_crawls_over_the_last_bytes_is_replaced() -> None:
+    play = busy_pair(15)
+    play.land(2, 15, 16)
+    play.tell(Finished(1))
+    orders = play.wait(5)
+    assert only(orders, Cancel).number == 2
+    play.land(2, 16, 17)
+    assert fetched(play.fail(2, Interrupted("as told"))) == [(17, 30, "A")]
+    assert play.plan._places.complaint("A") is None

@@ -1,0 +1,257 @@
+"""Words of HTTP are read as RFC 9110 has them, and hostile ones are no words."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headrace.errors import UsageError
+from headrace.names import Repo, RepoKind
+from headrace.ranges import Range
+from headrace.wire import (
+    Unsatisfiable,
+    api_path,
+    is_private_address,
+    normalized_endpoint,
+    origin_of,
+    parse_content_range,
+    parse_etag,
+    parse_next_link,
+    parse_range_header,
+    range_header,
+    resolve_path,
+    retry_after_s,
+    shown,
+)
+
+HUGE = "9" * 5000
+
+
+@given(st.integers(0, 100), st.integers(1, 100))
+def test_a_range_that_was_written_is_read_back(start: int, length: int) -> None:
+    wanted = Range(start, start + length)
+    assert parse_range_header(range_header(wanted), start + length) == wanted
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ("bytes=0-0", Range(0, 1)),
+        ("bytes=2-", Range(2, 10)),
+        ("bytes=2-99", Range(2, 10)),
+        ("bytes=-3", Range(7, 10)),
+        ("bytes=-99", Range(0, 10)),
+        (" bytes=1-2 ", Range(1, 3)),
+        ("Bytes=1-2", Range(1, 3)),
+        (None, None),
+        ("", None),
+        ("bytes=", None),
+        ("bytes=-", None),
+        ("bytes=5-2", None),
+        ("bytes=0-1,4-5", None),
+        ("lines=0-1", None),
+        ("bytes=a-b", None),
+        ("bytes=\u0661-\u0662", None),
+        (f"bytes={HUGE}-", None),
+        (f"bytes=-{HUGE}", None),
+    ],
+)
+def test_reads_range_headers(header: str | None, expected: Range | None) -> None:
+    assert parse_range_header(header, 10) == expected
+
+
+@pytest.mark.parametrize(
+    ("header", "size"), [("bytes=10-", 10), ("bytes=10-12", 10), ("bytes=-0", 10), ("bytes=0-", 0)]
+)
+def test_says_when_nothing_of_a_range_exists(header: str, size: int) -> None:
+    with pytest.raises(Unsatisfiable):
+        parse_range_header(header, size)
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ("bytes 0-0/1", (Range(0, 1), 1)),
+        ("bytes 2-5/10", (Range(2, 6), 10)),
+        (" bytes 2-5/10 ", (Range(2, 6), 10)),
+        ("Bytes 2-5/10", (Range(2, 6), 10)),
+        ("bytes 2-5/*", None),
+        ("bytes */10", None),
+        ("bytes 5-2/10", None),
+        ("bytes 2-10/10", None),
+        ("bytes 2-5", None),
+        ("bytes -1-5/10", None),
+        ("bytes \u0662-\u0665/10", None),
+        (f"bytes 0-{HUGE}/{HUGE}", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_reads_content_ranges(header: str | None, expected: tuple[Range, int] | None) -> None:
+    assert parse_content_range(header) == expected
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ('<https://h/p?cursor=a,b>; rel="next"', "https://h/p?cursor=a,b"),
+        ("</p>; rel=next", "/p"),
+        ('</1>; rel="prev", </3>; rel="next"', "/3"),
+        ('</3>; title="x"; rel="next"', "/3"),
+        ('</3>; REL="next"', "/3"),
+        ('</1>; rel="prev"', None),
+        ('</1>; rel="nextish"', None),
+        ('</1>; unrel="next"', None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_finds_the_next_page(header: str | None, expected: str | None) -> None:
+    assert parse_next_link(header) == expected
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [('"abc"', "abc"), ('W/"abc"', "abc"), ("abc", "abc"), (' "abc" ', "abc"), ("", None), (None, None)],
+)
+def test_reads_etags(header: str | None, expected: str | None) -> None:
+    assert parse_etag(header) == expected
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({"Retry-After": "7"}, 7.0),
+        ({"Retry-After": " 7 "}, 7.0),
+        ({"Retry-After": "0"}, 0.0),
+        ({"Retry-After": "7", "RateLimit": '"api";r=0;t=55'}, 7.0),
+        ({"RateLimit": '"api";r=0;t=55'}, 55.0),
+        ({"RateLimit": '"api";t=55;r=0'}, 55.0),
+        ({"RateLimit": '"api";r=12;t=55'}, None),
+        ({"RateLimit": '"api";r=0, "resolvers";r=9;t=55'}, None),
+        ({"RateLimit": '"api";r=9;t=5, "resolvers";r=0;t=55'}, 55.0),
+        ({"Retry-After": "-7"}, None),
+        ({"Retry-After": "\xb2"}, None),
+        ({"Retry-After": "soon"}, None),
+        ({"Retry-After": HUGE}, None),
+        ({}, None),
+    ],
+)
+def test_reads_how_long_to_wait(headers: dict[str, str], expected: float | None) -> None:
+    assert retry_after_s(headers) == expected
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://HuggingFace.co/", "https://huggingface.co"),
+        ("HTTPS://huggingface.co:443", "https://huggingface.co"),
+        ("http://node:80/a//", "http://node/a"),
+        ("http://node:443", "http://node:443"),
+        ("http://127.0.0.1:8090/", "http://127.0.0.1:8090"),
+        ("http://[::1]:8090/", "http://[::1]:8090"),
+        ("http://[FE80::1]", "http://[fe80::1]"),
+        ("https://h/Path/Case", "https://h/Path/Case"),
+    ],
+)
+def test_endpoints_have_one_form(url: str, expected: str) -> None:
+    assert normalized_endpoint(url) == expected
+    assert normalized_endpoint(expected) == expected
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "huggingface.co",
+        "ftp://h",
+        "https://",
+        "https:///path",
+        "https://user@h",
+        "https://user:secret@h",
+        "https://:secret@h",
+        "https://@h",
+        "https://h?token=secret",
+        "https://h#secret",
+        "https://h:99999",
+        "https://h:x",
+        "http://[::1",
+        "http://a b",
+        "http://a\\b",
+        "http://a%2fb",
+        "http://h/a b",
+        "user:secret@h",
+        "https:user:secret@h",
+    ],
+)
+def test_refuses_what_is_no_endpoint_and_keeps_its_secrets(url: str) -> None:
+    with pytest.raises(UsageError) as refusal:
+        normalized_endpoint(url)
+    assert "secret" not in refusal.value.message
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://user:secret@h:8/p?sig=secret#secret", "https://h:8/p"),
+        ("https://h/@scope/p", "https://h/@scope/p"),
+        ("user:secret@h/p", "h/p"),
+        ("//u:secret@h/p", "//h/p"),
+        ("https://u:secret@[::1/p?secret", ""),
+        ("", ""),
+    ],
+)
+def test_what_is_shown_hides_secrets(url: str, expected: str) -> None:
+    assert shown(url) == expected
+
+
+@given(st.text())
+def test_any_text_can_be_shown(text: str) -> None:
+    assert not shown(f"https://u:secret@h/{text}").startswith("https://u")
+    assert isinstance(shown(text), str)
+
+
+@given(st.text())
+def test_any_text_is_an_endpoint_or_refused(text: str) -> None:
+    for url in (text, f"http://{text}"):
+        try:
+            normal = normalized_endpoint(url)
+        except UsageError:
+            continue
+        assert normalized_endpoint(normal) == normal
+
+
+def test_origins_decide_by_scheme_host_and_port() -> None:
+    assert origin_of("https://Hub/a") == ("https", "hub", 443) == origin_of("https://hub:443/b?c")
+    assert origin_of("http://hub") == ("http", "hub", 80)
+    assert origin_of("http://hub:81") == ("http", "hub", 81)
+
+
+@pytest.mark.parametrize(
+    ("address", "private"),
+    [
+        ("127.0.0.1", True),
+        ("10.1.2.3", True),
+        ("192.168.0.1", True),
+        ("169.254.169.254", True),
+        ("0.0.0.0", True),
+        ("::1", True),
+        ("fe80::1%eth0", True),
+        ("fd00::1", True),
+        ("::ffff:127.0.0.1", True),
+        ("::ffff:8.8.8.8", False),
+        ("8.8.8.8", False),
+        ("2606:4700::1", False),
+    ],
+)
+def test_knows_private_addresses(address: str, private: bool) -> None:  # noqa: FBT001
+    assert is_private_address(address) is private
+
+
+def test_paths_are_quoted_as_hub_clients_do() -> None:
+    model, data = Repo("org/name"), Repo("org/data", RepoKind.DATASET)
+    assert api_path(model, "revision", "refs/pr/1") == "/api/models/org/name/revision/refs%2Fpr%2F1"
+    assert api_path(data, "tree", "main", "a b/c") == "/api/datasets/org/data/tree/main/a%20b%2Fc"
+    assert resolve_path(model, "refs/pr/1", "a/b c.bin") == "/org/name/resolve/refs%2Fpr%2F1/a/b%20c.bin"
+    assert resolve_path(data, "main", "a?b#c%") == "/datasets/org/data/resolve/main/a%3Fb%23c%25"
