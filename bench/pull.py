@@ -60,37 +60,51 @@ class Figures:
     memory_mib: float
 
 
-Command = Callable[[ChaosHub, Path, dict[str, str]], list[str]]
-"""From hub, target folder and digests (path → sha256) to what is run."""
+@dataclass(frozen=True)
+class Task:
+    """One run: get `REPO` from the hub at `endpoint` into `target`; `digests` is path → sha256."""
+
+    endpoint: str
+    target: Path
+    digests: dict[str, str]
 
 
-def headrace(hub: ChaosHub, target: Path, digests: dict[str, str]) -> list[str]:
+def headrace(task: Task) -> list[str]:
     """Ours."""
-    return [str(BIN / "headrace"), "pull", REPO, "--dest", str(target), "--quiet"]
+    return [str(BIN / "headrace"), "pull", REPO, "--dest", str(task.target), "--quiet"]
 
 
-def hf(hub: ChaosHub, target: Path, digests: dict[str, str]) -> list[str]:
+def hf(task: Task) -> list[str]:
     """The stock client, without Xet, which this hub does not speak. It checks sizes only."""
-    return [str(BIN / "hf"), "download", REPO, "--local-dir", str(target), "--quiet"]
+    return [str(BIN / "hf"), "download", REPO, "--local-dir", str(task.target), "--quiet"]
 
 
-def aria2(hub: ChaosHub, target: Path, digests: dict[str, str], *, check: bool = False) -> list[str]:
+def aria2(task: Task) -> list[str]:
     """aria2 with 16 connections a file; its file list is given to it, since it knows nothing of hubs."""
-    listing = target / "list.aria2"
+    return _aria2(task, check=False)
+
+
+def aria2_checking(task: Task) -> list[str]:
+    """The same, and it is told the checksums."""
+    return _aria2(task, check=True)
+
+
+def _aria2(task: Task, *, check: bool) -> list[str]:
     lines = []
-    for path, digest in digests.items():
-        lines += [f"{hub.endpoint}/{REPO}/resolve/main/{path}", f" out={path}"]
+    for path, digest in task.digests.items():
+        lines += [f"{task.endpoint}/{REPO}/resolve/main/{path}", f" out={path}"]
         lines += [f" checksum=sha-256={digest}"] if check else []
+    listing = task.target / "list.aria2"
     listing.write_text("\n".join(lines))
     options = ["-x16", "-s16", "-k1M", "-j8", "--file-allocation=falloc", "--console-log-level=warn"]
-    return ["aria2c", *options, f"--dir={target}", f"--input-file={listing}", "--download-result=hide"]
+    return ["aria2c", *options, f"--dir={task.target}", f"--input-file={listing}", "--download-result=hide"]
 
 
-CONTESTANTS: dict[str, Command] = {
+CONTESTANTS: dict[str, Callable[[Task], list[str]]] = {
     "headrace": headrace,
     "hf download": hf,
     "aria2c -x16": aria2,
-    "aria2c -x16 --checksum": lambda *arguments: aria2(*arguments, check=True),
+    "aria2c -x16 --checksum": aria2_checking,
 }
 
 
@@ -110,19 +124,18 @@ def make_repo(root: Path, scenario: Scenario) -> dict[str, str]:
     return digests
 
 
-def run_once(hub: ChaosHub, command: Command, scratch: Path, digests: dict[str, str]) -> Figures:
+def run_once(contestant: Callable[[Task], list[str]], task: Task, scratch: Path) -> Figures:
     """One whole process, measured by the operating system; what it wrote is checked and removed."""
-    target = Path(tempfile.mkdtemp(dir=scratch))
     environment = {
         **os.environ,
-        "HF_ENDPOINT": hub.endpoint,
+        "HF_ENDPOINT": task.endpoint,
         "HF_HOME": str(scratch / "hf"),
         "HF_HUB_CACHE": str(scratch / "cache"),
         "HF_HUB_DISABLE_XET": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HUB_DISABLE_UPDATE_CHECK": "1",
     }
-    arguments = command(hub, target, digests)
+    arguments = contestant(task)
     began = time.monotonic()
     process = subprocess.Popen(arguments, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     errors = process.stderr.read() if process.stderr else b""
@@ -131,11 +144,11 @@ def run_once(hub: ChaosHub, command: Command, scratch: Path, digests: dict[str, 
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode != 0:
         raise SystemExit(f"{arguments[0]} failed: {errors.decode()[-2000:]}")
-    for path, digest in digests.items():
-        with (target / path).open("rb") as file:
+    for path, digest in task.digests.items():
+        with (task.target / path).open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != digest:
                 raise SystemExit(f"{arguments[0]} left a wrong {path}")
-    shutil.rmtree(target)
+    shutil.rmtree(task.target)
     return Figures(wall_s, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
 
@@ -148,8 +161,9 @@ def run(scenario: Scenario, runs: int, scratch: Path) -> dict[str, list[Figures]
         if scenario.rate:
             hub.set_faults(Fault("rate", rate=scenario.rate))
         for turn in range(runs + 1):
-            for name, command in CONTESTANTS.items():
-                one = run_once(hub, command, scratch, digests)
+            for name, contestant in CONTESTANTS.items():
+                target = Path(tempfile.mkdtemp(dir=scratch))
+                one = run_once(contestant, Task(hub.endpoint, target, digests), scratch)
                 if turn:
                     figures[name].append(one)
     shutil.rmtree(root)
@@ -169,17 +183,25 @@ def report(scenario: Scenario, figures: dict[str, list[Figures]]) -> None:
         cpu = statistics.median(one.cpu_s for one in many) / (size / 1e9)
         memory = statistics.median(one.memory_mib for one in many)
         spread = f"{wall:.2f} ({min(walls):.2f}-{max(walls):.2f})"
-        print(f"| {name} | {spread} | {size / 1e6 / wall:.1f} | {cpu:.2f} | {memory:.0f} | {ours / wall:.2f} |")
+        print(
+            f"| {name} | {spread} | {size / 1e6 / wall:.1f} | {cpu:.2f} | {memory:.0f} | {ours / wall:.2f} |"
+        )
 
 
 def main() -> None:
     """Run the scenarios asked for and print what came of them."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--runs", type=int, default=5, help="counted runs of each contestant (default 5)")
-    parser.add_argument("--scenario", action="append", choices=[one.name for one in SCENARIOS], help="only these")
+    parser.add_argument(
+        "--scenario", action="append", choices=[one.name for one in SCENARIOS], help="only these"
+    )
     parser.add_argument("--json", type=Path, help="also write every run's figures to this file")
     options = parser.parse_args()
-    print(f"{platform.platform()}, Python {platform.python_version()}, {os.cpu_count()} processors, {options.runs} runs")
+    print(
+        f"{platform.platform()}, Python {platform.python_version()}, {os.cpu_count()} processors, {options.runs} runs"
+    )
     raw = {}
     with tempfile.TemporaryDirectory(prefix="headrace-bench-") as scratch:
         for scenario in SCENARIOS:

@@ -30,7 +30,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def hub(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ChaosHub]:
     """A hub that holds it, with weights in a format nobody asked for beside it."""
     files = {path.name: path.read_bytes() for path in made.iterdir()}
-    write_repo(tmp_path / "hub", "org/bert", {**files, "onnx/model.onnx": b"x" * 1000, "tf_model.h5": b"y" * 1000})
+    write_repo(
+        tmp_path / "hub", "org/bert", {**files, "onnx/model.onnx": b"x" * 1000, "tf_model.h5": b"y" * 1000}
+    )
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
     with ChaosHub(tmp_path / "hub") as running:
         monkeypatch.setenv("HF_ENDPOINT", running.endpoint)
@@ -57,7 +59,9 @@ def test_a_tokenizer_needs_no_weights(hub: ChaosHub) -> None:
 
 
 def test_what_cannot_be_loaded_is_told(hub: ChaosHub, tmp_path: Path) -> None:
-    write_repo(tmp_path / "hub", "org/broken", {"config.json": b'{"model_type": "bert"}', "model.safetensors": b"no"})
+    write_repo(
+        tmp_path / "hub", "org/broken", {"config.json": b'{"model_type": "bert"}', "model.safetensors": b"no"}
+    )
     with pytest.raises(LoadError, match="org/broken is here and verified"):
         headrace.load(transformers.AutoModel, "org/broken")
     with pytest.raises(UsageError, match="from_pretrained"):

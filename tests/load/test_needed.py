@@ -9,7 +9,13 @@ from headrace.load.needed import needed
 from headrace.manifest import Digest, Entry
 
 COMMON = ["config.json", "tokenizer.json", "vocab.txt", "1_Pooling/config.json", "README.md"]
-NOT_OURS = ["onnx/model.onnx", "openvino/openvino_model.bin", "openvino/openvino_model.xml", "tf_model.h5", "model.ot"]
+NOT_OURS = [
+    "onnx/model.onnx",
+    "openvino/openvino_model.bin",
+    "openvino/openvino_model.xml",
+    "tf_model.h5",
+    "model.ot",
+]
 
 
 def entries(*paths: str) -> list[Entry]:
@@ -37,7 +43,13 @@ def test_a_model_takes_one_format_of_its_weights(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "cls", [transformers.AutoTokenizer, transformers.AutoConfig, transformers.BertTokenizer, transformers.BertConfig]
+    "cls",
+    [
+        transformers.AutoTokenizer,
+        transformers.AutoConfig,
+        transformers.BertTokenizer,
+        transformers.BertConfig,
+    ],
 )
 def test_what_has_no_weights_takes_none(cls: type) -> None:
     found = needed(entries(*COMMON, "model.safetensors", *NOT_OURS), cls, {})

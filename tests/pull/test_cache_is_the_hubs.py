@@ -67,7 +67,9 @@ def test_refs_links_and_blobs_equal_the_stock_clients(
 def test_dataset_and_other_revisions_equal_the_stock_clients(
     root: Path, hub: ChaosHub, pull: Puller, hf: Callable[..., str], tmp_path: Path
 ) -> None:
-    write_repo(root, "org/data", {"data/train.parquet": content(2_000_000), "README.md": b"x"}, kind="dataset")
+    write_repo(
+        root, "org/data", {"data/train.parquet": content(2_000_000), "README.md": b"x"}, kind="dataset"
+    )
     write_repo(root, "org/data", {"README.md": b"proposed"}, kind="dataset", revision="refs/pr/1")
     pull("datasets/org/data")
     pull("datasets/org/data@refs/pr/1")
@@ -145,9 +147,7 @@ def test_files_follow_the_umask(root: Path, hub: ChaosHub, pull: Puller, tmp_pat
     assert modes == {0o640}
 
 
-def test_transformers_loads_it_offline(
-    root: Path, hub: ChaosHub, pull: Puller, tmp_path: Path
-) -> None:
+def test_transformers_loads_it_offline(root: Path, hub: ChaosHub, pull: Puller, tmp_path: Path) -> None:
     make = (
         "import sys, transformers as t; c = t.BertConfig(hidden_size=32, num_hidden_layers=2,"
         " num_attention_heads=2, intermediate_size=64, vocab_size=100);"

@@ -68,9 +68,7 @@ def test_sigkill_at_a_random_moment_then_continue(
     assert hub.settled_log().blob_bytes <= SIZE + 2 - received + 4 * min(BOUND, RATE)
 
 
-def test_sigint_stops_within_a_second_and_keeps_what_landed(
-    root: Path, hub: ChaosHub, pull: Puller
-) -> None:
+def test_sigint_stops_within_a_second_and_keeps_what_landed(root: Path, hub: ChaosHub, pull: Puller) -> None:
     data = content(SIZE)
     write_repo(root, "org/model", {"model.safetensors": data})
     process = start_pull(pull.cache)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,7 +37,9 @@ def files_in(folder: Path) -> dict[str, bytes]:
     return found
 
 
-def test_dest_is_a_plain_folder_of_real_files(root: Path, hub: ChaosHub, pull: Puller, tmp_path: Path) -> None:
+def test_dest_is_a_plain_folder_of_real_files(
+    root: Path, hub: ChaosHub, pull: Puller, tmp_path: Path
+) -> None:
     write_repo(root, "org/model", FILES)
     snapshot = pull("org/model", dest=tmp_path / "out")
     assert snapshot.path == tmp_path / "out"
@@ -75,7 +78,9 @@ def test_include_and_exclude_choose_files(root: Path, hub: ChaosHub, pull: Pulle
         pull("org/model", include=["*.gguf"])
 
 
-def test_offline_gives_back_what_is_here_and_says_what_is_not(root: Path, hub: ChaosHub, pull: Puller) -> None:
+def test_offline_gives_back_what_is_here_and_says_what_is_not(
+    root: Path, hub: ChaosHub, pull: Puller
+) -> None:
     write_repo(root, "org/model", FILES)
     pull("org/model", include=["*.json"])
     hub.stop()
@@ -89,7 +94,7 @@ def test_offline_gives_back_what_is_here_and_says_what_is_not(root: Path, hub: C
 
 
 def test_offline_uses_what_the_stock_client_left(
-    root: Path, hub: ChaosHub, pull: Puller, hf: headrace.facade.Callable[..., str]
+    root: Path, hub: ChaosHub, pull: Puller, hf: Callable[..., str]
 ) -> None:
     write_repo(root, "org/model", FILES)
     hf("download", "org/model", cache=pull.cache)
@@ -132,7 +137,7 @@ def test_a_gated_repo_is_refused_with_advice(
         pull("org/gated")
     assert hub.endpoint in (caught.value.hint or "")
     monkeypatch.setenv("HF_TOKEN", "hf_wrong")
-    with pytest.raises(AccessDenied, match="[Ii]nvalid credentials"):
+    with pytest.raises(AccessDenied, match=r"[Ii]nvalid credentials"):
         pull("org/gated")
 
 
@@ -147,7 +152,9 @@ def test_a_token_is_not_sent_in_the_clear_to_another_machine(monkeypatch: pytest
     assert "hf_secret" not in repr(headrace.load_settings())
 
 
-@pytest.mark.parametrize("name", ["../x", "a/b/c", "", "org/", "org/a--b", "org/na me", "org/x@", "org/x@../y"])
+@pytest.mark.parametrize(
+    "name", ["../x", "a/b/c", "", "org/", "org/a--b", "org/na me", "org/x@", "org/x@../y"]
+)
 def test_names_that_are_none_are_refused(name: str, pull: Puller) -> None:
     with pytest.raises(UsageError):
         pull(name)
@@ -191,7 +198,9 @@ def test_a_mirror_with_other_content_is_not_believed(
 
 
 def test_a_slow_start_of_one_file_does_not_hold_others(root: Path, hub: ChaosHub, pull: Puller) -> None:
-    write_repo(root, "org/model", {"a.safetensors": content(3_000_000, 1), "b.safetensors": content(3_000_000, 2)})
+    write_repo(
+        root, "org/model", {"a.safetensors": content(3_000_000, 1), "b.safetensors": content(3_000_000, 2)}
+    )
     hub.set_faults(Fault("stall", match="a.safetensors", after_bytes=0, times=1))
     pull("org/model")
     published = [event.path for event in pull.heard(headrace.events.BlobPublished)]

@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from headrace.errors import LoadError, UsageError
 from headrace.names import Repo
 
-T_co = TypeVar("T_co", covariant=True)
 
-
-class Loadable(Protocol[T_co]):
+class Loadable(Protocol):
     """A class with the `from_pretrained` of transformers and its kin."""
 
-    def from_pretrained(self, name: str, /, **arguments: Any) -> T_co:
+    def from_pretrained(self, name: str, /, **arguments: Any) -> Any:
         """Build an instance from files in the hub cache."""
 
 
-def check_loadable(cls: object) -> None:
+def as_loadable(cls: Any) -> Loadable:
     """Make sure that `cls` can be loaded at all, before anything is fetched for it. Raises `UsageError`."""
     if not isinstance(cls, type) or not callable(getattr(cls, "from_pretrained", None)):
         raise UsageError(
             f"{getattr(cls, '__name__', cls)!r} has no from_pretrained",
             hint="pass a class of transformers, for example transformers.AutoModel",
         )
+    loadable: Loadable = cls  # type: ignore[assignment]  # the line above is the proof that mypy cannot follow
+    return loadable
 
 
-def load_from_cache(cls: Loadable[T_co], repo: Repo, commit: str, cache: Path, arguments: dict[str, Any]) -> T_co:
+def load_from_cache(cls: Loadable, repo: Repo, commit: str, cache: Path, arguments: dict[str, Any]) -> Any:
     """Let the framework load the repo at this commit from the cache, and from nowhere else.
 
     Raises:

@@ -13,20 +13,50 @@ from typing import Any
 from headrace.manifest import Entry
 
 _WEIGHTS = frozenset(
-    (
-        ".safetensors .bin .pt .pth .ckpt .h5 .msgpack .onnx .onnx_data .ot .tflite .gguf .ggml .npz .pb"
-        " .mlmodel .mlpackage .xml .engine .pte"
-    ).split()
+    [
+        ".safetensors",
+        ".bin",
+        ".pt",
+        ".pth",
+        ".ckpt",
+        ".h5",
+        ".msgpack",
+        ".onnx",
+        ".onnx_data",
+        ".ot",
+        ".tflite",
+        ".gguf",
+        ".ggml",
+        ".npz",
+        ".pb",
+        ".mlmodel",
+        ".mlpackage",
+        ".xml",
+        ".engine",
+        ".pte",
+    ]
 )
 _WITHOUT_WEIGHTS = frozenset(
-    (
-        "AutoConfig AutoFeatureExtractor AutoImageProcessor AutoProcessor AutoTokenizer AutoVideoProcessor"
-        " FeatureExtractionMixin GenerationConfig ImageProcessingMixin PreTrainedConfig PretrainedConfig"
-        " PreTrainedTokenizerBase ProcessorMixin"
-    ).split()
+    [
+        "AutoConfig",
+        "AutoFeatureExtractor",
+        "AutoImageProcessor",
+        "AutoProcessor",
+        "AutoTokenizer",
+        "AutoVideoProcessor",
+        "FeatureExtractionMixin",
+        "GenerationConfig",
+        "ImageProcessingMixin",
+        "PreTrainedConfig",
+        "PretrainedConfig",
+        "PreTrainedTokenizerBase",
+        "ProcessorMixin",
+    ]
 )
-_MODELS = frozenset("PreTrainedModel _BaseAutoModelClass".split())
-_UNUSUAL = frozenset("variant subfolder gguf_file use_safetensors from_tf from_flax transformers_weights".split())
+_MODELS = frozenset(["PreTrainedModel", "_BaseAutoModelClass"])
+_UNUSUAL = frozenset(
+    ["variant", "subfolder", "gguf_file", "use_safetensors", "from_tf", "from_flax", "transformers_weights"]
+)
 
 
 def needed(entries: Iterable[Entry], cls: type, arguments: Mapping[str, Any]) -> tuple[Entry, ...]:

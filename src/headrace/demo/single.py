@@ -1,0 +1,31 @@
+"""What one plain connection gets, as wget, curl or a stock client's file would: measured for a while, then reckoned."""
+
+from __future__ import annotations
+
+import time
+import urllib.request
+
+from headrace.manifest import Manifest
+from headrace.wire import resolve_path
+
+MEASURED_S = 6.0
+_CHUNK_BYTES = 64 * 1024
+
+
+def single_connection(endpoint: str, manifest: Manifest) -> tuple[float, int]:
+    """Seconds that all bytes of the manifest would take over one connection, and the bytes this was reckoned from.
+
+    The largest file is fetched for `MEASURED_S` at most; what is left is reckoned at the rate seen after the
+    first byte. Waiting for the first bytes of the other files is left out, in favour of the single connection.
+    """
+    largest = max(manifest.entries, key=lambda entry: entry.size)
+    url = endpoint + resolve_path(manifest.repo, manifest.commit, largest.path)
+    began = time.monotonic()
+    with urllib.request.urlopen(url, timeout=30) as answer:  # noqa: S310  # the endpoint was checked to be http(s)
+        got = len(answer.read(1))
+        first_byte = time.monotonic()
+        while time.monotonic() - began < MEASURED_S and (chunk := answer.read(_CHUNK_BYTES)):
+            got += len(chunk)
+        flowing = time.monotonic() - first_byte
+    left = manifest.total_bytes - got
+    return time.monotonic() - began + left * flowing / got, got

@@ -1,0 +1,61 @@
+"""The demo goes the whole road, within its time, and shows what it measured."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from headrace.demo.far_hub import REPO, packaged_model
+from headrace.testing import ChaosHub
+
+
+def run_demo(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "headrace", "demo", *arguments]
+    return subprocess.run(
+        command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=85, check=False
+    )
+
+
+def seconds_of(way: str, output: str) -> float:
+    match = re.search(rf"{re.escape(way)} +\*? *(\d+\.\d)", output)
+    assert match, output
+    return float(match.group(1))
+
+
+@pytest.mark.timeout(90)
+def test_it_shows_every_way_and_the_model_answers() -> None:
+    # Settings of this user that would lead elsewhere must not.
+    done = run_demo(HF_ENDPOINT="http://hub.invalid", HF_TOKEN="hf_secret")
+    assert done.returncode == 0, done.stderr
+    single = seconds_of("one connection", done.stdout)
+    for way in ("Headrace, hub", "Headrace, node, cold", "Headrace, node, warm"):
+        assert seconds_of(way, done.stdout) < single
+    assert "the rest is reckoned" in done.stdout
+    scores = [float(score) for score in re.findall(r"^ +(-?\d\.\d\d)  ", done.stdout, re.MULTILINE)]
+    assert len(scores) == 4
+    assert scores == sorted(scores, reverse=True)
+    assert "Large neural networks take long" in done.stdout.split("arrived?")[1].splitlines()[1]
+    assert "hf_secret" not in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_it_does_the_same_on_a_hub_that_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "models" / REPO
+    folder.parent.mkdir(parents=True)
+    folder.symlink_to(packaged_model())
+    with ChaosHub(tmp_path) as hub:
+        done = run_demo("--repo", REPO, "--source", hub.endpoint)
+        assert hub.log().blob_bytes > 90_000_000
+    assert done.returncode == 0, done.stderr
+    assert seconds_of("Headrace, node, warm", done.stdout) > 0
+
+
+def test_a_source_alone_is_refused() -> None:
+    done = run_demo("--source", "http://127.0.0.1:1")
+    assert done.returncode == 2
+    assert "--repo" in done.stderr
