@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from headrace.errors import EntryNotFound
+from headrace.errors import EntryNotFound, UsageError
 from headrace.events import Done, Emit, Event, PullStarted, Warned
-from headrace.load.framework import Loadable, check_loadable, load_from_cache
+from headrace.load.framework import as_loadable, load_from_cache
 from headrace.load.needed import needed
 from headrace.manifest import Entry, Manifest
 from headrace.names import Repo, parse_address
@@ -23,8 +23,6 @@ from headrace.store.folder import Folder
 from headrace.store.hubcache import HubCache, recall
 from headrace.transfer.dispatch import Dispatcher
 from headrace.transfer.pull import Carriers, Pull, Tally, resolve
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -80,14 +78,14 @@ def pull(
 
 
 def load(
-    cls: type[T],
+    cls: type,
     repo: str,
     *,
     sources: Iterable[str] = (),
     settings: Settings | None = None,
     on_event: Callable[[Event], None] | None = None,
     **arguments: Any,
-) -> T:
+) -> Any:
     """Pull what `cls` needs of a repo, then let it load from the cache: `load(AutoModel, "org/name")`.
 
     Args:
@@ -98,18 +96,20 @@ def load(
         on_event: as for `pull`.
         arguments: handed to `from_pretrained` as they are.
 
+    Returns:
+        What `cls.from_pretrained` returns; for the Auto classes an instance of another class.
+
     Raises:
         LoadError: the files are verified, and the framework cannot use them.
         HeadraceError: as for `pull`.
     """
-    check_loadable(cls)
+    loadable = as_loadable(cls)
     settings = settings or load_settings()
     with Dispatcher((on_event,) if on_event else ()) as dispatcher:
         road = _Road(settings, tuple(sources), dispatcher.emit)
         whole = road.listing(repo)
         manifest = replace(whole, entries=needed(whole.entries, cls, arguments))
         snapshot = road.bring(manifest, road.store(whole, None), force=False)
-    loadable: Loadable[T] = cls  # type: ignore[assignment]  # checked above; transformers is not imported here
     return load_from_cache(loadable, snapshot.repo, snapshot.commit, settings.cache, arguments)
 
 
@@ -131,10 +131,12 @@ def preview(
     dest: str | Path | None = None,
     force: bool = False,
     settings: Settings | None = None,
+    on_event: Callable[[Event], None] | None = None,
 ) -> Preview:
     """Say what `pull` would do, and touch nothing. Arguments and errors as there."""
-    road = _Road(settings or load_settings(), tuple(sources), lambda event: None)
-    whole = road.listing(repo)
+    with Dispatcher((on_event,) if on_event else ()) as dispatcher:
+        road = _Road(settings or load_settings(), tuple(sources), dispatcher.emit)
+        whole = road.listing(repo)
     manifest = _wanted(whole, tuple(include), tuple(exclude))
     store = road.store(whole, dest)
     held = {entry: not force and store.holds(entry) for entry in manifest.entries}
@@ -166,6 +168,8 @@ class _Road:
 
     def bring(self, manifest: Manifest, store: Store, *, force: bool) -> Snapshot:
         """Put every file of the manifest in place, and say what it came to."""
+        if force and self._settings["offline"]:
+            raise UsageError("force fetches what is here already, and offline fetches nothing")
         self._emit(
             PullStarted(
                 manifest.repo.name,
@@ -184,8 +188,9 @@ class _Road:
                 task.fetch(missing, self._carriers())
             task.finish()
         elif missing:
+            others = f" and {len(missing) - 1} more" if missing[1:] else ""
             raise EntryNotFound(
-                f"{missing[0][0].path!r} and {len(missing) - 1} more files of {manifest.repo} are not here",
+                f"{missing[0][0].path!r}{others} of {manifest.repo} is not here",
                 hint="pull once without --offline",
             )
         snapshot = self._snapshot(manifest, store, task.tally)
@@ -215,7 +220,9 @@ class _Road:
     def _hub(self, source: SourceSetting) -> HubSource:
         if source.token_hint:
             self._emit(Warned("token", f"{source.name}: {source.token_hint}"))
-        return HubSource(source.name, source.url, self._dialer, token=source.token, token_hint=source.token_hint)
+        return HubSource(
+            source.name, source.url, self._dialer, token=source.token, token_hint=source.token_hint
+        )
 
 
 def _wanted(whole: Manifest, include: tuple[str, ...], exclude: tuple[str, ...]) -> Manifest:

@@ -10,14 +10,16 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import platformdirs
 
 from headrace.errors import UsageError
-from headrace.wire import is_private_address, normalized_endpoint, origin_of
+from headrace.wire import normalized_endpoint, origin_of
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -27,6 +29,8 @@ else:
 HUGGING_FACE = "https://huggingface.co"
 BUILT_IN_SOURCES = {"huggingface": HUGGING_FACE, "hf-mirror": "https://hf-mirror.com"}
 FILE_NAME = "headrace.toml"
+
+_FLAGS_HINT = "tokens are read from HF_TOKEN; token = true says that this source may have it"
 
 _UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 
@@ -57,6 +61,13 @@ def _parse_seconds(text: str) -> float:
     return value
 
 
+def _parse_patience(text: str) -> float:
+    value = _parse_seconds(text)
+    if value == 0:  # no server answers in no time
+        raise ValueError(text)
+    return value
+
+
 def _parse_count(text: str) -> int:
     value = int(text)
     if value < 1:
@@ -65,7 +76,10 @@ def _parse_count(text: str) -> int:
 
 
 def _parse_path(text: str) -> Path:
-    return Path(text).expanduser()
+    """A path as hub clients read it: `~` and variables are expanded, and what cannot be stays as it is."""
+    if not text:
+        raise ValueError(text)
+    return Path(os.path.expandvars(os.path.expanduser(text)))  # noqa: PTH111  # Path's own raises for unknown users
 
 
 @dataclass(frozen=True)
@@ -82,7 +96,14 @@ class Spec:
 
 SPECS = (
     Spec("cache", ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"), _parse_path, None, "the hub cache", "a folder"),
-    Spec("offline", ("HEADRACE_OFFLINE", "HF_HUB_OFFLINE"), _parse_flag, False, "never use the network", "1 or 0"),
+    Spec(
+        "offline",
+        ("HEADRACE_OFFLINE", "HF_HUB_OFFLINE"),
+        _parse_flag,
+        False,  # noqa: FBT003  # the default stands where all defaults stand
+        "never use the network",
+        "1 or 0",
+    ),
     Spec("lanes", ("HEADRACE_LANES",), _parse_count, 32, "connections in all, at most", "a number from 1"),
     Spec(
         "lanes_per_host",
@@ -95,18 +116,18 @@ SPECS = (
     Spec(
         "idle_timeout_s",
         ("HEADRACE_IDLE_TIMEOUT",),
-        _parse_seconds,
+        _parse_patience,
         5.0,
         "seconds of silence before a connection is replaced",
-        "seconds",
+        "seconds above 0",
     ),
     Spec(
         "give_up_s",
         ("HEADRACE_GIVE_UP",),
-        _parse_seconds,
+        _parse_patience,
         60.0,
         "seconds without a new byte from anywhere before a pull fails",
-        "seconds",
+        "seconds above 0",
     ),
     Spec("listen", ("HEADRACE_LISTEN",), str, "127.0.0.1:8090", "where `serve` listens", "HOST:PORT"),
     Spec("data", ("HEADRACE_DATA",), _parse_path, None, "where `serve` keeps blobs and catalog", "a folder"),
@@ -140,9 +161,14 @@ class Settings:
     tables: Mapping[str, Mapping[str, Any]]
     hf_endpoint: str | None
     token: str | None = field(repr=False)
+    token_origin: str | None = None
 
     def __getitem__(self, key: str) -> Any:
         return self.values[key]
+
+    def having(self, **values: Any) -> Settings:
+        """The same settings with other values for these keys."""
+        return replace(self, values={**self.values, **values})
 
     @property
     def cache(self) -> Path:
@@ -160,6 +186,14 @@ class Settings:
             return self.source(self.hf_endpoint, trusted=True)
         return self.source(marked or (named[0] if named else HUGGING_FACE), trusted=True)
 
+    @property
+    def trusted_origin(self) -> str:
+        """What made the trusted source the trusted one, where no `--source` is named."""
+        if self.hf_endpoint is not None:
+            return "HF_ENDPOINT"
+        marked = any(table.get("trusted") for table in self.tables.values())
+        return f"trusted = true in {FILE_NAME}" if marked else "default"
+
     def carriers(self, named: tuple[str, ...] = ()) -> tuple[SourceSetting, ...]:
         """The sources that carry bytes: those named, else those configured, else the trusted one."""
         trusted = self.trusted(named)
@@ -167,19 +201,27 @@ class Settings:
         found = {one.url: one for one in map(self.source, names)}
         return tuple(trusted if url == trusted.url else one for url, one in found.items())
 
+    def mirrored(self) -> tuple[SourceSetting, ...]:
+        """What a node mirrors where it is not told, its trusted source first: those configured, else the hub.
+
+        `HF_ENDPOINT` comes last but for huggingface.co: where a node runs it mostly says where that very node is.
+        """
+        names = sorted(self.tables, key=lambda name: not self.tables[name].get("trusted"))
+        return tuple(map(self.source, names or (self.hf_endpoint or HUGGING_FACE,)))
+
     def source(self, name_or_url: str, *, trusted: bool = False) -> SourceSetting:
         """The source of this name or URL, with the token it may be sent.
 
         Raises:
             UsageError: neither a known name nor a URL.
         """
-        known = {name: normalized_endpoint(str(table.get("url", ""))) for name, table in self.tables.items()}
-        known = BUILT_IN_SOURCES | known
+        configured = ((name, table["url"]) for name, table in self.tables.items() if "url" in table)
+        known = BUILT_IN_SOURCES | {name: normalized_endpoint(str(url)) for name, url in configured}
         if name_or_url in known:
             name, url = name_or_url, known[name_or_url]
         elif "://" in name_or_url:
             url = normalized_endpoint(name_or_url)
-            name = next((name for name, at in known.items() if at == url), origin_of(url)[1])
+            name = next((name for name, at in known.items() if at == url), url.partition("://")[2])
         else:
             raise UsageError(
                 f"{name_or_url!r} is no source", hint=f"a URL, or one of: {', '.join(sorted(known))}"
@@ -190,7 +232,7 @@ class Settings:
         if _is_exposed(url) and not self.tables.get(name, {}).get("plain_http_token"):
             hint = (
                 f"the token was not sent over plain http to another machine; use https, or set "
-                f"plain_http_token = true for it in [sources.{name}] of {FILE_NAME}"
+                f'plain_http_token = true for it in [sources."{name}"] of {FILE_NAME}'
             )
             return SourceSetting(name, url, None, hint)
         return SourceSetting(name, url, self.token)
@@ -205,7 +247,7 @@ def load_settings(
         UsageError: a value that cannot be read, with where it stands; or an argument that is no setting.
     """
     environment = os.environ if environment is None else environment
-    files = [path for path in _files(environment, directory or Path.cwd()) if path.is_file()]
+    files = [path for path in settings_files(environment, directory) if _is_file(path)]
     tables = [(str(path), _read_toml(path)) for path in files]
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
@@ -213,16 +255,15 @@ def load_settings(
         values[spec.key], origins[spec.key] = _value(spec, environment, tables)
     _fill_paths(values, origins, environment)
     for key, value in arguments.items():
-        if key not in values:
+        known = next((spec for spec in SPECS if spec.key == key), None)
+        if known is None:
             raise UsageError(f"there is no setting {key!r}", hint=f"known are: {', '.join(values)}")
         if value is not None:
-            values[key], origins[key] = value, "argument"
+            values[key], origins[key] = _parsed(known, str(value), f"argument {key}"), "argument"
     sources: dict[str, Mapping[str, Any]] = {}
     for _, table in reversed(tables):
         sources.update(table.get("sources", {}))
-    endpoint = environment.get("HF_ENDPOINT") or None
-    token = _token(environment)
-    return Settings(values, origins, sources, normalized_endpoint(endpoint) if endpoint else None, token)
+    return Settings(values, origins, sources, _endpoint(environment), *_token(environment))
 
 
 def user_file(environment: Mapping[str, str] | None = None) -> Path:
@@ -231,22 +272,64 @@ def user_file(environment: Mapping[str, str] | None = None) -> Path:
     return (Path(home) / "headrace" if home else Path(platformdirs.user_config_dir("headrace"))) / FILE_NAME
 
 
+def settings_files(environment: Mapping[str, str] | None = None, directory: Path | None = None) -> list[Path]:
+    """Where settings are read from: the project's file if there is one, and the user's; the first wins."""
+    folders: list[Path] = []
+    with suppress(FileNotFoundError):  # a shell may stand in a folder that is gone
+        directory = directory or Path.cwd()
+        folders = [directory, *directory.parents]
+    above = next((folder / FILE_NAME for folder in folders if _is_file(folder / FILE_NAME)), None)
+    return [*([above] if above else []), user_file(environment)]
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # behind a folder that we may not enter
+        return False
+
+
+def wants_color() -> bool:
+    """Whether the user has not asked for plain text (`NO_COLOR`, see no-color.org)."""
+    return not os.environ.get("NO_COLOR")
+
+
 def is_debugging() -> bool:
     """Whether tracebacks are wanted (`HEADRACE_DEBUG=1`)."""
     return os.environ.get("HEADRACE_DEBUG", "") not in ("", "0")
 
 
-def _files(environment: Mapping[str, str], directory: Path) -> list[Path]:
-    """The project's file, if any, and the user's; the first wins."""
-    above = next((p / FILE_NAME for p in (directory, *directory.parents) if (p / FILE_NAME).is_file()), None)
-    return [*([above] if above else []), user_file(environment)]
-
-
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text())
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UsageError(f"cannot read {path}: {error}", hint="it must be TOML; see the settings reference") from error
+        raise UsageError(
+            f"cannot read {path}: {error}", hint="it must be TOML; see the settings reference"
+        ) from error
+    _check_sources(table.get("sources", {}), path)
+    return table
+
+
+def _check_sources(sources: Any, path: Path) -> None:
+    if not isinstance(sources, dict):
+        raise UsageError(
+            f"sources in {path} is no table", hint='write [sources.NAME] and url = "https://…" below it'
+        )
+    for name, one in sources.items():
+        if not isinstance(one, dict) or not (name in BUILT_IN_SOURCES or "url" in one):
+            hint = f'write [sources.{name}] and url = "https://…" below it'
+            raise UsageError(f"source {name!r} in {path} has no url", hint=hint)
+        for key in ("trusted", "token", "plain_http_token"):
+            # "no" would count as yes; and a token that is written here is not what would be sent.
+            if not isinstance(one.get(key, False), bool):
+                raise UsageError(
+                    f"{key} of source {name!r} in {path} is neither true nor false", hint=_FLAGS_HINT
+                )
+        if "url" in one:
+            try:
+                normalized_endpoint(str(one["url"]))
+            except UsageError as error:
+                raise UsageError(f"source {name!r} in {path}: {error.message}", hint=error.hint) from None
 
 
 def _value(
@@ -257,7 +340,8 @@ def _value(
             return _parsed(spec, environment[variable], variable), variable
     for origin, table in tables:
         if spec.key in table:
-            return _parsed(spec, str(table[spec.key]), f"{spec.key} in {origin}"), origin
+            value = _parsed(spec, str(table[spec.key]), f"{spec.key} in {origin}")
+            return Path(origin).parent / value if isinstance(value, Path) else value, origin
     return spec.default, "default"
 
 
@@ -279,19 +363,36 @@ def _fill_paths(values: dict[str, Any], origins: dict[str, str], environment: Ma
 
 def _hf_home(environment: Mapping[str, str]) -> Path:
     if environment.get("HF_HOME"):
-        return Path(environment["HF_HOME"]).expanduser()
-    return Path(environment.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "huggingface"
+        return _parse_path(environment["HF_HOME"])
+    return _parse_path(environment.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
 
 
-def _token(environment: Mapping[str, str]) -> str | None:
-    """`HF_TOKEN` (empty means none), else the file at `HF_TOKEN_PATH`, else the one `hf auth login` writes."""
-    if "HF_TOKEN" in environment:
-        return environment["HF_TOKEN"].strip() or None
-    path = Path(environment.get("HF_TOKEN_PATH") or _hf_home(environment) / "token").expanduser()
+def _endpoint(environment: Mapping[str, str]) -> str | None:
+    endpoint = environment.get("HF_ENDPOINT")
     try:
-        return path.read_text().strip() or None
-    except OSError:
-        return None
+        return normalized_endpoint(endpoint) if endpoint else None
+    except UsageError as error:
+        raise UsageError(f"HF_ENDPOINT: {error.message}", hint=error.hint) from None
+
+
+def _token(environment: Mapping[str, str]) -> tuple[str | None, str | None]:
+    """The token and where it is from.
+
+    `HF_TOKEN` (empty means none), else the file at `HF_TOKEN_PATH`, else the one `hf auth login` writes.
+    """
+    if "HF_TOKEN" in environment:
+        token, origin = environment["HF_TOKEN"].strip(), "HF_TOKEN"
+    else:
+        path = _parse_path(environment.get("HF_TOKEN_PATH") or str(_hf_home(environment) / "token"))
+        try:
+            token, origin = path.read_text(encoding="utf-8").strip(), str(path)
+        except (OSError, ValueError):
+            return None, None
+    if not (token.isascii() and token.isprintable()) or " " in token:
+        raise UsageError(
+            f"{origin} holds something that is no token", hint="one word, as the hub gave it out"
+        )
+    return (token, origin) if token else (None, None)
 
 
 def _is_exposed(url: str) -> bool:
@@ -300,6 +401,6 @@ def _is_exposed(url: str) -> bool:
     if scheme == "https" or host == "localhost":
         return False
     try:
-        return not (is_private_address(host) and host.startswith(("127.", "::1")))
+        return not ip_address(host.partition("%")[0]).is_loopback
     except ValueError:
         return True  # a name: where it leads is not known here

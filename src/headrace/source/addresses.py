@@ -10,11 +10,13 @@ import queue
 import socket
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from headrace.errors import Unreachable
 
 _KEPT_S = 60.0  # CDNs rotate addresses on about this scale
+_LOOK_S = 0.1  # how soon it is noticed that nobody waits for the answer any more
 
 
 @dataclass(frozen=True)
@@ -23,15 +25,27 @@ class _Answer:
     until: float
 
 
+def look_up(host: str) -> tuple[str, ...]:
+    """Ask the system, for as long as that takes. Raises `OSError`."""
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except ValueError:  # UnicodeError, or a NUL in it
+        raise OSError(f"{host!r} is no host name") from None
+    return tuple(dict.fromkeys(str(entry[4][0]) for entry in found))
+
+
 class Resolver:
     """Looks up hosts and remembers for a minute. Safe to share between threads."""
 
-    def __init__(self, timeout_s: float = 5.0) -> None:
+    def __init__(self, timeout_s: float = 5.0, ask: Callable[[str], tuple[str, ...]] = look_up) -> None:
         self._timeout_s = timeout_s
+        self._ask = ask
         self._answers: dict[str, _Answer] = {}
 
-    def addresses(self, host: str) -> tuple[str, ...]:
+    def addresses(self, host: str, check: Callable[[], None] = lambda: None) -> tuple[str, ...]:
         """All addresses of the host, in the system's order of preference.
+
+        While it waits it calls `check`, which may raise to end that.
 
         Raises:
             Unreachable: the name is unknown, or no answer came in time.
@@ -40,11 +54,15 @@ class Resolver:
         if known is not None and known.until > time.monotonic():
             return known.addresses
         answers: queue.SimpleQueue[tuple[str, ...] | OSError] = queue.SimpleQueue()
-        threading.Thread(target=_look_up, args=(host, answers), daemon=True, name=f"lookup {host}").start()
-        try:
-            answer = answers.get(timeout=self._timeout_s)
-        except queue.Empty:
-            raise Unreachable(f"looking up {host} took longer than {self._timeout_s:.0f} s") from None
+
+        def work() -> None:
+            try:
+                answers.put(self._ask(host))
+            except OSError as error:
+                answers.put(error)
+
+        threading.Thread(target=work, daemon=True, name=f"lookup {host}").start()
+        answer = self._await(host, answers, check)
         if isinstance(answer, OSError):
             raise Unreachable(
                 f"cannot look up {host}: {answer.strerror or answer}",
@@ -53,13 +71,14 @@ class Resolver:
         self._answers[host] = _Answer(answer, time.monotonic() + _KEPT_S)
         return answer
 
-
-def _look_up(host: str, answers: queue.SimpleQueue[tuple[str, ...] | OSError]) -> None:
-    try:
-        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except OSError as error:
-        answers.put(error)
-    except UnicodeError:
-        answers.put(OSError(f"{host!r} is no host name"))
-    else:
-        answers.put(tuple(dict.fromkeys(str(entry[4][0]) for entry in found)))
+    def _await(
+        self, host: str, answers: queue.SimpleQueue[tuple[str, ...] | OSError], check: Callable[[], None]
+    ) -> tuple[str, ...] | OSError:
+        deadline = time.monotonic() + self._timeout_s
+        while True:
+            try:
+                return answers.get(timeout=min(_LOOK_S, self._timeout_s))
+            except queue.Empty:  # noqa: PERF203  # ten times a second
+                check()
+                if time.monotonic() > deadline:
+                    raise Unreachable(f"looking up {host} took longer than {self._timeout_s:.0f} s") from None

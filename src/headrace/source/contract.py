@@ -59,7 +59,7 @@ class Stream(Protocol):
         """All addresses of that host, this one included."""
 
     def readinto(self, buffer: memoryview) -> int:
-        """Receive some bytes into the buffer, at least one.
+        """Receive some bytes into the buffer; 0 when the answer is over.
 
         Raises:
             Stalled: nothing came for `patience_s`.

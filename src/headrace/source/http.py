@@ -8,14 +8,18 @@ moment: whatever it was waiting for fails at once.
 
 from __future__ import annotations
 
+import errno
 import http.client
+import os
+import select
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from headrace.errors import BadAnswer, BrokenStream, SourceError, Stalled, Unreachable
 from headrace.source.addresses import Resolver
@@ -24,8 +28,12 @@ from headrace.wire import origin_of, shown
 USER_AGENT = "headrace/0.1"
 
 _KEPT_CONNECTIONS = 2  # a hub and its CDN
-_KEPT_S = 15.0  # servers close idle connections after 15 s to some minutes; a closed one costs a failed request
-_RECEIVE_BUFFER_BYTES = 4 * 1024 * 1024
+_KEPT_S = (
+    15.0  # servers close idle connections after 15 s to some minutes; a closed one costs a failed request
+)
+
+URL_SAFE = "!#$%&'()*+,/:;=?@[]~"
+"""What stands in URLs unquoted; `%` among it, so that quoting twice is quoting once."""
 
 
 @dataclass(frozen=True)
@@ -38,32 +46,66 @@ class Dialer:
 
 
 class _Connection(http.client.HTTPConnection):
-    """A connection to one address of a host; the URL's host still names it in the Host header and for TLS."""
+    """A connection to one address of a host; the URL's host still names it in the Host header and for TLS.
+
+    Attributes:
+        wire: the socket, from before it is connected until after `http.client` has let go of it.
+    """
+
+    auto_open = 0  # http.client must not go to another address on its own
 
     def __init__(self, origin: tuple[str, str, int], address: str) -> None:
         self.origin = origin
         self.address = address
         self.idle_since = 0.0
+        self.wire: socket.socket | None = None
         super().__init__(origin[1], origin[2])
         self.default_port = {"http": 80, "https": 443}[origin[0]]
 
-    def dial(self, dialer: Dialer) -> None:
-        """Connect; `sock` is set as soon as there is a socket that could be shut down."""
-        family = socket.AF_INET6 if ":" in self.address else socket.AF_INET
-        sock = socket.socket(family, socket.SOCK_STREAM)
+    def dial(self, dialer: Dialer, check: Callable[[], None]) -> None:
+        """Connect. `check` raises once this has been given up.
+
+        A shutdown ends any wait on a socket that has begun to connect, and none that has not: hence a check
+        after each new thing to wait for.
+        """
+        sock = socket.socket(socket.AF_INET6 if ":" in self.address else socket.AF_INET, socket.SOCK_STREAM)
+        self.sock = self.wire = sock
+        sock.settimeout(0)
+        code = sock.connect_ex((self.address, self.origin[2]))
+        check()
+        if code == errno.EINPROGRESS:
+            poll = select.poll()
+            poll.register(sock, select.POLLOUT)
+            if not poll.poll(dialer.connect_timeout_s * 1000):
+                raise TimeoutError(errno.ETIMEDOUT, "timed out")
+            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            raise OSError(code, os.strerror(code))
+        check()
         sock.settimeout(dialer.connect_timeout_s)
-        self.sock = sock
-        sock.connect((self.address, self.origin[2]))
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self.origin[0] == "https":
-            self.sock = dialer.tls.wrap_socket(sock, server_hostname=self.origin[1])
+            tls = dialer.tls.wrap_socket(sock, server_hostname=self.origin[1], do_handshake_on_connect=False)
+            self.sock = self.wire = tls
+            check()
+            tls.do_handshake()
+
+    def close(self) -> None:
+        """Close it, also where `http.client` knows of no socket any more."""
+        super().close()
+        if self.wire is not None:
+            self.wire.close()
 
 
 class HttpResponse:
     """An answer whose head has come. Read its body with `readinto` or `read`, then `close` it."""
 
     def __init__(
-        self, session: HttpSession, connection: _Connection, raw: http.client.HTTPResponse, siblings: tuple[str, ...]
+        self,
+        session: HttpSession,
+        connection: _Connection,
+        raw: http.client.HTTPResponse,
+        siblings: tuple[str, ...],
     ) -> None:
         self.status = raw.status
         self.headers: Mapping[str, str] = raw.headers  # type: ignore[assignment]  # its get() is all we use
@@ -89,9 +131,13 @@ class HttpResponse:
             return 0
         try:
             if self._left is None:
-                return self._raw.readinto(buffer)
+                chunk = self._raw.read1(len(buffer))  # its readinto would wait until the buffer is full
+                buffer[: len(chunk)] = chunk
+                if not chunk:
+                    self._session.check()  # an abort looks like the end of an answer without a length
+                return len(chunk)
             count = self._raw.fp.readinto1(buffer)
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             raise self._session.failure(error, f"{self.host} ({self.address})") from error
         if count == 0:
             raise BrokenStream(f"{self.host} ({self.address}) ended the answer {self._left} bytes early")
@@ -109,7 +155,9 @@ class HttpResponse:
         while count := self.readinto(chunk):
             body += chunk[:count]
             if len(body) > most_bytes:
-                raise BadAnswer(f"{self.host} answers with more than {most_bytes} bytes where few were expected")
+                raise BadAnswer(
+                    f"{self.host} answers with more than {most_bytes} bytes where few were expected"
+                )
         return bytes(body)
 
     def close(self) -> None:
@@ -130,11 +178,22 @@ class HttpSession:
         self._lock = threading.Lock()
 
     def request(
-        self, method: str, url: str, headers: Mapping[str, str], *, address: str = "", patience_s: float, body: bytes = b""
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        *,
+        address: str = "",
+        patience_s: float,
+        body: bytes = b"",
     ) -> HttpResponse:
         """Send a request and wait for the head of its answer. Redirects are the caller's business.
 
         Args:
+            method: GET, …; a request must bear to be sent twice.
+            url: where to.
+            headers: besides those that every request has.
+            body: what to send, if anything.
             address: connect to this address of the URL's host; otherwise to the first that accepts.
             patience_s: seconds of silence that are borne, now and while the body is read.
 
@@ -145,16 +204,15 @@ class HttpSession:
         """
         origin = origin_of(url)
         parts = urlsplit(url)
-        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        target = quote((parts.path or "/") + (f"?{parts.query}" if parts.query else ""), safe=URL_SAFE)
         head = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **headers}
-        siblings = self._dialer.resolver.addresses(origin[1])
+        siblings = self._dialer.resolver.addresses(origin[1], self.check)
         kept = self._take_idle(origin, address)
         if kept is not None:
             try:
                 return self._ask(kept, (method, target, head, body), patience_s, siblings)
-            except (BrokenStream, Unreachable):
-                if self._aborted:
-                    raise  # otherwise it was closed while idle, which is no fault: ask again on a new one
+            except BrokenStream:
+                self.check()  # otherwise it was closed while idle, which is no fault: ask again on a new one
         connection = self._dial(origin, (address,) if address else siblings, shown(url))
         return self._ask(connection, (method, target, head, body), patience_s, siblings)
 
@@ -162,13 +220,11 @@ class HttpSession:
         """Make whatever this session is doing fail now, and everything it is asked later."""
         with self._lock:
             self._aborted = True
-            sock = self._current.sock if self._current is not None else None
+            sock = self._current.wire if self._current is not None else None
             if sock is not None:
                 # Not SSLSocket's own method: it would take TLS state away from the thread that is reading.
-                try:
+                with suppress(OSError):  # not connected yet, or no longer: then the flag is seen
                     socket.socket.shutdown(sock, socket.SHUT_RDWR)
-                except OSError:
-                    pass  # not connected yet, or no longer: then the flag is seen
 
     def revive(self) -> None:
         """Be usable again after an abort that has been answered."""
@@ -201,6 +257,11 @@ class HttpSession:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         return BrokenStream(f"the connection to {where} broke: {reason}")
 
+    def check(self) -> None:
+        """Raise `BrokenStream` if this session was aborted."""
+        if self._aborted:
+            raise BrokenStream("the request was given up")
+
     def _take_idle(self, origin: tuple[str, str, int], address: str) -> _Connection | None:
         for connection in reversed(self._idle):
             if connection.origin == origin and address in ("", connection.address):
@@ -216,12 +277,14 @@ class HttpSession:
             connection = _Connection(origin, address)
             self._hold(connection)
             try:
-                connection.dial(self._dialer)
-            except OSError as error:
+                connection.dial(self._dialer, self.check)
+            except (OSError, ValueError) as error:  # a name that TLS cannot have is a ValueError
                 self.hand_back(connection, reusable=False)
-                reasons.append(f"{address}: {error.strerror or str(error) or 'timed out'}")
-                if self._aborted:
-                    break
+                self.check()
+                reasons.append(f"{address}: {getattr(error, 'strerror', None) or str(error) or 'timed out'}")
+            except BrokenStream:
+                self.hand_back(connection, reusable=False)
+                raise
             else:
                 return connection
         raise Unreachable(f"cannot connect to {where} ({'; '.join(reasons)})")
@@ -248,7 +311,8 @@ class HttpSession:
         """Make a connection the one that `abort` shuts down."""
         with self._lock:
             self._current = connection
-            aborted = self._aborted
-        if aborted:
+        try:
+            self.check()
+        except BrokenStream:
             self.hand_back(connection, reusable=False)
-            raise BrokenStream("the request was given up before it was sent")
+            raise

@@ -8,11 +8,14 @@ hub's own origin and nowhere else.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Any
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import quote, urljoin, urlsplit
 
 from headrace.errors import (
     AccessDenied,
@@ -25,12 +28,14 @@ from headrace.errors import (
     RepoNotFound,
     RevisionNotFound,
     SourceError,
+    Stalled,
+    Unreachable,
 )
 from headrace.manifest import Manifest, entries_of
 from headrace.names import Repo, is_commit
 from headrace.ranges import Range
 from headrace.source.contract import Content, Request
-from headrace.source.http import Dialer, HttpResponse, HttpSession
+from headrace.source.http import URL_SAFE, Dialer, HttpResponse, HttpSession
 from headrace.wire import (
     ERROR_CODE,
     ERROR_MESSAGE,
@@ -51,7 +56,18 @@ _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 _HOPS_MOST = 10
 _PAGE_BYTES_MOST = 64 * 1024 * 1024
 _ENTRIES_MOST = 1_000_000
-_ERROR_BODY_BYTES = 64 * 1024
+_REDIRECT_BODY_BYTES = 64 * 1024
+_SIGNED_KEPT = 4096
+_TRY_LATER = frozenset((408, 425, 429))
+
+
+@dataclass(frozen=True)
+class HubAnswer:
+    """What a hub said at one of its own paths, refusals included: for those who pass it on."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
 
 
 class HubSource:
@@ -81,12 +97,30 @@ class HubSource:
         self._token_hint = token_hint
         self._patience_s = patience_s
         self._signed: dict[Content, str] = {}
+        self._is_private = False
         self._lock = threading.Lock()
 
     def __repr__(self) -> str:
         return f"<HubSource {self.name} at {self.endpoint}>"
 
     # Metadata
+
+    def ask(self, target: str, session: HttpSession) -> HubAnswer:
+        """GET `target`, a path and query of this hub. `session` is the calling thread's own.
+
+        Raises:
+            SourceError: no answer came, or none can be had for now (429, 5xx).
+        """
+        url = self.endpoint + target
+        response = self._follow(
+            session, url, {"Accept": "application/json"}, lambda _: ("", self._patience_s)
+        )
+        try:
+            if _is_passing(response.status):
+                raise self._refusal(response, shown(url))
+            return HubAnswer(response.status, response.headers, response.read(_PAGE_BYTES_MOST))
+        finally:
+            response.close()
 
     def manifest(self, repo: Repo, revision: str) -> Manifest:
         """See `Source.manifest`. One call for the revision, unless it is a commit, and one per page of the tree."""
@@ -106,33 +140,35 @@ class HubSource:
 
     def _tree(self, session: HttpSession, repo: Repo, commit: str) -> list[Any]:
         entries: list[Any] = []
-        url: str | None = self.endpoint + api_path(repo, "tree", commit) + "?recursive=true&expand=false"
-        while url is not None:
-            page, link = self._json(session, url)
+        tree = self.endpoint + api_path(repo, "tree", commit)
+        query: str | None = "recursive=true&expand=false"
+        asked: set[str] = set()
+        while query is not None:
+            asked.add(query)
+            page, link = self._json(session, f"{tree}?{query}")
             if not isinstance(page, list):
                 raise BadManifest(f"{self.name} lists the files of {repo} as something that is no list")
             entries += page
             if len(entries) > _ENTRIES_MOST:
                 raise BadManifest(f"{self.name} lists more than {_ENTRIES_MOST} files in {repo}")
-            url = self._at_home(link) if page else None
+            # Only the query counts: mirrors pass on links that lead to the hub they mirror.
+            query = link.partition("?")[2].partition("#")[0] if page and link else None
+            if query == "" or query in asked:
+                raise BadManifest(f"{self.name} lists the files of {repo} in circles")
         return entries
 
-    def _at_home(self, link: str | None) -> str | None:
-        """A link to the next page, on our own endpoint: mirrors pass on links that lead to the hub they mirror."""
-        if link is None:
-            return None
-        parts = urlsplit(link)
-        path = parts.path[parts.path.index("/api/") :] if "/api/" in parts.path else parts.path
-        return f"{self.endpoint}{path}?{parts.query}"
-
     def _json(self, session: HttpSession, url: str) -> tuple[Any, str | None]:
-        response = self._follow(session, url, {"Accept": "application/json"}, lambda u: ("", self._patience_s))
+        response = self._follow(
+            session, url, {"Accept": "application/json"}, lambda _: ("", self._patience_s)
+        )
         try:
-            if response.status != 200:
+            if response.status != HTTPStatus.OK:
                 raise self._refusal(response, shown(url))
             try:
-                return json.loads(response.read(_PAGE_BYTES_MOST)), parse_next_link(response.headers.get("Link"))
-            except ValueError:
+                return json.loads(response.read(_PAGE_BYTES_MOST)), parse_next_link(
+                    response.headers.get("Link")
+                )
+            except (ValueError, RecursionError):
                 raise BadAnswer(f"{shown(url)} answers with something that is no JSON") from None
         finally:
             response.close()
@@ -145,14 +181,21 @@ class HubSource:
         with self._lock:
             signed = self._signed.get(content)
         if signed is not None:
-            response = self._get(signed, request, session)
+            try:
+                response = self._get(signed, request, session)
+            except (Unreachable, Stalled):
+                self._forget_signed(content)  # the hub may lead to another host by now
+                raise
             if response.status not in (401, 403, 404, 410):
                 return self._checked(response, request)
             response.close()  # the signature has expired: ask the hub for another
-            with self._lock:
-                self._signed.pop(content, None)
+            self._forget_signed(content)
         url = self.endpoint + resolve_path(content.repo, content.commit, content.entry.path)
         return self._checked(self._get(url, request, session), request)
+
+    def _forget_signed(self, content: Content) -> None:
+        with self._lock:
+            self._signed.pop(content, None)
 
     def _get(self, url: str, request: Request, session: HttpSession) -> HttpResponse:
         headers = {} if request.whole else {"Range": range_header(request.range)}
@@ -168,6 +211,8 @@ class HubSource:
             if origin_of(target) != origin_of(self.endpoint):
                 with self._lock:
                     self._signed[request.content] = target
+                    if len(self._signed) > _SIGNED_KEPT:
+                        del self._signed[next(iter(self._signed))]
 
         return self._follow(session, url, headers, route, on_redirect)
 
@@ -183,9 +228,9 @@ class HubSource:
     def _check(self, response: HttpResponse, request: Request) -> None:
         size, path = request.content.entry.size, request.content.entry.path
         where = f"{response.host} ({response.address})"
-        if response.status not in (200, 206):
+        if response.status not in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
             raise self._refusal(response, repr(path))
-        if response.status == 206:
+        if response.status == HTTPStatus.PARTIAL_CONTENT:
             told = parse_content_range(response.headers.get("Content-Range"))
             if told is None or told[0] != request.range:
                 raise BadAnswer(f"{where} answers another range of {path!r} than was asked for")
@@ -197,6 +242,8 @@ class HubSource:
             raise BadAnswer(f"{where} compresses {path!r} although it was asked not to")
         if response.length is not None and response.length != len(request.range):
             raise BadAnswer(f"{where} has {path!r} with {response.length} bytes, not {len(request.range)}")
+        if response.length is None and _is_page(response) and not path.endswith((".html", ".htm")):
+            raise BadAnswer(f"{where} answers with a web page where {path!r} was expected")
 
     # Both
 
@@ -209,52 +256,73 @@ class HubSource:
         on_redirect: Callable[[HttpResponse, str], None] | None = None,
     ) -> HttpResponse:
         """GET, and follow where it leads. `route` says for each hop which address to use and how patient to be."""
-        home, private = origin_of(self.endpoint), False
+        home = origin_of(self.endpoint)
         for _ in range(_HOPS_MOST):
             at_home = origin_of(url) == home
             credentials = {"Authorization": f"Bearer {self._token}"} if self._token and at_home else {}
             address, patience_s = route(url)
-            response = session.request("GET", url, {**headers, **credentials}, address=address, patience_s=patience_s)
+            response = session.request(
+                "GET", url, {**headers, **credentials}, address=address, patience_s=patience_s
+            )
             if response.status not in _REDIRECTS:
                 return response
             try:
-                private = private or (at_home and is_private_address(response.address))
-                target = urljoin(url, response.headers.get("Location") or url)
-                self._check_redirect(url, target, private=private)
+                self._is_private = self._is_private or (at_home and is_private_address(response.address))
+                target = self._target(url, response.headers.get("Location"))
                 if on_redirect is not None:
                     on_redirect(response, target)
-                response.read(_ERROR_BODY_BYTES)
+                with contextlib.suppress(
+                    SourceError
+                ):  # nobody needs it; the connection is kept if it was short
+                    response.read(_REDIRECT_BODY_BYTES)
             finally:
                 response.close()
             url = target
         raise BadAnswer(f"{self.name} redirects in circles at {shown(url)}")
 
-    def _check_redirect(self, url: str, target: str, *, private: bool) -> None:
-        """Refuse to be led from a public place into this machine or its network."""
-        scheme, host, _ = origin_of(target)
-        if scheme not in ("http", "https") or not host:
-            raise BadAnswer(f"{shown(url)} redirects to {shown(target)!r}")
-        if private or origin_of(target) == origin_of(self.endpoint):
-            return
+    def _target(self, url: str, location: str | None) -> str:
+        """Where a redirect leads. Refuses to be led from a public place into this machine or its network."""
+        try:
+            # http.client reads heads as latin-1; some servers send UTF-8, and spaces.
+            target = urljoin(url, quote((location or "").encode("latin-1", "replace"), safe=URL_SAFE))
+            scheme, host, _ = origin_of(target)
+        except ValueError:
+            scheme, host, target = "", "", ""
+        if not location or scheme not in ("http", "https") or not host:
+            raise BadAnswer(f"{shown(url)} redirects to {shown(location or '')!r}")
+        if self._is_private or origin_of(target) == origin_of(self.endpoint):
+            return target
         if any(is_private_address(address) for address in self._dialer.resolver.addresses(host)):
             raise BadAnswer(f"{shown(url)} is public and redirects to a private address, {host}")
+        return target
 
     def _refusal(self, response: HttpResponse, what: str) -> HeadraceError:
         """The error that an answer other than success means."""
         code = response.headers.get(ERROR_CODE, "")
         message = response.headers.get(ERROR_MESSAGE) or f"HTTP {response.status}"
         told = f"{self.name} says about {what}: {message}"
-        if response.status == 429 or response.status >= 500:
+        if _is_passing(response.status):
             return Busy(told, retry_after_s=retry_after_s(response.headers))
         if code == "GatedRepo":
-            return AccessDenied(told, hint=self._token_hint or f"ask for access at {self.endpoint}, then set HF_TOKEN")
-        if code == "RepoNotFound" or (response.status == 401 and not self._token):
+            return AccessDenied(
+                told, hint=self._token_hint or f"ask for access at {self.endpoint}, then set HF_TOKEN"
+            )
+        if code == "RepoNotFound" or (response.status == HTTPStatus.UNAUTHORIZED and not self._token):
             hint = "check the name; if the repo is private or gated, set HF_TOKEN to a token that may read it"
             kind = RepoNotFound if not self._token_hint else AccessDenied
             return kind(told, hint=self._token_hint or hint)
         if response.status in (401, 403):
             return AccessDenied(told, hint=self._token_hint or "the token is wrong, expired or not allowed")
-        if response.status == 404:
+        if response.status == HTTPStatus.NOT_FOUND:
             kinds = {"RevisionNotFound": RevisionNotFound, "EntryNotFound": EntryNotFound}
             return kinds.get(code, EntryNotFound)(told)
-        return BadAnswer(told) if response.status < 500 else SourceError(told)
+        return BadAnswer(told)
+
+
+def _is_passing(status: int) -> bool:
+    """Whether this refusal is one of the moment."""
+    return status in _TRY_LATER or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+def _is_page(response: HttpResponse) -> bool:
+    return response.headers.get("Content-Type", "").lower().startswith("text/html")

@@ -10,8 +10,9 @@ from pathlib import Path
 from headrace.layout import WORKSHOP_IN_FOLDER
 from headrace.manifest import Entry, Manifest
 from headrace.store.contract import Progress
+from headrace.store.disk import scratch, storing
 from headrace.store.ledger import Ledger
-from headrace.store.partial import Partial, has_size, storing
+from headrace.store.partial import Partial, has_size
 
 
 class Folder:
@@ -56,7 +57,7 @@ class Folder:
     def finish(self, manifest: Manifest) -> None:
         """See `Store.finish`. A folder knows no revisions."""
 
-    def root(self, commit: str) -> Path:
+    def root(self, commit: str) -> Path:  # noqa: ARG002  # a folder knows no commits
         """See `Store.root`."""
         return self._path
 
@@ -67,9 +68,18 @@ class Folder:
     def _spread(self, source: Entry, others: Sequence[Entry]) -> None:
         for entry in others:
             final = self._path / entry.path
-            fresh = self.workshop / f"copy.{os.getpid()}.{entry.digest.hex}"
             with storing(final):
-                shutil.copyfile(self._path / source.path, fresh)
-                final.parent.mkdir(parents=True, exist_ok=True)
-                os.replace(fresh, final)
+                _copy(self._path / source.path, final, scratch(self.workshop, "copy"))
             self._ledger.record(final, entry.digest)
+
+
+def _copy(source: Path, final: Path, fresh: Path) -> None:
+    """Copy a file by way of `fresh`: under the final name it is whole, and safely on disk, or not there."""
+    try:
+        shutil.copyfile(source, fresh)
+        with fresh.open("rb") as file:
+            os.fdatasync(file.fileno())
+        final.parent.mkdir(parents=True, exist_ok=True)
+        fresh.replace(final)
+    finally:
+        fresh.unlink(missing_ok=True)

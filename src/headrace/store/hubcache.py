@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,8 +13,9 @@ from headrace.layout import CACHEDIR_TAG, HubCacheLayout
 from headrace.manifest import Digest, Entry, Manifest
 from headrace.names import Repo, is_commit
 from headrace.store.contract import Progress
+from headrace.store.disk import scratch, storing
 from headrace.store.ledger import Ledger
-from headrace.store.partial import Partial, has_size, storing
+from headrace.store.partial import Partial, has_size
 
 
 class HubCache:
@@ -64,9 +66,12 @@ class HubCache:
     def finish(self, manifest: Manifest) -> None:
         """See `Store.finish`. The whole file list is kept, so that offline it is known what is missing."""
         entries = [[entry.path, entry.size, str(entry.digest)] for entry in self._whole.entries]
-        _write(_listing(self._layout, self._commit), json.dumps(entries))
+        self._write(_listing(self._layout, self._commit), json.dumps(entries).encode())
         if manifest.revision != manifest.commit:
-            _write(self._layout.ref(manifest.revision), manifest.commit)
+            ref = self._layout.ref(manifest.revision)
+            with storing(ref):
+                _clear_way(ref, self._layout.folder)
+            self._write(ref, manifest.commit.encode())
 
     def root(self, commit: str) -> Path:
         """See `Store.root`."""
@@ -79,11 +84,19 @@ class HubCache:
             with storing(link):
                 if link.is_symlink() and str(link.readlink()) == target:
                     continue
-                link.parent.mkdir(parents=True, exist_ok=True)
-                fresh = self._layout.workshop / f"link.{os.getpid()}.{entry.digest.hex}"
-                fresh.unlink(missing_ok=True)
+                fresh = scratch(self.workshop, "link")
                 fresh.symlink_to(target)
-                os.replace(fresh, link)
+                _move(fresh, link)
+
+    def _write(self, path: Path, content: bytes) -> None:
+        """Write a small file so that a reader sees the old or the new one, never half of one."""
+        with storing(path):
+            if path.is_file() and path.read_bytes() == content:
+                return
+            # In the workshop: hub clients take every file among the refs for a ref.
+            fresh = scratch(self.workshop, "text")
+            fresh.write_bytes(content)
+            _move(fresh, path)
 
 
 def recall(root: Path, repo: Repo, revision: str) -> Manifest:
@@ -96,12 +109,7 @@ def recall(root: Path, repo: Repo, revision: str) -> Manifest:
     """
     layout = HubCacheLayout(root, repo)
     commit = revision if is_commit(revision) else _read(layout.ref(revision)).strip()
-    listing = _read(_listing(layout, commit)) if commit else ""
-    try:
-        entries = tuple(Entry(path, size, Digest.parse(digest)) for path, size, digest in json.loads(listing or "[]"))
-    except (ValueError, TypeError, BadManifest):
-        entries = ()
-    entries = entries or tuple(_linked(layout.snapshot(commit))) if commit else ()
+    entries = (_listed(layout, commit) or _linked(layout.snapshot(commit))) if is_commit(commit) else ()
     if not entries:
         raise RevisionNotFound(
             f"{repo} at {revision!r} is not in the cache at {root}",
@@ -110,7 +118,16 @@ def recall(root: Path, repo: Repo, revision: str) -> Manifest:
     return Manifest(repo, revision, commit, entries, "cache")
 
 
-def _linked(snapshot: Path) -> list[Entry]:
+def _listed(layout: HubCacheLayout, commit: str) -> tuple[Entry, ...]:
+    """The entries of a commit by the file list that was kept of it; none where that is missing or damaged."""
+    try:
+        rows = json.loads(_read(_listing(layout, commit)) or "[]")
+        return tuple(Entry(str(path), size, Digest.parse(str(digest))) for path, size, digest in rows)
+    except (ValueError, TypeError, RecursionError, BadManifest):
+        return ()
+
+
+def _linked(snapshot: Path) -> tuple[Entry, ...]:
     """The entries of a snapshot by its links: a blob's name is its digest."""
     entries = []
     for folder, _, names in os.walk(snapshot):
@@ -121,7 +138,7 @@ def _linked(snapshot: Path) -> list[Entry]:
                 entries.append(Entry(path.relative_to(snapshot).as_posix(), path.stat().st_size, digest))
             except (OSError, BadManifest):
                 continue  # no link into blobs/, or a dangling one: nothing that can be verified
-    return sorted(entries, key=lambda entry: entry.path)
+    return tuple(sorted(entries, key=lambda entry: entry.path))
 
 
 def _listing(layout: HubCacheLayout, commit: str) -> Path:
@@ -130,22 +147,32 @@ def _listing(layout: HubCacheLayout, commit: str) -> Path:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text()
-    except FileNotFoundError:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         return ""
     except OSError as error:
         raise StoreError(f"cannot read {path}: {error.strerror}") from error
 
 
-def _write(path: Path, text: str) -> None:
-    """Write a small file so that a reader sees the old or the new one, never half of one."""
-    with storing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_file() and path.read_text() == text:
-            return
-        fresh = path.with_name(f".{path.name}.{os.getpid()}")
-        fresh.write_text(text)
-        os.replace(fresh, path)
+def _move(fresh: Path, final: Path) -> None:
+    """Give something finished its name, in place of what has it; leave nothing behind where that fails."""
+    try:
+        final.parent.mkdir(parents=True, exist_ok=True)
+        fresh.replace(final)
+    finally:
+        fresh.unlink(missing_ok=True)
+
+
+def _clear_way(ref: Path, folder: Path) -> None:
+    """Remove refs that cannot exist beside this one.
+
+    A hub has no branch `a` beside `a/b`: the one that is remembered here is gone there.
+    """
+    for above in ref.relative_to(folder).parents:
+        if (folder / above).is_file():
+            (folder / above).unlink()
+    if ref.is_dir():
+        shutil.rmtree(ref)
 
 
 _ANY = Digest(Digest.GIT_BLOB_SHA1, "0" * 40)

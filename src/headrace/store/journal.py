@@ -19,7 +19,6 @@ import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from headrace.manifest import Digest
 from headrace.ranges import Range, RangeSet
 
 _VERSION = 1
@@ -82,23 +81,33 @@ class Journal:
         fresh = path.with_name(f"{path.name}.new")
         self._fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o666)
         try:
-            os.write(self._fd, header.encode() + b"".join(_encode(_LANDED, one) for one in landed))
-            os.replace(fresh, path)
+            self._append(header.encode() + b"".join(_encode(_LANDED, one) for one in landed))
+            fresh.replace(path)
         except BaseException:
             os.close(self._fd)
             raise
 
     def landed(self, arrived: Range) -> None:
         """Record bytes that have been written to the partial."""
-        os.write(self._fd, _encode(_LANDED, arrived))
+        self._append(_encode(_LANDED, arrived))
 
     def forgotten(self, ranges: RangeSet) -> None:
         """Record that these bytes are not believed any more."""
-        os.write(self._fd, b"".join(_encode(_FORGOTTEN, one) for one in ranges))
+        self._append(b"".join(_encode(_FORGOTTEN, one) for one in ranges))
 
     def close(self) -> None:
         """Keep the file, stop writing."""
         os.close(self._fd)
+
+    def _append(self, records: bytes) -> None:
+        """Write all or nothing: behind half a record none that follows would ever be read."""
+        end = os.fstat(self._fd).st_size
+        try:
+            while records:
+                records = records[os.write(self._fd, records) :]
+        except OSError:
+            os.ftruncate(self._fd, end)
+            raise
 
 
 def _encode(kind: bytes, one: Range) -> bytes:

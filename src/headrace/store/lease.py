@@ -5,19 +5,26 @@ relied on, since it silently succeeds on Lustre, GPFS and some NFS. A holder on 
 namespace is taken to be dead when no process has its pid and start time. Any other holder (another machine, a
 container) is watched: it touches its lease every few seconds, and when that has not moved for `SILENCE_S` on the
 watcher's own clock it is dead. A takeover is the next generation; of several takers one wins the exclusive create.
+
+A taker looks again after its create and withdraws if it finds a lease that it has not judged. Of any two claims
+the later create therefore sees the earlier one, however long either process slept in between, and generations
+may begin again at one after a release. What a lease says is unique, so that nobody mistakes another's for its own.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import secrets
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from headrace.layout import WorkshopLayout
+from headrace.store.disk import storing
 
 SILENCE_S = 30.0
 BEAT_S = 5.0
@@ -25,26 +32,29 @@ BEAT_S = 5.0
 
 @dataclass(frozen=True)
 class Holder:
-    """Who holds a lease."""
+    """Who holds a lease; `claim` tells one lease of a process from its others."""
 
     host: str
     boot_id: str
     pid_namespace: str
     pid: int
     started: str
+    claim: str
 
     @classmethod
     def me(cls) -> Holder:
-        """This process."""
-        return cls(socket.gethostname(), boot_id(), _pid_namespace(), os.getpid(), _start_time(os.getpid()))
+        """This process, with a claim of its own."""
+        pid, claim = os.getpid(), secrets.token_hex(8)
+        return cls(socket.gethostname(), boot_id(), _pid_namespace(), pid, _stat_of(pid)[1], claim)
 
-    def is_neighbour(self) -> bool:
-        """Whether its pid means something here: same boot, same pid namespace."""
-        return self.boot_id == boot_id() and self.pid_namespace == _pid_namespace()
-
-    def is_alive(self) -> bool:
-        """Whether this neighbour still runs."""
-        return _start_time(self.pid) == self.started != ""
+    def is_alive(self) -> bool | None:
+        """Whether it runs; None where that cannot be told from here: another machine or pid namespace."""
+        if not (self.boot_id == boot_id() != "" and self.pid_namespace == _pid_namespace() != ""):
+            return None
+        state, started = _stat_of(self.pid)
+        if not state and _is_hidden(self.pid):
+            return None
+        return state not in ("", "Z", "X") and started == self.started
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}"
@@ -52,10 +62,16 @@ class Holder:
 
 @dataclass
 class Lease:
-    """A lease held by this process. `clean_takeover` says that the last holder is surely gone: its inode is safe."""
+    """A lease held by this process.
+
+    Attributes:
+        text: what stands in it.
+        inherited: the files of the last holder may be worked on further: there was none, or it is certainly
+            dead. A holder that was only silent might wake up, so its files are left to it.
+    """
 
     path: Path
-    generation: int
+    text: str
     inherited: bool
     _beaten_at: float = 0.0
 
@@ -63,107 +79,145 @@ class Lease:
         """Show that this holder lives; cheap to call often."""
         if now - self._beaten_at >= BEAT_S:
             self._beaten_at = now
-            try:
-                os.utime(self.path)
-            except OSError:
-                pass  # taken over meanwhile, or the disk is gone: publishing will find out
+            with suppress(OSError):  # taken over meanwhile, or the disk is gone: publishing will find out
+                if self.still_held():
+                    os.utime(self.path)
 
     def still_held(self) -> bool:
         """Whether nobody took the blob over."""
-        return self.path.exists()
+        return _read(self.path) == self.text
 
     def release(self) -> None:
-        """Let others have the blob."""
-        self.path.unlink(missing_ok=True)
+        """Let others have the blob. Never fails: a lease that cannot be removed dies with this process."""
+        with suppress(OSError):
+            if self.still_held():
+                self.path.unlink()
 
 
 class LeaseWatch:
-    """Tries for the lease of one blob; remembers what it saw of the holder between tries."""
+    """Tries for the lease of one blob; remembers what it saw of the holder between tries.
+
+    Attributes:
+        holder: who had it at the last try, as far as that could be read.
+    """
 
     def __init__(self, layout: WorkshopLayout, clock: Callable[[], float] = time.monotonic) -> None:
         self._layout = layout
         self._clock = clock
-        self._seen: tuple[Path, int] | None = None
-        self._seen_at = 0.0
+        self._seen: dict[
+            int, tuple[tuple[str, int], float]
+        ] = {}  # generation → what was seen, and since when
         self.holder: Holder | None = None
 
     def acquire(self) -> Lease | None:
-        """The lease, or None while `holder` has it.
+        """The lease, or None while somebody has it.
 
-        `Lease.inherited` is true where the files of the last holder may be worked on further: there was none, or
-        it is certainly dead. A holder that was only silent might wake up, so its files are left to it.
+        Raises:
+            StoreError: the workshop cannot be written.
         """
-        generation, path = self._newest()
-        inherited = True
-        if path is not None:
-            self.holder = _read_holder(path)
-            verdict = self._verdict(path)
-            if verdict is None:
+        with storing(self._layout.folder):
+            found = self._claims()
+            verdicts = [self._verdict(generation, text) for generation, text in found.items()]
+            if None in verdicts:
                 return None
-            inherited = verdict
-        mine = self._layout.lease(generation + 1)
-        try:
-            fd = os.open(mine, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-        except FileExistsError:
-            return None
-        with os.fdopen(fd, "w") as file:
-            json.dump(asdict(Holder.me()), file)
-        if path is not None:
-            path.unlink(missing_ok=True)
-        if self._newest()[1] != mine:  # an older watcher was slower and won a later generation
-            mine.unlink(missing_ok=True)
-            return None
-        return Lease(mine, generation + 1, inherited)
+            generation = max(found, default=0) + 1
+            lease = Lease(self._layout.lease(generation), json.dumps(asdict(Holder.me())), all(verdicts))
+            try:
+                fd = os.open(lease.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+            except FileExistsError:
+                return None
+            try:
+                with os.fdopen(fd, "w") as file:
+                    file.write(lease.text)
+                others = self._claims()
+                if others.pop(generation, None) != lease.text or not others.items() <= found.items():
+                    lease.release()
+                    return None
+                for dead in others:
+                    self._layout.lease(dead).unlink(missing_ok=True)
+            except BaseException:
+                lease.path.unlink(missing_ok=True)
+                raise
+            return lease
 
-    def _newest(self) -> tuple[int, Path | None]:
+    def _claims(self) -> dict[int, str]:
+        """What stands in the leases of all generations that there are."""
         prefix = self._layout.lease(0).name.removesuffix("0")
-        found = [
-            (int(name.removeprefix(prefix)), self._layout.folder / name)
-            for name in os.listdir(self._layout.folder)
-            if name.startswith(prefix) and name.removeprefix(prefix).isdigit()
-        ]
-        return max(found, default=(0, None))
+        claims = {}
+        for path in self._layout.folder.iterdir():
+            number = path.name.removeprefix(prefix)
+            if path.name.startswith(prefix) and number.isascii() and number.isdigit():
+                text = _read(path)
+                if text is not None:
+                    claims[int(number)] = text
+        return claims
 
-    def _verdict(self, path: Path) -> bool | None:
+    def _verdict(self, generation: int, text: str) -> bool | None:
         """None: the holder lives. True: it is certainly dead. False: it has been silent for too long."""
-        if self.holder is not None and self.holder.is_neighbour():
-            return None if self.holder.is_alive() else True
+        self.holder = _holder_in(text)
+        is_alive = self.holder.is_alive() if self.holder is not None else None
+        if is_alive is not None:
+            return None if is_alive else True
         try:
-            seen = (path, path.stat().st_mtime_ns)
+            seen = (text, self._layout.lease(generation).stat().st_mtime_ns)
         except FileNotFoundError:
             return True  # released this moment
-        if seen != self._seen:
-            self._seen, self._seen_at = seen, self._clock()
-        return False if self._clock() - self._seen_at >= SILENCE_S else None
+        if generation not in self._seen or self._seen[generation][0] != seen:
+            self._seen[generation] = (seen, self._clock())
+        if self._clock() - self._seen[generation][1] < SILENCE_S:
+            return None
+        # Who died before it had written a word never touched the files; should it live, it will see us first.
+        return not text
 
 
 def boot_id() -> str:
     """What tells this boot of this machine from any other; empty where the system has no such thing."""
-    return _read("/proc/sys/kernel/random/boot_id")
+    return _told("/proc/sys/kernel/random/boot_id")
 
 
-def _read_holder(path: Path) -> Holder | None:
+def _holder_in(text: str) -> Holder | None:
     try:
-        return Holder(**json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError):
+        holder = Holder(**json.loads(text))
+    except (ValueError, TypeError, RecursionError):
         return None  # being written, or torn: judged by its silence
+    return holder if type(holder.pid) is int else None
 
 
 def _pid_namespace() -> str:
     try:
-        return os.readlink("/proc/self/ns/pid")
+        return str(Path("/proc/self/ns/pid").readlink())
     except OSError:
         return ""
 
 
-def _start_time(pid: int) -> str:
-    """When the process with this pid began, in clock ticks since boot; empty when there is none or it is a zombie."""
-    fields = _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
-    return "" if not fields or fields[0] in "ZX" else fields[19]
+def _stat_of(pid: int) -> tuple[str, str]:
+    """State letter and start time (clock ticks since boot) of a process; empty where none is to be seen."""
+    fields = _told(f"/proc/{pid}/stat").rpartition(")")[2].split()
+    return (fields[0], fields[19]) if fields else ("", "")
 
 
-def _read(path: str) -> str:
+def _is_hidden(pid: int) -> bool:
+    """Whether there is such a process that /proc does not show (`hidepid`): another user's."""
     try:
-        return Path(path).read_text().strip()
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (OSError, OverflowError):
+        return False
+    return False
+
+
+def _told(path: str) -> str:
+    """What the kernel says there; nothing where it does not."""
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
         return ""
+
+
+def _read(path: Path) -> str | None:
+    """What stands in a lease; None where there is none."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return None

@@ -16,6 +16,9 @@ from headrace.manifest import Digest
 
 _CHUNK_BYTES = 4 * 1024 * 1024
 
+_Identity = tuple[str, int, int, int]
+"""Digest, size, inode and modification time in nanoseconds."""
+
 
 class Ledger:
     """The verified files of one workshop."""
@@ -23,7 +26,10 @@ class Ledger:
     def __init__(self, workshop: Path) -> None:
         self._path = workshop / "verified.jsonl"
         self._read_bytes = 0
-        self._known: set[tuple[str, int, int, int]] = set()
+        self._known: set[_Identity] = set()
+        self._wrong: set[_Identity] = (
+            set()
+        )  # hashed to something else: not hashed again while it is the same file
         self._read_on()
 
     def record(self, path: Path, digest: Digest) -> None:
@@ -40,15 +46,23 @@ class Ledger:
             return  # read-only or full: it will be hashed again next time
 
     def check(self, path: Path, digest: Digest, size: int, progress: Callable[[int], None]) -> bool:
-        """Whether the file has this content: by the ledger, else by hashing it once. `progress` gets bytes done."""
+        """Whether the file has this content: by the ledger, else by hashing it once. `progress` gets bytes done.
+
+        What cannot be read does not have it.
+        """
         identity = _identity(path, digest)
-        if identity is None or identity[1] != size:
+        if identity is None or identity[1] != size or identity in self._wrong:
             return False
         if identity not in self._known:
             self._read_on()  # another process may have verified it meanwhile
         if identity in self._known:
             return True
-        if digest_of(path, digest.algorithm, progress) != digest.hex:
+        try:
+            got = digest_of(path, digest.algorithm, progress)
+        except OSError:
+            return False
+        if got != digest.hex:
+            self._wrong.add(identity)
             return False
         if _identity(path, digest) == identity:  # nobody changed it while it was read
             self.record(path, digest)
@@ -67,7 +81,7 @@ class Ledger:
             try:
                 digest, size, inode, modified_ns = json.loads(line)
                 self._known.add((digest, size, inode, modified_ns))
-            except (ValueError, TypeError):
+            except (ValueError, TypeError, RecursionError):  # noqa: PERF203  # a torn line, now and then
                 continue
 
 
@@ -78,7 +92,7 @@ def new_hash(algorithm: str, size: int) -> hashlib._Hash:
     return hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
 
 
-def digest_of(path: Path, algorithm: str, progress: Callable[[int], None] = lambda done: None) -> str:
+def digest_of(path: Path, algorithm: str, progress: Callable[[int], None] = lambda _: None) -> str:
     """The hex digest of a file on disk, read once. Raises `OSError` where it cannot be read."""
     buffer = memoryview(bytearray(_CHUNK_BYTES))
     with path.open("rb", buffering=0) as file:
@@ -91,7 +105,7 @@ def digest_of(path: Path, algorithm: str, progress: Callable[[int], None] = lamb
     return state.hexdigest()
 
 
-def _identity(path: Path, digest: Digest) -> tuple[str, int, int, int] | None:
+def _identity(path: Path, digest: Digest) -> _Identity | None:
     try:
         facts = path.stat()
     except OSError:

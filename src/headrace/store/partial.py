@@ -10,14 +10,14 @@ import ctypes
 import ctypes.util
 import errno
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from pathlib import Path
 
-from headrace.errors import Locked, NoSpace, StoreError
+from headrace.errors import Locked
 from headrace.layout import WorkshopLayout
 from headrace.manifest import Digest
 from headrace.ranges import Range, RangeSet
+from headrace.store.disk import scratch, storing
 from headrace.store.journal import Journal, JournalHeader, read_journal
 from headrace.store.lease import Lease, boot_id
 
@@ -25,6 +25,7 @@ JOURNALLED_FROM_BYTES = 4 * 1024 * 1024
 """Smaller blobs have no journal: a kill may cost up to 4 MiB a lane anyway, and a thousand small files are fast."""
 
 _DEFAULT_MODE = 0
+_NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
 class Partial:
@@ -44,15 +45,18 @@ class Partial:
         self.size = size
         self._layout = layout
         self._lease = lease
-        if not lease.inherited:
-            self.path.unlink(missing_ok=True)
+        self.have = RangeSet()
+        self._journal: Journal | None = None
         with storing(self.path):
-            self._fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            if not lease.inherited:
+                self.path.unlink(missing_ok=True)
+            self._fd = self._open()
             try:
-                self._preallocate()
-                header = JournalHeader(str(layout.digest), size, os.fstat(self._fd).st_ino, boot_id())
-                self.have = read_journal(layout.journal, header) if size >= JOURNALLED_FROM_BYTES else RangeSet()
-                self._journal = Journal(layout.journal, header, self.have) if size >= JOURNALLED_FROM_BYTES else None
+                is_former = self._preallocate()
+                if size >= JOURNALLED_FROM_BYTES:
+                    header = JournalHeader(str(layout.digest), size, os.fstat(self._fd).st_ino, boot_id())
+                    self.have = read_journal(layout.journal, header) if is_former else RangeSet()
+                    self._journal = Journal(layout.journal, header, self.have)
             except BaseException:
                 os.close(self._fd)
                 raise
@@ -101,47 +105,85 @@ class Partial:
         """
         with storing(final):
             os.fdatasync(self._fd)
-            if not self._lease.still_held():
-                raise Locked(f"another process took over {final.name} while this one was paused")
             final.parent.mkdir(parents=True, exist_ok=True)
-            os.replace(self.path, final)
-        self._layout.journal.unlink(missing_ok=True)
+            self._rename(final)
+        self._forget_all()
         self.close()
 
     def close(self) -> None:
         """Keep what has landed for the next time and let others have the blob."""
         if self._fd < 0:
             return
-        os.close(self._fd)
-        self._fd = -1
+        fd, self._fd = self._fd, -1
+        with suppress(
+            OSError
+        ):  # some file systems tell of a failed write only now; the digest will tell, too
+            os.close(fd)
         if self._journal is not None:
             self._journal.close()
         self._lease.release()
 
     def drop(self) -> None:
         """Close, and keep nothing."""
-        self.path.unlink(missing_ok=True)
-        self._layout.journal.unlink(missing_ok=True)
+        self._forget_all()
         self.close()
 
-    def _preallocate(self) -> None:
-        """Take the space now, so that a full disk is found out before the first byte and not at 99 %."""
-        if os.fstat(self._fd).st_size > self.size:
+    def _open(self) -> int:
+        """Open the file, or a fresh one in place of what has been published: its holder died before the unlinking."""
+        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        fd = os.open(self.path, flags, 0o666)
+        if os.fstat(fd).st_nlink > 1:
+            for link in self._layout.folder.glob(f"{self.path.name}.*"):
+                link.unlink(missing_ok=True)
+            if os.fstat(fd).st_nlink > 1:
+                os.close(fd)
+                self.path.unlink()
+                fd = os.open(self.path, flags, 0o666)
+        return fd
+
+    def _rename(self, final: Path) -> None:
+        """Give our inode its final name: by now there may be another under the partial's, of who took over.
+
+        Only a second link tells for sure which one it is that is renamed, however long we sleep in between.
+        """
+        mine = scratch(self._layout.folder, self.path.name)
+        try:
+            os.link(self.path, mine)
+        except OSError as error:
+            if error.errno not in _NO_HARD_LINKS:
+                raise
+            mine = self.path
+        try:
+            if not (self._lease.still_held() and os.path.samestat(mine.stat(), os.fstat(self._fd))):
+                raise Locked(f"another process took over {final.name} while this one was paused")
+            mine.replace(final)
+        finally:
+            if mine != self.path:
+                mine.unlink(missing_ok=True)
+
+    def _forget_all(self) -> None:
+        """Remove partial and journal, unless they are somebody else's by now."""
+        with suppress(OSError):  # they are a hint, no more
+            if self._lease.still_held():
+                self.path.unlink(missing_ok=True)
+                self._layout.journal.unlink(missing_ok=True)
+
+    def _preallocate(self) -> bool:
+        """Take the space now, so that a full disk is found out before the first byte and not at 99 %.
+
+        Whether it had been taken before is the answer: a file of another size is none of ours, or was harmed.
+        """
+        is_former = os.fstat(self._fd).st_size == self.size
+        if not is_former:
             os.ftruncate(self._fd, 0)
-        if self.size and not _fallocate(self._fd, self.size):
-            os.ftruncate(self._fd, self.size)
-
-
-@contextmanager
-def storing(path: Path) -> Iterator[None]:
-    """Turn what the operating system says about a write into our errors."""
-    try:
-        yield
-    except OSError as error:
-        hint = "free some space; the same command continues where this one ended"
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise NoSpace(f"no space left for {path.name} in {path.parent}", hint=hint) from error
-        raise StoreError(f"cannot write {path}: {error.strerror or error}") from error
+        try:
+            if self.size and not _fallocate(self._fd, self.size):
+                os.ftruncate(self._fd, self.size)
+        except OSError:
+            if not is_former:
+                os.ftruncate(self._fd, 0)  # a failed attempt may have taken all there was
+            raise
+        return is_former
 
 
 def claim_partial(workshop: Path, digest: Digest, size: int, lease: Lease) -> Partial:

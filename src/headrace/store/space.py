@@ -9,6 +9,7 @@ from pathlib import Path
 from headrace.errors import NoSpace
 from headrace.layout import WorkshopLayout
 from headrace.manifest import Entry
+from headrace.store.disk import storing
 
 _SLACK_BYTES = 4 * 1024 * 1024  # journals, links, folders
 
@@ -19,10 +20,14 @@ def check_space(workshop: Path, wanted: Iterable[Entry]) -> None:
     Raises:
         NoSpace: with the numbers.
     """
-    needed = sum(max(0, entry.size - _allocated(WorkshopLayout(workshop, entry.digest).partial)) for entry in wanted)
-    facts = os.statvfs(workshop)
+    needed = sum(
+        max(0, entry.size - _allocated(WorkshopLayout(workshop, entry.digest).partial)) for entry in wanted
+    )
+    with storing(workshop):
+        facts = os.statvfs(workshop)
     free = facts.f_bavail * facts.f_frsize
-    if needed and needed + _SLACK_BYTES > free:
+    is_known = facts.f_blocks > 0  # some file systems in user space say nothing
+    if needed and is_known and needed + _SLACK_BYTES > free:
         raise NoSpace(
             f"{needed:,} bytes are needed in {workshop.parent} and {free:,} are free",
             hint="free some space, or choose another disk with --dest or HF_HUB_CACHE",

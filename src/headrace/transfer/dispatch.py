@@ -35,7 +35,7 @@ class Dispatcher:
             return
         self._queue.put(event)
 
-    def __enter__(self) -> Dispatcher:
+    def __enter__(self) -> Dispatcher:  # noqa: PYI034  # typing.Self came with Python 3.11
         self._thread.start()
         return self
 
@@ -50,6 +50,6 @@ class Dispatcher:
             for subscriber in self._subscribers.copy():
                 try:
                     subscriber(event)
-                except Exception:
+                except Exception:  # noqa: BLE001, PERF203  # it is somebody else's code
                     _log.exception("a subscriber of events failed and is left out from now on")
                     self._subscribers.remove(subscriber)

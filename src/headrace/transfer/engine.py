@@ -19,6 +19,7 @@ from headrace.events import (
     BlobMismatch,
     BlobPublished,
     BlobStarted,
+    BytesForgotten,
     BytesHashed,
     BytesLanded,
     Emit,
@@ -49,13 +50,12 @@ from headrace.ranges import RangeSet
 from headrace.source.contract import Request, Source
 from headrace.source.http import Dialer
 from headrace.store.partial import Partial
-from headrace.transfer.hashing import Hasher, Step, Workers
+from headrace.transfer.hashing import Crashed, Hasher, Step, Workers
 from headrace.transfer.job import Job, NotYet, key_of
 from headrace.transfer.lane import Errand, Lane
 
 TICK_S = 0.1
 _HELD_RETRY_S = 0.2
-_FAREWELL_S = 0.8  # what may pass between "stop" and its end; users count one second
 _BATCH = 256
 
 
@@ -126,11 +126,14 @@ class Engine:
         self._inbox.put(_Wanted(job))
 
     def stop(self) -> None:
-        """Make `run` return soon; what has landed is kept. For any thread."""
+        """Make `run` end: as soon as nobody waits for the disk. What has landed is kept. For any thread."""
         self._inbox.put(_Stop())
 
     def run(self, *, until_idle: bool) -> None:
-        """Work until stopped, or until nothing is left to do. Ends cleanly when interrupted by an exception."""
+        """Work until stopped, or until nothing is left to do; once, since all threads end with it.
+
+        Not for a thread that may be interrupted: an exception between any two steps would tear the state.
+        """
         try:
             self._take_all(0.0)
             while not self._stopping and not (until_idle and self._idle):
@@ -184,15 +187,16 @@ class Engine:
             if active.idle:
                 self._let_go(active, now)
         elif active.hasher.frontier == size:
-            self._judge(active, now)
+            if active.idle:  # the last lane has yet to say that it is done
+                self._judge(active, now)
         elif (end := active.landed.end_of_run(active.hasher.frontier)) > active.hasher.frontier:
-            self._workers.run(active.hasher.step(end))
+            self._workers.run(active.key, active.hasher.step(end))
 
     def _judge(self, active: _Active, now: float) -> None:
         entry, got = active.job.content.entry, active.hasher.hexdigest()
         if got == entry.digest.hex:
             active.hasher.busy = True  # the file belongs to the publisher now
-            self._workers.run(lambda: _publish(active))
+            self._workers.run(active.key, lambda: _publish(active))
             return
         active.mismatch = got
         names = ", ".join(active.job.sources)
@@ -242,8 +246,8 @@ class Engine:
                 self._waiting.append(message.job)
             case _Stop():
                 self._stopping = True
-            case BaseException():
-                raise message
+            case Crashed():
+                self._take_crash(message, now)
 
     def _take_from_lane(self, report: Opened | Landed | Finished | Failed, now: float) -> None:
         lane = self._lanes[report.number]
@@ -290,6 +294,12 @@ class Engine:
             else:
                 self._plan.take(Hashed(step.blob, step.frontier), now)
                 self._emit(BytesHashed(step.blob, step.frontier))
+        self._advance(active, now)
+
+    def _take_crash(self, crash: Crashed, now: float) -> None:
+        active = self._active[crash.blob]
+        active.hasher.busy = False
+        self._give_up(active, _surprise(active, crash.error))
         self._advance(active, now)
 
     def _take_published(self, published: _Published, now: float) -> None:
@@ -349,6 +359,7 @@ class Engine:
         active.hasher.restart()
         for one in ranges:
             active.landed.remove(one)
+            self._emit(BytesForgotten(active.key, one.start, one.stop))
         try:
             active.partial.forget(ranges)
         except StoreError as error:
@@ -367,36 +378,34 @@ class Engine:
         if active is not None:
             path, place, error = active.job.content.entry.path, order.place, order.error
             self._emit(
-                SegmentFailed(path, order.blob, place.source, place.address, error.code, error.message, order.in_s)
+                SegmentFailed(
+                    path, order.blob, place.source, place.address, error.code, error.message, order.in_s
+                )
             )
 
     # The end
 
     def _say_farewell(self) -> None:
         """Stop all threads, keep what has landed, let other processes have the blobs."""
-        deadline = time.monotonic() + _FAREWELL_S
         for lane in self._lanes.values():
             lane.cancel()
-        while any(not one.idle for one in self._active.values()) and time.monotonic() < deadline:
-            self._take_late(deadline - time.monotonic())
+        while any(not one.idle for one in self._active.values()):
+            self._take_late(self._inbox.get())
         for active in self._active.values():
-            if active.idle:  # otherwise some thread may still write: the file is left to it, and to the end of us
-                active.partial.close()
+            active.partial.close()
         for lane in [*self._lanes.values(), *self._idle_lanes]:
             lane.retire()
         self._workers.close()
 
-    def _take_late(self, timeout_s: float) -> None:
-        try:
-            message = self._inbox.get(timeout=max(0.0, timeout_s))
-        except queue.Empty:
-            return
+    def _take_late(self, message: object) -> None:
         match message:
             case Landed() if (errand := self._lanes[message.number].errand) is not None:
-                self._land(self._active[key_of(errand.request.content.entry.digest)], message, errand.source.name)
+                self._land(
+                    self._active[key_of(errand.request.content.entry.digest)], message, errand.source.name
+                )
             case Finished() | Failed() if (errand := self._lanes[message.number].errand) is not None:
                 self._active[key_of(errand.request.content.entry.digest)].errands -= 1
-            case Step():
+            case Step() | Crashed():
                 self._active[message.blob].hasher.busy = False
             case _Published():
                 self._take_published(message, time.monotonic())
@@ -408,3 +417,8 @@ def _publish(active: _Active) -> _Published:
     except HeadraceError as error:
         return _Published(active.key, error)
     return _Published(active.key, None)
+
+
+def _surprise(active: _Active, error: Exception) -> StoreError:
+    path = active.job.content.entry.path
+    return StoreError(f"cannot finish {path!r}: unexpectedly {type(error).__name__}: {error}")

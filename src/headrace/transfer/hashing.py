@@ -27,6 +27,14 @@ class Step:
     error: StoreError | None = None
 
 
+@dataclass(frozen=True)
+class Crashed:
+    """A task for a blob raised what no task should."""
+
+    blob: str
+    error: Exception
+
+
 class Hasher:
     """Follows one blob's frontier; at most one step is under way at any time."""
 
@@ -71,7 +79,8 @@ class Hasher:
                 while position < stop:
                     count = self._partial.readinto(buffer[: min(len(buffer), stop - position)], position)
                     if count == 0:
-                        raise StoreError(f"{self._partial.path} is shorter than what was written to it")
+                        error = StoreError(f"{self._partial.path} is shorter than what was written to it")
+                        return Step(self._blob, start, generation, error)
                     state.update(buffer[:count])
                     position += count
             except StoreError as error:
@@ -90,14 +99,14 @@ class Workers:
 
     def __init__(self, report: Callable[[object], None]) -> None:
         self._report = report
-        self._tasks: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
+        self._tasks: queue.SimpleQueue[tuple[str, Callable[[], object]] | None] = queue.SimpleQueue()
         self._count = os.cpu_count() or 1
         for index in range(self._count):
             threading.Thread(target=self._serve, daemon=True, name=f"worker {index}").start()
 
-    def run(self, task: Callable[[], object]) -> None:
-        """Run `task` on some thread and report what it returns, or the exception it raises."""
-        self._tasks.put(task)
+    def run(self, blob: str, task: Callable[[], object]) -> None:
+        """Run a task for a blob on some thread and report what it returns, or that it `Crashed`."""
+        self._tasks.put((blob, task))
 
     def close(self) -> None:
         """Let the threads end after what they were given."""
@@ -105,11 +114,12 @@ class Workers:
             self._tasks.put(None)
 
     def _serve(self) -> None:
-        while (task := self._tasks.get()) is not None:
+        while (given := self._tasks.get()) is not None:
+            blob, task = given
             try:
                 result = task()
-            except Exception as error:  # noqa: BLE001  # the thread's outermost frame: the engine raises it again
-                result = error
+            except Exception as error:  # noqa: BLE001  # a task must answer; this is the thread's outermost frame
+                result = Crashed(blob, error)
             self._report(result)
 
 

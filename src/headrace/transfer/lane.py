@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from headrace.errors import HeadraceError, SourceError
+from headrace.errors import BrokenStream, HeadraceError, SourceError
 from headrace.plan.orders import Failed, Finished, Landed, Opened, Place
 from headrace.ranges import Range
 from headrace.source.contract import Request, Source
@@ -67,8 +67,7 @@ class Lane:
         self._errands: queue.SimpleQueue[Errand | None] = queue.SimpleQueue()
         self._buffer = memoryview(bytearray(BUFFER_BYTES))
         self.errand: Errand | None = None
-        self._thread = threading.Thread(target=self._serve, daemon=True, name=name)
-        self._thread.start()
+        threading.Thread(target=self._serve, daemon=True, name=name).start()
 
     def run(self, errand: Errand) -> None:
         """Begin an errand; the lane must be idle."""
@@ -84,15 +83,11 @@ class Lane:
         """End the thread once it is idle."""
         self._errands.put(None)
 
-    def join(self, timeout_s: float) -> None:
-        """Wait for the thread to end."""
-        self._thread.join(timeout_s)
-
     def _serve(self) -> None:
         while (errand := self._errands.get()) is not None:
             try:
                 self._carry(errand)
-            except HeadraceError as error:
+            except HeadraceError as error:  # noqa: PERF203  # once an errand
                 self._report(Failed(errand.number, error))
             except Exception as error:  # noqa: BLE001  # a lane must answer; this is the thread's outermost frame
                 self._report(Failed(errand.number, _surprise(errand, error)))
@@ -110,6 +105,8 @@ class Lane:
             try:
                 while count := errand.reserve(BUFFER_BYTES):
                     count = stream.readinto(self._buffer[:count])
+                    if not count:  # the length was not announced, and it was not what was promised
+                        raise BrokenStream(f"{stream.host} ended the answer at byte {errand.position}")
                     errand.partial.write(self._buffer[:count], errand.position)
                     errand.position += count
                     now = time.monotonic()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -17,13 +18,14 @@ from headrace.plan.retry import pause_s
 from headrace.source.contract import Content, Source
 from headrace.source.http import Dialer
 from headrace.store.contract import Store
-from headrace.store.lease import LeaseWatch
+from headrace.store.lease import Lease, LeaseWatch
 from headrace.store.partial import Partial, claim_partial, landed_bytes
 from headrace.store.space import check_space
 from headrace.transfer.engine import Engine
 from headrace.transfer.job import NotYet
 
 _AWAITED_EVERY_S = 1.0
+_FAREWELL_S = 0.8  # what may pass between Ctrl-C and the end; users count one second
 
 
 @dataclass
@@ -55,11 +57,10 @@ def resolve(source: Source, repo: Repo, revision: str, limits: Limits, emit: Emi
     while True:
         try:
             return source.manifest(repo, revision)
-        except SourceError as error:
+        except SourceError as error:  # noqa: PERF203  # once a request
             failures += 1
-            wait = pause_s(
-                failures, chance=random.random(), most_s=limits.pause_most_s, asked_s=error.retry_after_s
-            )
+            chance = random.random()  # noqa: S311  # spreads clients, hides nothing
+            wait = pause_s(failures, chance=chance, most_s=limits.pause_most_s, asked_s=error.retry_after_s)
             if error.permanent or time.monotonic() - began + wait > limits.give_up_s:
                 raise
             emit(SegmentFailed("", "", source.name, "", error.code, error.message, wait))
@@ -103,14 +104,10 @@ class Pull:
         for entries in missing:
             engine.add(_PullJob(self, entries, tuple(sources), outcome))
         try:
-            engine.run(until_idle=True)
-        except KeyboardInterrupt:
-            raise Interrupted(
-                "interrupted; what was fetched is kept", hint="the same command continues where this one ended"
-            ) from None
+            _drive(engine)
         finally:
             self.tally.sources = dict(engine.received)
-            self.tally.network_bytes = sum(engine.received.values())
+            self.tally.network_bytes = sum(self.tally.sources.values())
         if outcome.error is not None:
             raise outcome.error
 
@@ -129,19 +126,23 @@ class Pull:
         self._reused(entries)
         return True
 
-    def claim(self, entry: Entry, watch: LeaseWatch) -> Partial | None:
-        """The partial of a blob, if this process may have it."""
-        lease = watch.acquire()
-        return None if lease is None else claim_partial(self._store.workshop, entry.digest, entry.size, lease)
+    def claim(self, entry: Entry, lease: Lease) -> Partial:
+        """The partial of a blob whose lease was acquired."""
+        return claim_partial(self._store.workshop, entry.digest, entry.size, lease)
 
     def publish(self, partial: Partial, entries: Sequence[Entry]) -> None:
         """Put a verified partial in place."""
         self._store.publish(partial, entries)
 
+    def published(self, entries: Sequence[Entry]) -> None:
+        """Count what is in place: the first entry came over the wire, others with its content cost nothing more."""
+        self._reused(entries[1:])
+
     def awaited(self, entry: Entry, watch: LeaseWatch) -> None:
         """Tell that somebody else is at it."""
         landed = landed_bytes(self.workshop(entry), entry.size)
-        self._emit(BlobAwaited(entry.path, str(entry.digest), entry.size, landed, str(watch.holder)))
+        holder = str(watch.holder or "another process")
+        self._emit(BlobAwaited(entry.path, str(entry.digest), entry.size, landed, holder))
 
     def workshop(self, entry: Entry) -> WorkshopLayout:
         """Where the unfinished blob of an entry lies."""
@@ -172,34 +173,73 @@ class _Outcome:
 class _PullJob:
     """One blob of a pull; see `Job`."""
 
-    def __init__(self, pull: Pull, entries: Sequence[Entry], sources: tuple[str, ...], outcome: _Outcome) -> None:
+    def __init__(
+        self, pull: Pull, entries: Sequence[Entry], sources: tuple[str, ...], outcome: _Outcome
+    ) -> None:
         self._pull = pull
         self._entries = entries
         self._outcome = outcome
         self._watch = LeaseWatch(pull.workshop(entries[0]))
         self._told_at = float("-inf")
+        self._is_published = False
         self.content = pull.content(entries[0])
         self.sources = sources
 
     def begin(self) -> Partial | NotYet:
         entry = self._entries[0]
-        partial = self._pull.claim(entry, self._watch)
-        if partial is None:
+        lease = self._watch.acquire()
+        if lease is None:
             if time.monotonic() - self._told_at >= _AWAITED_EVERY_S:
                 self._told_at = time.monotonic()
                 self._pull.awaited(entry, self._watch)
             return NotYet.HELD
-        if self._pull.place_again(self._entries):
-            partial.drop()
+        try:
+            is_here = self._pull.place_again(self._entries)
+        except BaseException:
+            lease.release()
+            raise
+        if is_here:
+            lease.release()
             return NotYet.HERE
-        return partial
+        return self._pull.claim(entry, lease)
 
     def publish(self, partial: Partial) -> None:
         self._pull.publish(partial, self._entries)
+        self._is_published = True
 
     def ended(self, error: HeadraceError | None) -> None:
         if error is not None:
             self._outcome.failed(error)
+        elif self._is_published:
+            self._pull.published(self._entries)
+
+
+def _drive(engine: Engine) -> None:
+    """Run an engine to its end, on a thread of its own.
+
+    Python raises an interrupt between any two steps of the main thread: there it would tear the engine's state,
+    and in a notebook, which lives on, leave leases behind that nobody can take over.
+    """
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            engine.run(until_idle=True)
+        except BaseException as error:  # noqa: BLE001  # raised again below
+            failures.append(error)
+
+    thread = threading.Thread(target=work, daemon=True, name="engine")
+    thread.start()
+    try:
+        thread.join()
+    except KeyboardInterrupt:
+        engine.stop()
+        thread.join(_FAREWELL_S)  # beyond that it ends behind our back
+        raise Interrupted(
+            "interrupted; what was fetched is kept", hint="the same command continues where this one ended"
+        ) from None
+    if failures:
+        raise failures[0]
 
 
 def _by_digest(entries: Sequence[Entry]) -> list[list[Entry]]:

@@ -1,0 +1,302 @@
+"""Settings: who wins, what is refused, and what is never shown or sent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headrace.errors import UsageError
+from headrace.settings import Settings, load_settings
+
+SECRET = "hf_secret"
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Callable[..., Settings]:
+    """Reads settings in `work/deep` below a project, with a user's own folder, and `environment` alone."""
+    (tmp_path / "work" / "deep").mkdir(parents=True)
+    (tmp_path / "user" / "headrace").mkdir(parents=True)
+
+    def read(environment: dict[str, str] | None = None, **arguments: Any) -> Settings:
+        own = {"XDG_CONFIG_HOME": str(tmp_path / "user"), **(environment or {})}
+        return load_settings(own, tmp_path / "work" / "deep", **arguments)
+
+    return read
+
+
+@pytest.fixture
+def project(tmp_path: Path, read: object) -> Callable[[str], Path]:
+    """Writes the project's file, above the working directory."""
+
+    def write(text: str) -> Path:
+        (tmp_path / "work" / "headrace.toml").write_text(text)
+        return tmp_path / "work" / "headrace.toml"
+
+    return write
+
+
+@pytest.fixture
+def user(tmp_path: Path, read: object) -> Callable[[str], Path]:
+    """Writes the user's file."""
+
+    def write(text: str) -> Path:
+        (tmp_path / "user" / "headrace" / "headrace.toml").write_text(text)
+        return tmp_path / "user" / "headrace" / "headrace.toml"
+
+    return write
+
+
+def test_argument_environment_project_user_default(
+    read: Callable[..., Settings], project: Callable[[str], Path], user: Callable[[str], Path]
+) -> None:
+    assert (read()["lanes"], read().origins["lanes"]) == (32, "default")
+    path = user("lanes = 5")
+    assert (read()["lanes"], read().origins["lanes"]) == (5, str(path))
+    path = project("lanes = 6")
+    assert (read()["lanes"], read().origins["lanes"]) == (6, str(path))
+    environment = {"HEADRACE_LANES": "7"}
+    assert (read(environment)["lanes"], read(environment).origins["lanes"]) == (7, "HEADRACE_LANES")
+    assert (read(environment, lanes=8)["lanes"], read(environment, lanes=8).origins["lanes"]) == (
+        8,
+        "argument",
+    )
+    assert read(environment, lanes=None)["lanes"] == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "value"),
+    [
+        ("offline = true", "offline", True),
+        ("offline = false", "offline", False),
+        ('offline = "yes"', "offline", True),
+        ("idle_timeout_s = 1", "idle_timeout_s", 1.0),
+        ("ref_ttl_s = 0", "ref_ttl_s", 0.0),
+        ('lanes = "4"', "lanes", 4),
+    ],
+)
+def test_a_file_may_say_it_in_its_own_types(
+    text: str, key: str, value: object, read: Callable[..., Settings], project: Callable[[str], Path]
+) -> None:
+    project(text)
+    assert read()[key] == value
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "lanes = 0",
+        "lanes = -3",
+        "lanes = true",
+        "lanes = 2.5",
+        'lanes = "x"',
+        "lanes = []",
+        "offline = 5",
+        "idle_timeout_s = 0",
+        "idle_timeout_s = -1",
+        "idle_timeout_s = nan",
+        "idle_timeout_s = inf",
+        "give_up_s = 0",
+        'cache = ""',
+        "lanes =",
+        "\ufeff\0",
+        "sources = 5",
+        "sources.x = 5",
+        "[sources.x]",
+        "[sources.x]\nurl = 5",
+        '[sources.x]\nurl = "ftp://x"',
+        '[sources.x]\nurl = "http://user:pw@x"',
+        '[sources.x]\nurl = "https://x"\ntrusted = "no"',
+        '[sources.x]\nurl = "https://x"\ntoken = "hf_secret"',
+        '[sources.x]\nurl = "https://x"\nplain_http_token = 1',
+    ],
+)
+def test_what_makes_no_sense_is_refused_with_its_place(
+    text: str, read: Callable[..., Settings], project: Callable[[str], Path]
+) -> None:
+    path = project(text)
+    with pytest.raises(UsageError) as caught:
+        read()
+    assert str(path) in caught.value.message
+    assert SECRET not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [
+        ("HEADRACE_LANES", "many"),
+        ("HEADRACE_IDLE_TIMEOUT", "0"),
+        ("HF_HUB_OFFLINE", "perhaps"),
+        ("HEADRACE_LANES", "²"),
+    ],
+)
+def test_what_makes_no_sense_in_the_environment_is_refused(
+    variable: str, text: str, read: Callable[..., Settings]
+) -> None:
+    with pytest.raises(UsageError, match=variable):
+        read({variable: text})
+    assert read({variable: ""}).origins["lanes"] == "default"
+
+
+def test_arguments_are_read_as_strictly(read: Callable[..., Settings], tmp_path: Path) -> None:
+    assert read(cache=str(tmp_path)).cache == tmp_path
+    assert read(lanes="3", offline=True, give_up_s=0.5).values["offline"] is True
+    for wrong in ({"lanes": 0}, {"lanes": "x"}, {"idle_timeout_s": 0}, {"no_such": 1}):
+        with pytest.raises(UsageError):
+            read(**wrong)
+
+
+def test_a_file_that_cannot_be_read_is_told(
+    tmp_path: Path, read: Callable[..., Settings], user: Callable[[str], Path]
+) -> None:
+    user("").write_bytes(b"\xff\xfe")
+    with pytest.raises(UsageError, match=r"headrace\.toml"):
+        read()
+
+
+def test_a_folder_that_is_gone_has_no_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert load_settings({"XDG_CONFIG_HOME": str(tmp_path)})["lanes"] == 32
+
+
+# Where things are
+
+
+def test_the_cache_is_where_hub_clients_look(read: Callable[..., Settings], own_home: Path) -> None:
+    assert read().cache == own_home / ".cache" / "huggingface" / "hub"
+    assert read({"XDG_CACHE_HOME": "/x"}).cache == Path("/x/huggingface/hub")
+    assert read({"XDG_CACHE_HOME": "/x", "HF_HOME": "~/hf"}).cache == own_home / "hf" / "hub"
+    assert read({"HF_HOME": "/y", "HF_HUB_CACHE": "~/c"}).cache == own_home / "c"
+    assert read({"HF_HOME": "/y", "HF_HUB_CACHE": ""}).cache == Path("/y/hub")
+    assert read({"HF_HUB_CACHE": "$HOME/c"}).cache == own_home / "c"
+    assert read({"HF_HUB_CACHE": "~nobody-of-this-name/c"}).cache == Path("~nobody-of-this-name/c")
+
+
+def test_a_path_in_a_file_is_seen_from_that_file(
+    read: Callable[..., Settings], project: Callable[[str], Path], own_home: Path
+) -> None:
+    path = project('cache = "models"')
+    assert read().cache == path.parent / "models"
+    project('cache = "/abs"')
+    assert read().cache == Path("/abs")
+    project('cache = "~/x"')
+    assert read().cache == own_home / "x"
+
+
+# Tokens
+
+
+def test_a_token_is_from_the_variable_else_from_files(
+    read: Callable[..., Settings], own_home: Path, tmp_path: Path
+) -> None:
+    assert read().token is None
+    (own_home / ".cache" / "huggingface").mkdir(parents=True)
+    (own_home / ".cache" / "huggingface" / "token").write_text("hf_file\n")
+    assert read().token == "hf_file"
+    (tmp_path / "another").write_text("  hf_other ")
+    assert read({"HF_TOKEN_PATH": str(tmp_path / "another")}).token == "hf_other"
+    assert read({"HF_TOKEN": " hf_var\n"}).token == "hf_var"
+    assert read({"HF_TOKEN": ""}).token is None
+    assert read({"HF_TOKEN_PATH": str(tmp_path / "missing")}).token is None
+
+
+@pytest.mark.parametrize("token", ["hf_a\r\nX: y", "hf_a b", "hf_ü", "hf_\x00", "two\nlines"])
+def test_what_cannot_be_a_token_is_refused_and_not_shown(token: str, read: Callable[..., Settings]) -> None:
+    with pytest.raises(UsageError) as caught:
+        read({"HF_TOKEN": token})
+    assert token not in f"{caught.value.message} {caught.value.hint}"
+
+
+def test_no_representation_shows_the_token(read: Callable[..., Settings]) -> None:
+    settings = read({"HF_TOKEN": SECRET})
+    assert settings.trusted().token == SECRET
+    assert SECRET not in repr(settings) + repr(settings.trusted()) + str(settings.carriers())
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "is_sent"),
+    [
+        ("https://hub.example", True),
+        ("http://127.0.0.1:8090", True),
+        ("http://127.9.9.9", True),
+        ("http://localhost:1", True),
+        ("http://LOCALHOST", True),
+        ("http://[::1]:8090", True),
+        ("http://10.0.0.1", False),
+        ("http://192.168.1.1", False),
+        ("http://[fe80::1]", False),
+        ("http://hub.example", False),
+        ("http://localhost.example", False),
+        ("http://127.0.0.1.example", False),
+    ],
+)
+def test_a_token_does_not_cross_a_network_in_the_clear(
+    endpoint: str, *, is_sent: bool, read: Callable[..., Settings]
+) -> None:
+    source = read({"HF_TOKEN": SECRET, "HF_ENDPOINT": endpoint}).trusted()
+    assert (source.token == SECRET) is is_sent
+    assert (source.token_hint is None) is is_sent
+
+
+def test_where_settings_say_so_it_does(read: Callable[..., Settings], project: Callable[[str], Path]) -> None:
+    project('[sources.lan]\nurl = "http://10.0.0.1"\nplain_http_token = true\ntrusted = true')
+    assert read({"HF_TOKEN": SECRET}).trusted().token == SECRET
+
+
+# Sources
+
+
+def test_the_trusted_source_in_order(read: Callable[..., Settings], project: Callable[[str], Path]) -> None:
+    assert read().trusted().url == "https://huggingface.co"
+    assert read().trusted(("https://a.example", "https://b.example")).url == "https://a.example"
+    project('[sources.mine]\nurl = "https://mine.example/"\ntrusted = true')
+    assert read().trusted(("https://a.example",)).url == "https://mine.example"
+    assert (
+        read({"HF_ENDPOINT": "https://env.example/"}).trusted(("https://a.example",)).url
+        == "https://env.example"
+    )
+
+
+def test_carriers_are_those_named_else_configured_else_the_trusted_one(
+    read: Callable[..., Settings], project: Callable[[str], Path]
+) -> None:
+    def urls(settings: Settings, *named: str) -> list[str]:
+        return [source.url for source in settings.carriers(named)]
+
+    assert urls(read()) == ["https://huggingface.co"]
+    assert urls(read(), "hf-mirror", "https://HF-mirror.com:443/") == ["https://hf-mirror.com"]
+    project('[sources.a]\nurl = "https://a.example"\n[sources.b]\nurl = "https://b.example"')
+    assert urls(read()) == ["https://a.example", "https://b.example"]
+    assert urls(read(), "b") == ["https://b.example"]
+    with pytest.raises(UsageError, match="no source"):
+        read().carriers(("c",))
+
+
+def test_only_the_trusted_source_gets_the_token_unless_settings_say_otherwise(
+    read: Callable[..., Settings], project: Callable[[str], Path]
+) -> None:
+    project(
+        '[sources.a]\nurl = "https://a.example"\n[sources.b]\nurl = "https://b.example"\ntoken = true\n'
+        '[sources.c]\nurl = "https://c.example"\ntrusted = true'
+    )
+    sent = {source.name: source.token for source in read({"HF_TOKEN": SECRET}).carriers()}
+    assert sent == {"a": None, "b": SECRET, "c": SECRET}
+    assert read({"HF_TOKEN": SECRET}).carriers(("https://B.example/",))[0].token == SECRET
+
+
+def test_sources_on_one_host_are_told_apart(read: Callable[..., Settings]) -> None:
+    named = ("http://127.0.0.1:1", "http://127.0.0.1:2", "http://127.0.0.1:1/hf")
+    assert len({source.name for source in read().carriers(named)}) == 3
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["ftp://x", "x", "http://", "http://u:hf_secret@x", "https://x?q=hf_secret", "http://[::1"]
+)
+def test_an_endpoint_that_is_none_is_refused(endpoint: str, read: Callable[..., Settings]) -> None:
+    with pytest.raises(UsageError, match="HF_ENDPOINT") as caught:
+        read({"HF_ENDPOINT": endpoint})
+    assert SECRET not in caught.value.message

@@ -1,0 +1,143 @@
+"""The ledger saves time and never vouches for another file."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from headrace.manifest import Digest
+from headrace.store.ledger import Ledger, digest_of
+from tests.store.conftest import sha256
+
+DATA = b"verified" * 1000
+DIGEST = sha256(DATA)
+
+
+class Reader:
+    """Counts how often a file was hashed."""
+
+    def __init__(self) -> None:
+        self.times = 0
+
+    def __call__(self, done: int) -> None:
+        self.times += done == len(DATA)
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A file with the content."""
+    path = tmp_path / "file"
+    path.write_bytes(DATA)
+    return path
+
+
+def test_what_was_verified_once_is_not_read_again(workshop: Path, file: Path) -> None:
+    reader = Reader()
+    assert Ledger(workshop).check(file, DIGEST, len(DATA), reader)
+    assert Ledger(workshop).check(file, DIGEST, len(DATA), reader)
+    assert reader.times == 1
+
+
+def test_what_another_process_verifies_meanwhile_is_known(workshop: Path, file: Path) -> None:
+    mine, others, reader = Ledger(workshop), Ledger(workshop), Reader()
+    others.record(file, DIGEST)
+    assert mine.check(file, DIGEST, len(DATA), reader)
+    assert reader.times == 0
+
+
+def test_a_changed_file_is_read_again(workshop: Path, file: Path) -> None:
+    ledger, reader = Ledger(workshop), Reader()
+    ledger.record(file, DIGEST)
+    file.write_bytes(b"X" + DATA[1:])
+    os.utime(file, ns=(1, 1))
+    assert not ledger.check(file, DIGEST, len(DATA), reader)
+    assert reader.times == 1
+
+
+def test_a_wrong_file_is_read_once(workshop: Path, file: Path) -> None:
+    file.write_bytes(b"X" + DATA[1:])
+    ledger, reader = Ledger(workshop), Reader()
+    assert not ledger.check(file, DIGEST, len(DATA), reader)
+    assert not ledger.check(file, DIGEST, len(DATA), reader)
+    assert reader.times == 1
+
+
+def test_another_file_under_the_same_inode_is_another_file(workshop: Path, file: Path) -> None:
+    ledger, reader = Ledger(workshop), Reader()
+    ledger.record(file, DIGEST)
+    inode = file.stat().st_ino
+    file.unlink()
+    file.write_bytes(b"X" + DATA[1:])  # file systems give a free inode to the next file
+    assert not ledger.check(file, DIGEST, len(DATA), reader) or file.stat().st_ino != inode
+
+
+@pytest.mark.parametrize("size", [0, len(DATA) + 1])
+def test_another_size_is_not_even_read(size: int, workshop: Path, file: Path) -> None:
+    reader = Reader()
+    assert not Ledger(workshop).check(file, DIGEST, size, reader)
+    assert reader.times == 0
+
+
+def test_what_cannot_be_read_is_not_there(workshop: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (tmp_path / "loop").symlink_to("loop")
+    ledger = Ledger(workshop)
+    assert not ledger.check(folder, DIGEST, folder.stat().st_size, Reader())
+    assert not ledger.check(tmp_path / "loop", DIGEST, 5, Reader())
+    assert not ledger.check(tmp_path / "missing", DIGEST, 5, Reader())
+
+
+@pytest.mark.parametrize(
+    "line", [b"", b"{", b"5", b"[1]", b"[[],[],[],[]]", b"\xff\xfe", b"[" * 100_000, b'["a",1,2,3', b"null"]
+)
+def test_lines_that_are_none_are_skipped(line: bytes, workshop: Path, file: Path) -> None:
+    facts = file.stat()
+    good = json.dumps([str(DIGEST), facts.st_size, facts.st_ino, facts.st_mtime_ns]).encode()
+    (workshop / "verified.jsonl").write_bytes(line + b"\n" + good + b"\n")
+    reader = Reader()
+    assert Ledger(workshop).check(file, DIGEST, len(DATA), reader)
+    assert reader.times == 0
+
+
+def test_a_torn_last_line_is_read_when_it_is_whole(workshop: Path, file: Path) -> None:
+    facts = file.stat()
+    good = json.dumps([str(DIGEST), facts.st_size, facts.st_ino, facts.st_mtime_ns]).encode()
+    (workshop / "verified.jsonl").write_bytes(good[:20])
+    ledger, reader = Ledger(workshop), Reader()
+    (workshop / "verified.jsonl").write_bytes(good + b"\n")
+    assert ledger.check(file, DIGEST, len(DATA), reader)
+    assert reader.times == 0
+
+
+def test_processes_that_write_at_once_lose_no_line(workshop: Path, tmp_path: Path) -> None:
+    script = """
+import sys
+from pathlib import Path
+from headrace.manifest import Digest
+from headrace.store.ledger import Ledger
+ledger = Ledger(Path(sys.argv[1]))
+for n in range(200):
+    ledger.record(Path(sys.argv[2]), Digest(Digest.SHA256, f"{int(sys.argv[3]) * 1000 + n:064x}"))
+"""
+    (tmp_path / "file").touch()
+    command = [sys.executable, "-c", script, str(workshop), str(tmp_path / "file")]
+    writers = [subprocess.Popen([*command, str(n)]) for n in range(3)]
+    assert [writer.wait() for writer in writers] == [0, 0, 0]
+    lines = (workshop / "verified.jsonl").read_text().splitlines()
+    assert len({json.loads(line)[0] for line in lines}) == 600
+
+
+def test_without_a_place_to_write_it_still_verifies(file: Path) -> None:
+    assert Ledger(Path("/sys")).check(file, DIGEST, len(DATA), Reader())
+
+
+def test_gits_blob_id_is_that_of_git(tmp_path: Path) -> None:
+    (tmp_path / "hello").write_bytes(b"hello\n")
+    assert digest_of(tmp_path / "hello", Digest.GIT_BLOB_SHA1) == "ce013625030ba8dba906f756967f9e9ca394464a"
+    assert digest_of(tmp_path / "hello", Digest.SHA256) == sha256(b"hello\n").hex

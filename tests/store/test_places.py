@@ -1,0 +1,260 @@
+"""Hub cache and folder: what is in the way, who is there at the same time, and what is remembered."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from headrace.errors import BadManifest, RevisionNotFound, StoreError
+from headrace.layout import WorkshopLayout
+from headrace.manifest import Digest, Entry, Manifest
+from headrace.names import Repo
+from headrace.store.contract import Store
+from headrace.store.folder import Folder
+from headrace.store.hubcache import HubCache, recall
+from headrace.store.partial import Partial
+from tests.store.conftest import sha256
+
+Claim = Callable[[WorkshopLayout, int], Partial]
+
+REPO = Repo("org/model")
+COMMIT, OTHER = "a" * 40, "b" * 40
+
+
+def entry(path: str, data: bytes) -> Entry:
+    return Entry(path, len(data), sha256(data))
+
+
+def listing(files: dict[str, bytes], revision: str = "main", commit: str = COMMIT) -> Manifest:
+    return Manifest(REPO, revision, commit, tuple(entry(path, data) for path, data in files.items()), "hub")
+
+
+def put(store: Store, claim: Claim, data: bytes, entries: Sequence[Entry]) -> None:
+    """Bring content in as a pull does."""
+    partial = claim(WorkshopLayout(store.workshop, entries[0].digest), len(data))
+    partial.write(memoryview(data), 0)
+    try:
+        store.publish(partial, entries)
+    finally:
+        partial.close()
+
+
+def put_all(store: Store, claim: Claim, files: dict[str, bytes]) -> None:
+    store.prepare()
+    for path, data in files.items():
+        put(store, claim, data, [entry(path, data)])
+
+
+def ignore(_: Entry, __: int) -> None:
+    """Nobody wants to know how far it is."""
+
+
+ODD = {"new\nline": b"1", "sub dir/tab\t": b"2", "-rf": b"3", "a" * 255: b"4", "...": b"5", "x/y/z/ü": b"6"}
+
+
+@pytest.mark.parametrize("kind", ["cache", "folder"])
+def test_odd_names_arrive(kind: str, tmp_path: Path, claim: Claim) -> None:
+    store = HubCache(tmp_path, listing(ODD)) if kind == "cache" else Folder(tmp_path)
+    put_all(store, claim, ODD)
+    assert {path: (store.root(COMMIT) / path).read_bytes() for path in ODD} == ODD
+    assert [path.name for path in store.workshop.iterdir() if path.name != ".gitignore"] == ["verified.jsonl"]
+
+
+@pytest.mark.parametrize("kind", ["cache", "folder"])
+@pytest.mark.parametrize("obstacle", ["folder", "link", "dangling", "loop", "file"])
+def test_what_stands_in_a_files_place_is_replaced_or_told(
+    obstacle: str, kind: str, tmp_path: Path, claim: Claim
+) -> None:
+    store: Store = HubCache(tmp_path, listing({"x": b"data"})) if kind == "cache" else Folder(tmp_path)
+    store.prepare()
+    place = store.root(COMMIT) / "x"
+    (tmp_path / "elsewhere").write_bytes(b"else")
+    targets = {"link": tmp_path / "elsewhere", "dangling": Path("nowhere"), "loop": Path("x")}
+    if obstacle == "folder":
+        place.mkdir()
+        with pytest.raises(StoreError):
+            put(store, claim, b"data", [entry("x", b"data")])
+        assert not list(store.workshop.glob("link.*"))
+        return
+    if obstacle == "file":
+        place.write_bytes(b"older")
+    else:
+        place.symlink_to(targets[obstacle])
+    put(store, claim, b"data", [entry("x", b"data")])
+    assert place.read_bytes() == b"data"
+    assert (tmp_path / "elsewhere").read_bytes() == b"else"
+
+
+@pytest.mark.parametrize("kind", ["cache", "folder"])
+def test_a_file_or_a_loop_where_a_folder_must_be_is_told(kind: str, tmp_path: Path, claim: Claim) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to("loop")
+    for root in (tmp_path / "file" / "below", tmp_path / "loop" / "below", tmp_path / "file"):
+        store: Store = HubCache(root, listing({"x": b"1"})) if kind == "cache" else Folder(root)
+        assert not store.holds(entry("x", b"1"))
+        with pytest.raises(StoreError):
+            store.prepare()
+
+
+def test_a_folder_where_a_blob_must_be_is_told_whatever_its_size(tmp_path: Path, claim: Claim) -> None:
+    (tmp_path / "models--org--model" / "blobs").mkdir(parents=True)
+    data = b"x" * (tmp_path / "models--org--model" / "blobs").stat().st_size
+    (tmp_path / "models--org--model" / "blobs" / sha256(data).hex).mkdir()
+    store = HubCache(tmp_path, listing({"x": data}))
+    store.prepare()
+    assert not store.reuse([entry("x", data)], ignore)
+    with pytest.raises(StoreError):
+        put(store, claim, data, [entry("x", data)])
+
+
+def test_two_revisions_at_once_share_blobs(tmp_path: Path, claim: Claim) -> None:
+    old, new = {"a": b"same", "b": b"old"}, {"a": b"same", "b": b"new"}
+    for commit, files in ((COMMIT, old), (OTHER, new)):
+        store = HubCache(tmp_path, listing(files, commit=commit))
+        store.prepare()
+        for path, data in files.items():
+            if not store.reuse([entry(path, data)], ignore):
+                put(store, claim, data, [entry(path, data)])
+        store.finish(listing(files, commit=commit))
+    assert len(list((tmp_path / "models--org--model" / "blobs").iterdir())) == 3
+    assert (tmp_path / "models--org--model" / "refs" / "main").read_text() == OTHER
+
+
+def test_threads_that_finish_the_same_commit_do_not_meet(tmp_path: Path, claim: Claim) -> None:
+    files = {f"f{n}": b"same" for n in range(30)}
+    entries = [entry(path, data) for path, data in files.items()]
+    first = HubCache(tmp_path, listing(files))
+    first.prepare()
+    put(first, claim, b"same", entries[:1])
+    failures: list[BaseException] = []
+    barrier = threading.Barrier(4)
+
+    def work() -> None:
+        store = HubCache(tmp_path, listing(files))
+        barrier.wait()
+        try:
+            assert store.reuse(entries, ignore)
+            for n in range(20):
+                store.finish(listing(files, revision=f"branch-{n}"))
+        except BaseException as error:  # noqa: BLE001  # a thread must tell
+            failures.append(error)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert all((first.root(COMMIT) / path).read_bytes() == b"same" for path in files)
+
+
+@pytest.mark.parametrize("order", [("feature", "feature/x"), ("feature/x", "feature"), ("a/b/c", "a")])
+def test_a_branch_may_have_become_a_folder_of_branches(order: tuple[str, str], tmp_path: Path) -> None:
+    for revision in order:
+        whole = listing({"a": b"1"}, revision=revision)
+        store = HubCache(tmp_path, whole)
+        store.prepare()
+        store.finish(whole)
+    refs = tmp_path / "models--org--model" / "refs"
+    assert (refs / order[1]).read_text() == COMMIT
+    assert [path for path in refs.rglob("*") if path.is_file()] == [refs / order[1]]
+
+
+def test_among_the_refs_there_are_only_refs(tmp_path: Path, claim: Claim) -> None:
+    whole = listing({"a": b"1"})
+    store = HubCache(tmp_path, whole)
+    store.prepare()
+    (tmp_path / "models--org--model" / "refs" / "main").mkdir(parents=True)
+    (tmp_path / "models--org--model" / "refs" / "main" / "x").touch()
+    store.finish(whole)
+    assert [path.name for path in (tmp_path / "models--org--model" / "refs").iterdir()] == ["main"]
+
+
+def test_it_recalls_what_it_was_told(tmp_path: Path) -> None:
+    whole = listing({"a": b"1", "b": b"2"})
+    store = HubCache(tmp_path, whole)
+    store.prepare()
+    store.finish(whole)
+    assert recall(tmp_path, REPO, "main").entries == whole.entries
+    assert recall(tmp_path, REPO, COMMIT).entries == whole.entries
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[1]", "[[1,2,3]]", '[["a","1","x"]]', '[["../x",1,"sha256:00"]]', "null", "[" * 100_000],
+)
+def test_a_damaged_list_is_replaced_by_what_the_links_say(text: str, tmp_path: Path, claim: Claim) -> None:
+    whole = listing({"a": b"1"})
+    store = HubCache(tmp_path, whole)
+    put_all(store, claim, {"a": b"1"})
+    store.finish(whole)
+    (kept,) = store.workshop.glob("manifests/*/*.json")
+    kept.write_text(text)
+    assert recall(tmp_path, REPO, "main").entries == whole.entries
+
+
+@pytest.mark.parametrize("text", [b"", b"\xff\xfe", b"../../../etc", b"short", b"\n"])
+def test_a_damaged_ref_is_none(text: bytes, tmp_path: Path) -> None:
+    ref = tmp_path / "models--org--model" / "refs" / "main"
+    ref.parent.mkdir(parents=True)
+    ref.write_bytes(text)
+    with pytest.raises(RevisionNotFound):
+        recall(tmp_path, REPO, "main")
+    whole = listing({"a": b"1"})
+    HubCache(tmp_path, whole).prepare()
+    HubCache(tmp_path, whole).finish(whole)
+    assert ref.read_text() == COMMIT
+
+
+@pytest.mark.parametrize("revision", ["feature/x", "feature"])
+def test_a_ref_that_is_a_folder_or_below_a_file_is_none(revision: str, tmp_path: Path) -> None:
+    refs = tmp_path / "models--org--model" / "refs"
+    refs.mkdir(parents=True)
+    if revision == "feature":
+        (refs / "feature").mkdir()
+    else:
+        (refs / "feature").write_text(COMMIT)
+    with pytest.raises(RevisionNotFound):
+        recall(tmp_path, REPO, revision)
+
+
+def test_twins_in_a_folder_are_copies_and_a_damaged_one_is_mended(tmp_path: Path, claim: Claim) -> None:
+    store = Folder(tmp_path)
+    store.prepare()
+    twins = [entry("a", b"same"), entry("sub/b", b"same")]
+    put(store, claim, b"same", twins)
+    (tmp_path / "a").write_bytes(b"edit")
+    assert (tmp_path / "sub" / "b").read_bytes() == b"same"
+    assert Folder(tmp_path).reuse(twins, ignore)
+    assert (tmp_path / "a").read_bytes() == b"same"
+    shutil.rmtree(tmp_path / "sub")
+    (tmp_path / "a").write_bytes(b"edit")
+    assert not Folder(tmp_path).reuse(twins, ignore)
+
+
+def test_a_copy_that_fails_leaves_no_half_of_it(tmp_path: Path, claim: Claim) -> None:
+    store = Folder(tmp_path)
+    store.prepare()
+    (tmp_path / "b").mkdir()
+    with pytest.raises(StoreError):
+        put(store, claim, b"same", [entry("a", b"same"), entry("b", b"same")])
+    assert not list(store.workshop.glob("copy.*"))
+
+
+def test_digests_of_both_kinds_live_in_one_cache(tmp_path: Path) -> None:
+    git = hashlib.sha1(b"blob 1\0" + b"1").hexdigest()
+    whole = Manifest(REPO, "main", COMMIT, (Entry("a", 1, Digest(Digest.GIT_BLOB_SHA1, git)),), "hub")
+    store = HubCache(tmp_path, whole)
+    store.prepare()
+    store.finish(whole)
+    assert json.loads(next(store.workshop.glob("manifests/*/*.json")).read_text())[0][2].startswith(
+        "git-blob"
+    )
+    with pytest.raises(BadManifest):
+        Digest.of_etag("short")

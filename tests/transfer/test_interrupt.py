@@ -1,0 +1,158 @@
+"""Ctrl-C at any moment: over within a second, nothing held, and the same process can go on."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+import headrace
+from headrace.testing import ChaosHub, content, write_repo
+
+FILES = {
+    "model.safetensors": content(6_000_000),
+    **{f"part/{n:03}.json": b"%d" % n for n in range(60)},
+}
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ChaosHub]:
+    """A hub with one large file and many small ones."""
+    (tmp_path / "hub").mkdir()
+    write_repo(tmp_path / "hub", "org/model", FILES)
+    with ChaosHub(tmp_path / "hub") as running:
+        monkeypatch.setenv("HF_ENDPOINT", running.endpoint)
+        yield running
+
+
+def python(script: str, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    return subprocess.run(
+        command, env={**os.environ, **environment}, capture_output=True, text=True, timeout=50, check=False
+    )
+
+
+# As in a notebook: one process that is interrupted again and again, and pulls again.
+STUBBORN = """
+import random, signal, sys, threading, time
+import headrace
+
+def alarm(*_):
+    raise KeyboardInterrupt
+
+signal.signal(signal.SIGALRM, alarm)
+chance, interrupted, longest = random.Random(int(sys.argv[2])), 0, 0.0
+settings = headrace.load_settings(cache=sys.argv[1])
+while True:
+    due = chance.uniform(0.02, 0.5) if interrupted < 12 else 0
+    began = time.monotonic()
+    try:
+        try:
+            signal.setitimer(signal.ITIMER_REAL, due)
+            snapshot = headrace.pull("org/model", settings=settings)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    except (KeyboardInterrupt, headrace.HeadraceError) as error:
+        if isinstance(error, headrace.HeadraceError) and error.code != "interrupted":
+            raise
+        longest = max(longest, time.monotonic() - began - due)
+        interrupted += 1
+        continue
+    if due == 0:
+        break
+    import shutil; shutil.rmtree(sys.argv[1]); interrupted += 1
+print(snapshot.path, longest)
+"""
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_interrupted_again_and_again_one_process_gets_there(seed: int, hub: ChaosHub, tmp_path: Path) -> None:
+    done = python(STUBBORN, tmp_path / "cache", seed)
+    assert done.returncode == 0, done.stderr
+    path, longest = done.stdout.split()
+    assert {name: (Path(path) / name).read_bytes() for name in FILES} == FILES
+    assert not list((tmp_path / "cache" / ".locks" / "headrace").glob("*.lease.*"))
+    assert float(longest) < 5  # one, on a machine with nothing else to do
+
+
+HELD_UP = """
+import os, signal, sys, threading, time
+import headrace
+
+moment = []
+def interrupt(event):
+    if type(event).__name__ == "PullStarted":
+        def later():
+            time.sleep(0.5)
+            moment.append(time.monotonic())
+            os.kill(os.getpid(), signal.SIGINT)
+        threading.Thread(target=later, daemon=True).start()
+
+try:
+    headrace.pull("org/model", settings=headrace.load_settings(cache=sys.argv[1]), sources=sys.argv[2:], on_event=interrupt)
+except headrace.HeadraceError as error:
+    print(error.code, time.monotonic() - moment[0])
+"""
+
+
+@pytest.fixture
+def black_hole() -> Iterator[str]:
+    """A URL where connections are neither accepted nor refused: the queue of those that wait is full."""
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        for _ in range(4):
+            client = stack.enter_context(socket.socket())
+            client.settimeout(0)
+            client.connect_ex(listener.getsockname())
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+
+
+def test_a_lane_that_hangs_in_connect_holds_nobody_up(hub: ChaosHub, black_hole: str, tmp_path: Path) -> None:
+    done = python(HELD_UP, tmp_path / "cache", black_hole)
+    assert done.returncode == 0, done.stderr
+    code, took = done.stdout.split()
+    assert code == "interrupted"
+    assert float(took) < 3
+    settings = headrace.load_settings(cache=tmp_path / "cache")
+    assert headrace.pull("org/model", settings=settings).files == len(FILES)
+
+
+def test_threads_that_pull_the_same_at_once_all_get_it(hub: ChaosHub, tmp_path: Path) -> None:
+    settings = headrace.load_settings(cache=tmp_path / "cache")
+    snapshots: list[headrace.Snapshot] = []
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            snapshots.append(headrace.pull("org/model", settings=settings))
+        except BaseException as error:  # noqa: BLE001  # a thread must tell
+            failures.append(error)
+
+    before = {thread.name for thread in threading.enumerate()}
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert len(snapshots) == 4
+    assert sum(snapshot.network_bytes for snapshot in snapshots) == sum(map(len, FILES.values()))
+    assert {name: (snapshots[0].path / name).read_bytes() for name in FILES} == FILES
+    deadline = time.monotonic() + 10
+    while {thread.name for thread in threading.enumerate()} - before and time.monotonic() < deadline:
+        threading.Event().wait(0.02)
+    assert {thread.name for thread in threading.enumerate()} <= before
+
+
+def test_offline_and_force_contradict_each_other(tmp_path: Path) -> None:
+    settings = headrace.load_settings(cache=tmp_path, offline=True)
+    with pytest.raises(headrace.HeadraceError):
+        headrace.pull("org/model", settings=settings, force=True)
