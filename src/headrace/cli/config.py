@@ -1,0 +1,78 @@
+"""`headrace config`."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import click
+
+from headrace.cli.output import put_json, put_line, put_path
+from headrace.cli.words import safe
+from headrace.settings import SPECS, Settings, load_settings, settings_files
+
+EXAMPLES = """\b
+Examples:
+  headrace config show
+  headrace config path
+"""
+SHOW_EXAMPLES = """\b
+Examples:
+  headrace config show
+  headrace config show --json | jq -r 'select(.key == "cache").value'
+"""
+PATH_EXAMPLES = """\b
+Examples:
+  $EDITOR "$(headrace config path | tail -1)"
+"""
+
+
+@click.group(epilog=EXAMPLES, short_help="Show settings and where they come from.")
+def config() -> None:
+    """Show settings and where they come from.
+
+    A value comes from an option, the environment, headrace.toml of the project (in the working directory or
+    above), headrace.toml of the user, or the default: what comes first wins.
+    """
+
+
+@config.command(epilog=SHOW_EXAMPLES, short_help="Show every setting.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object per setting and source.")
+def show(*, as_json: bool) -> None:
+    """Show every setting: its value, and which variable or file that is from."""
+    lines = _lines(load_settings())
+    widths = [max(len(safe(getattr(one, column))) for one in lines) for column in ("key", "value")]
+    for one in lines:
+        if as_json:
+            put_json(asdict(one))
+        else:
+            put_line(f"{safe(one.key):{widths[0]}}  {safe(one.value):{widths[1]}}  {safe(one.origin)}")
+
+
+@config.command(epilog=PATH_EXAMPLES, short_help="Print the files settings are read from.")
+def path() -> None:
+    """Print the files settings are read from: the project's if there is one, then the user's, there or not."""
+    for one in settings_files():
+        put_path(one)
+
+
+@dataclass(frozen=True)
+class _Line:
+    key: str
+    value: str
+    origin: str
+    help: str
+
+
+def _lines(settings: Settings) -> list[_Line]:
+    """Everything there is to know; of the token, only that there is one."""
+    lines = [_Line(one.key, str(settings[one.key]), settings.origins[one.key], one.help) for one in SPECS]
+    token = "set" if settings.token else "not set"
+    lines.append(_Line("token", token, settings.token_origin or "default", "what a hub knows you by"))
+    trusted = settings.trusted()
+    lines.append(
+        _Line("trusted source", trusted.url, settings.trusted_origin, "whose file lists are believed")
+    )
+    for one in settings.carriers():
+        remark = "gets the token" if one.token else one.token_hint or "gets no token"
+        lines.append(_Line(f"source {one.name}", one.url, remark, "carries bytes"))
+    return lines

@@ -1,0 +1,105 @@
+"""Follows a pull: hands its events to whatever shows them, and says at the end what it came to."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import click
+
+from headrace.cli.board import Board
+from headrace.cli.jsonlines import JsonLines
+from headrace.cli.lines import Lines
+from headrace.cli.notes import Notes
+from headrace.cli.talk import is_terminal, say
+from headrace.cli.words import duration, files, part, rate, safe, size
+from headrace.errors import Interrupted
+from headrace.events import Done, Event
+from headrace.store.partial import JOURNALLED_FROM_BYTES
+from headrace.transfer.dispatch import Subscriber
+
+
+@dataclass(frozen=True)
+class Manner:
+    """How much to say, and in which form."""
+
+    json: bool = False
+    quiet: bool = False
+    verbose: bool = False
+
+
+class View(Protocol):
+    """Shows events to somebody."""
+
+    def take(self, event: Event, now: float) -> None:
+        """An event came; the board has it already. On the events' thread."""
+
+    def close(self) -> None:
+        """No more will come."""
+
+
+@contextmanager
+def following(what: str, manner: Manner) -> Iterator[Subscriber]:
+    """Show a pull of `what` while this holds. An interruption is told with what was kept and how to go on."""
+    board, lock = Board(), threading.RLock()
+    views = _views(board, manner, lock, what)
+
+    def on_event(event: Event) -> None:
+        now = time.monotonic()
+        with lock:
+            board.take(event, now)
+        # Not under the lock: a view may wait for a frame that is being drawn, which waits for the lock.
+        for view in views:
+            view.take(event, now)
+
+    try:
+        yield on_event
+    except (KeyboardInterrupt, Interrupted):
+        kept = f"{part(board.kept(JOURNALLED_FROM_BYTES), board.total, ' of ')} are kept"
+        message = f"interrupted: {kept}" if board.started else "interrupted before anything was fetched"
+        raise Interrupted(message, hint=f"to go on: {_command_line()}") from None
+    finally:
+        for view in views:
+            view.close()
+    if board.done is not None and not manner.quiet:
+        summarise(board.done, board.earlier)
+
+
+def summarise(done: Done, earlier: int) -> None:
+    """What a pull came to, in a line or two; `earlier` bytes were here before it."""
+    say(
+        f"{safe(done.repo)}: {files(done.files)}, {size(done.bytes)}, all verified, in {duration(done.seconds)}"
+    )
+    if done.network_bytes:
+        carried = ", ".join(
+            f"{size(count)} from {safe(name)}" for name, count in done.sources.items() if count
+        )
+        say(f"  {carried}, {rate(done.network_bytes / max(done.seconds, 0.001))}")
+    if earlier:
+        say(f"  {size(earlier)} did not have to be fetched")
+
+
+def _command_line() -> str:
+    """The running command as it was typed, quoted for a shell: a hint that can be pasted."""
+    root = click.get_current_context().find_root()
+    return f"{root.info_name} {shlex.join(sys.argv[1:])}"
+
+
+def _views(board: Board, manner: Manner, lock: threading.RLock, what: str) -> list[View]:
+    views: list[View] = [JsonLines(board)] if manner.json else []
+    if manner.quiet:
+        return views
+    notes = Notes(verbose=manner.verbose)
+    # JSON lines on the same screen would tear the bars apart.
+    clash = manner.json and sys.stdout is not None and sys.stdout.isatty()
+    if is_terminal() and not clash:
+        from headrace.cli.bars import Bars  # noqa: PLC0415 - rich takes as long to import as all the rest
+
+        return [*views, Bars(board, notes, lock, what)]
+    return [*views, Lines(board, notes)]

@@ -1,0 +1,45 @@
+"""Options that several commands share, gathered into the values the code below works with."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from headrace.cli.follow import Manner
+from headrace.settings import load_settings
+
+Command = Callable[..., None]
+
+FOLDER = click.Path(file_okay=False, path_type=Path)
+
+
+def with_manner(command: Command) -> Command:
+    """`--json`, `--quiet` and `--verbose`, handed over as `manner`."""
+
+    @click.option("--json", "as_json", is_flag=True, help="One JSON object per line on standard output.")
+    @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+    @click.option("-v", "--verbose", is_flag=True, help="Tell of every file and connection.")
+    @functools.wraps(command)
+    def wrapped(*, as_json: bool, quiet: bool, verbose: bool, **others: Any) -> None:
+        if quiet and verbose:
+            raise click.UsageError("--quiet and --verbose exclude each other")
+        command(manner=Manner(as_json, quiet, verbose), **others)
+
+    return wrapped
+
+
+def with_settings(command: Command) -> Command:
+    """`--cache`, `--offline` and `--lanes`, on top of environment and files, handed over as `settings`."""
+
+    @click.option("--cache", type=FOLDER, help="The hub cache.  [default: HF_HUB_CACHE]")
+    @click.option("--offline", is_flag=True, help="Use no network: verify what the cache has.")
+    @click.option("--lanes", type=click.IntRange(1), metavar="N", help="Connections in all, at most.")
+    @functools.wraps(command)
+    def wrapped(*, cache: Path | None, offline: bool, lanes: int | None, **others: Any) -> None:
+        command(settings=load_settings(cache=cache, offline=offline or None, lanes=lanes), **others)
+
+    return wrapped

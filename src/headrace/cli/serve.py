@@ -1,0 +1,83 @@
+"""`headrace serve`."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import click
+
+from headrace.cli.follow import Manner
+from headrace.cli.options import FOLDER, with_manner
+from headrace.cli.output import put_json
+from headrace.cli.talk import log_to_stderr, say
+from headrace.cli.words import safe
+from headrace.errors import UsageError
+from headrace.facade import limits_of
+from headrace.settings import Settings, load_settings
+
+EXAMPLES = """\b
+Examples:
+  headrace serve
+  headrace serve --listen 0.0.0.0:8090 --data /srv/headrace
+  headrace serve --source hf=https://huggingface.co --source near=https://hf-mirror.com
+  HF_ENDPOINT=http://127.0.0.1:8090 hf download openai-community/gpt2
+
+\b
+Ctrl-C or SIGTERM ends it: streams get ten seconds, and the exit code is 0.
+"""
+
+
+@click.command(epilog=EXAMPLES, short_help="Run a mirror node.")
+@click.option(
+    "--listen",
+    metavar="HOST:PORT",
+    help="Where to listen; port 0 takes a free one.  [default: 127.0.0.1:8090]",
+)
+@click.option("--data", type=FOLDER, metavar="DIR", help="Where blobs and the catalog are kept.")
+@click.option(
+    "--source",
+    "sources",
+    multiple=True,
+    metavar="NAME=URL",
+    help="A hub to mirror, or the name of a configured one; the first is trusted; may be repeated.  [default: huggingface]",
+)
+@with_manner
+def serve(listen: str | None, data: Path | None, sources: tuple[str, ...], manner: Manner) -> None:
+    """Run a mirror node.
+
+    Hub clients use it as they use the hub, with HF_ENDPOINT. What is asked for is fetched once, verified, and
+    kept for all.
+    """
+    try:
+        from headrace.node import config as node  # noqa: PLC0415 - brings a web server along
+        from headrace.node import serve as server  # noqa: PLC0415 - as above
+    except ModuleNotFoundError as error:
+        raise UsageError(f"a node needs {error.name}", hint="pip install 'headrace[serve]'") from error
+    settings = load_settings(listen=listen, data=data)
+    host, port = node.parse_listen(settings["listen"])
+    config = node.NodeConfig(
+        sources=tuple(node.Upstream.parse(one) for one in _mirrored(settings, sources)),
+        data=settings["data"].absolute(),
+        host=host,
+        port=port,
+        ref_ttl_s=settings["ref_ttl_s"],
+        limits=limits_of(settings),
+    )
+
+    def on_ready(ready: server.Ready) -> None:
+        if manner.json:
+            put_json({"event": "ready", "endpoint": ready.endpoint, "data": str(config.data)})
+        if not manner.quiet:
+            mirrored = ", ".join(one.url for one in config.sources)
+            say(f"listening on {ready.endpoint}, mirroring {safe(mirrored)} into {safe(str(config.data))}")
+
+    if manner.verbose:
+        log_to_stderr(logging.INFO)
+    server.serve(config, on_ready)
+
+
+def _mirrored(settings: Settings, named: tuple[str, ...]) -> list[str]:
+    """The sources as `NAME=URL`, which is how they may be named, too."""
+    sources = [settings.source(one) for one in named if "=" not in one] if named else settings.mirrored()
+    return [one for one in named if "=" in one] + [f"{one.name}={one.url}" for one in sources]

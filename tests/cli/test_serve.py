@@ -1,0 +1,69 @@
+"""`headrace serve`: a node as its users start it."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests.cli.shell import Shell, next_event
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_says_where_it_listens_and_ends_when_told(headrace: Shell, number: int) -> None:
+    process = headrace.start("serve", "--json", "--listen", "127.0.0.1:0", "--data", "data")
+    ready = next_event(process, lambda event: event["event"] == "ready")
+    assert ready["endpoint"].startswith("http://127.0.0.1:")
+    path = headrace("pull", "-q", "org/tiny", HF_ENDPOINT=ready["endpoint"])
+    process.send_signal(number)
+    _, err = process.communicate(timeout=20)
+    assert path.code == 0
+    assert process.returncode == 0
+    assert f"mirroring {headrace.env['HF_ENDPOINT']}".encode() in err
+    assert b"Traceback" not in err
+
+
+def test_sources_by_name_and_url(headrace: Shell) -> None:
+    sources = ["--source", f"here={headrace.env['HF_ENDPOINT']}", "--source", "hf-mirror"]
+    process = headrace.start("serve", "--listen", "127.0.0.1:0", "--data", "data", *sources)
+    assert process.stderr is not None
+    line = process.stderr.readline().decode()
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=20)
+    assert f"mirroring {headrace.env['HF_ENDPOINT']}, https://hf-mirror.com into" in line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["--listen", "nowhere:at-all"], "HOST:PORT"),
+        (["--source", "nobody"], "nobody"),
+        (["--source", "x=ftp://nowhere"], "ftp://nowhere"),
+    ],
+)
+def test_bad_arguments(headrace: Shell, arguments: list[str], word: str) -> None:
+    told = headrace("serve", "--data", "data", *arguments)
+    assert told.code == 2
+    assert word in told.err
+
+
+def test_a_port_that_is_taken(headrace: Shell) -> None:
+    process = headrace.start("serve", "--json", "--listen", "127.0.0.1:0", "--data", "data")
+    taken = next_event(process, lambda event: event["event"] == "ready")["endpoint"].removeprefix("http://")
+    told = headrace("serve", "--listen", taken, "--data", "other")
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=20)
+    assert told.code == 2
+    assert taken in told.err
+    assert "hint: " in told.err
+
+
+def test_without_its_libraries_it_says_what_to_install(headrace: Shell) -> None:
+    hidden = "import sys; sys.modules['aiohttp'] = None; sys.argv = ['headrace', 'serve']"
+    script = f"{hidden}; from headrace.cli.main import main; sys.exit(main())"
+    process = headrace.spawn([sys.executable, "-c", script], {}, subprocess.PIPE, subprocess.PIPE)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 2
+    assert err == b"error: a node needs aiohttp\nhint: pip install 'headrace[serve]'\n"
