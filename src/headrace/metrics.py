@@ -1,0 +1,98 @@
+"""Every metric a node tells Prometheus, declared in one place; `docs` and dashboards go by these names.
+
+Counts of transfers come from events, those of requests from whoever answers them.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from headrace.events import (
+    BlobFailed,
+    BlobMismatch,
+    BlobPublished,
+    BlobStarted,
+    BytesLanded,
+    Event,
+    SegmentFailed,
+)
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+HIT, FILL = "hit", "fill"
+"""Where served bytes came from: a verified file, or one that was still on its way."""
+
+_FIRST_BYTE_BUCKETS_S = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+
+
+class Metrics:
+    """The metrics of one process."""
+
+    def __init__(self) -> None:
+        self._registry = CollectorRegistry()
+        self.requests = Counter(
+            "headrace_requests", "Requests answered.", ("route", "status"), registry=self._registry
+        )
+        self.served = Counter(
+            "headrace_served_bytes",
+            "Bytes of file content sent to clients.",
+            ("origin",),
+            registry=self._registry,
+        )
+        self.streams = Gauge(
+            "headrace_active_streams", "Answers with file content on their way.", registry=self._registry
+        )
+        self.resets = Counter(
+            "headrace_reset_streams",
+            "Answers cut off, because what had been sent could not be completed rightly.",
+            registry=self._registry,
+        )
+        self.first_byte = Histogram(
+            "headrace_first_byte_seconds",
+            "From a request for file content to its first byte.",
+            ("origin",),
+            buckets=_FIRST_BYTE_BUCKETS_S,
+            registry=self._registry,
+        )
+        self.running = Gauge("headrace_running_fills", "Blobs being fetched.", registry=self._registry)
+        self._started = Counter("headrace_fills_started", "Blobs whose fetch began.", registry=self._registry)
+        self._ended = Counter(
+            "headrace_fills_ended",
+            "Fetches of blobs that ended, by how.",
+            ("outcome",),
+            registry=self._registry,
+        )
+        self._mismatches = Counter(
+            "headrace_mismatches",
+            "Whole blobs that came and did not match their digest.",
+            registry=self._registry,
+        )
+        self._received = Counter(
+            "headrace_source_bytes", "Bytes of file content received.", ("source",), registry=self._registry
+        )
+        self._troubles = Counter(
+            "headrace_source_failures",
+            "Ranges that a source did not deliver, by the error's code.",
+            ("source", "code"),
+            registry=self._registry,
+        )
+
+    def take(self, event: Event) -> None:
+        """Count an event."""
+        match event:
+            case BytesLanded() if event.source:
+                self._received.labels(event.source).inc(event.stop - event.start)
+            case BlobStarted():
+                self._started.inc()
+            case BlobPublished():
+                self._ended.labels("published").inc()
+            case BlobFailed():
+                self._ended.labels(event.code).inc()
+            case BlobMismatch():
+                self._mismatches.inc()
+            case SegmentFailed():
+                self._troubles.labels(event.source, event.code).inc()
+
+    def text(self) -> bytes:
+        """All metrics in Prometheus' text format."""
+        return generate_latest(self._registry)

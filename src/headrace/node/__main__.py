@@ -1,0 +1,96 @@
+"""A node by itself: `python -m headrace.node --data DIR --source NAME=URL`.
+
+Prints one JSON line when it listens, then serves until it is told to stop. For programs; people use
+`headrace serve`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from headrace.errors import HeadraceError
+from headrace.node.config import NodeConfig, Upstream, parse_listen
+from headrace.node.serve import Ready, serve
+from headrace.plan.limits import Limits
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Serve until SIGTERM, SIGINT or, with --with-parent, the end of standard input."""
+    options = _parse(arguments)
+    logging.basicConfig(level=options.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+    host, port = parse_listen(options.listen)
+    config = NodeConfig(
+        sources=tuple(map(Upstream.parse, options.source)),
+        data=options.data.absolute(),
+        host=host,
+        port=port,
+        ref_ttl_s=options.ref_ttl,
+        visibility_ttl_s=options.visibility_ttl,
+        limits=Limits(give_up_s=options.give_up, lanes_most=options.lanes),
+        patience_s=options.patience,
+        farewell_s=options.farewell,
+        page_entries=options.page_entries,
+    )
+    if options.with_parent:
+        threading.Thread(target=_await_parent, daemon=True).start()
+    try:
+        serve(config, _tell)
+    except HeadraceError as error:
+        sys.stderr.write(f"{error}\n" + (f"hint: {error.hint}\n" if error.hint else ""))
+        return 2
+    return 0
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m headrace.node", description=__doc__)
+    parser.add_argument(
+        "--source", action="append", default=[], help="NAME=URL of a hub; the first is trusted"
+    )
+    parser.add_argument("--data", type=Path, required=True, help="folder for blobs and catalog")
+    parser.add_argument(
+        "--listen", default="127.0.0.1:8090", help="HOST:PORT; port 0 takes a free one [%(default)s]"
+    )
+    parser.add_argument(
+        "--ref-ttl", type=float, default=60.0, help="seconds a branch is believed [%(default)s]"
+    )
+    parser.add_argument(
+        "--visibility-ttl", type=float, default=60.0, help="seconds a repo stays public [%(default)s]"
+    )
+    parser.add_argument("--give-up", type=float, default=60.0, help="seconds without a byte that end a fill")
+    parser.add_argument("--lanes", type=int, default=32, help="connections to sources, at most [%(default)s]")
+    parser.add_argument(
+        "--farewell", type=float, default=10.0, help="seconds streams get at the end [%(default)s]"
+    )
+    parser.add_argument(
+        "--page-entries", type=int, default=1000, help="files on a page of a tree [%(default)s]"
+    )
+    parser.add_argument(
+        "--patience", type=float, default=6.0, help="seconds to wait for a source [%(default)s]"
+    )
+    parser.add_argument("--log-level", default="warning", help="debug, info, warning or error [%(default)s]")
+    parser.add_argument("--with-parent", action="store_true", help="stop when standard input ends")
+    return parser.parse_args(arguments)
+
+
+def _tell(ready: Ready) -> None:
+    told = {"endpoint": ready.endpoint, "pid": os.getpid(), "worker": ready.worker}
+    sys.stdout.write(json.dumps(told) + "\n")
+    sys.stdout.flush()
+
+
+def _await_parent() -> None:
+    while os.read(sys.stdin.fileno(), 4096):  # past the buffered reader, whose lock would outlive this thread
+        continue
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,83 @@
+"""Blobs on a node's disk: one verified file per digest.
+
+Eviction and scrubbing will go by the catalog's rows, so that nobody ever walks the tree.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import BinaryIO
+
+from headrace.errors import DigestMismatch
+from headrace.manifest import Digest
+from headrace.node.catalog import Catalog, Identity
+from headrace.node.tree import DataTree
+from headrace.store.disk import storing
+from headrace.store.ledger import digest_of
+
+
+class BlobStore:
+    """Gives out verified files. Methods block; for threads."""
+
+    def __init__(self, layout: DataTree, catalog: Catalog) -> None:
+        self.layout = layout
+        self._catalog = catalog
+
+    def open(self, digest: Digest, size: int) -> BinaryIO | None:
+        """The verified file, open for reading; None where there is none, or one that must be hashed first."""
+        try:
+            file = self.layout.blob(digest).open("rb", buffering=0)
+        except FileNotFoundError:
+            return None
+        identity = _identity(os.fstat(file.fileno()))
+        # The open file is what was checked: what is put in its place later cannot be what is sent.
+        if identity.size == size and self._catalog.verified(digest) == identity:
+            return file
+        file.close()
+        return None
+
+    def is_there(self, digest: Digest) -> bool:
+        """Whether there is a file under this digest, verified or not."""
+        return self.layout.blob(digest).exists()
+
+    def check(self, digest: Digest, size: int) -> None:
+        """Hash a file that is not as it was recorded; one that is wrong is put away, to be fetched again.
+
+        Raises:
+            DigestMismatch: the content is right, and has another size: what promises this one is wrong.
+            StoreError: it cannot be read.
+        """
+        path = self.layout.blob(digest)
+        with storing(path):
+            try:
+                before = _identity_at(path)
+                right = (
+                    self._catalog.verified(digest) == before
+                    or digest_of(path, digest.algorithm) == digest.hex
+                )
+                unchanged = _identity_at(path) == before
+            except FileNotFoundError:
+                return
+            if not right:
+                path.unlink(missing_ok=True)
+                self._catalog.verify(digest, None)
+            elif unchanged:
+                self._catalog.verify(digest, before)
+        if right and before.size != size:
+            raise DigestMismatch(f"{digest} is content of {before.size} bytes, and {size} are promised")
+
+    def record(self, digest: Digest) -> None:
+        """Remember a file that the worker has verified and published this moment."""
+        try:
+            self._catalog.verify(digest, _identity_at(self.layout.blob(digest)))
+        except OSError:
+            return  # gone or unreadable: found out, and hashed, when it is asked for
+
+
+def _identity_at(path: Path) -> Identity:
+    return _identity(path.stat())
+
+
+def _identity(facts: os.stat_result) -> Identity:
+    return Identity(facts.st_size, facts.st_ino, facts.st_mtime_ns)

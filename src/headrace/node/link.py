@@ -1,0 +1,115 @@
+"""The line between a node and its worker: starts it, tells it what to fetch, hears from it, starts it again."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from headrace.events import Event, from_json
+from headrace.node.config import NodeConfig
+from headrace.node.worker import order_of
+from headrace.source.contract import Content
+
+_STOP_S = 4.0
+_LINE_BYTES_MOST = 1024 * 1024
+_PAUSE_S = (0.05, 5.0)  # before a worker is started again, at first and at most
+_HEALTHY_S = 30.0  # who lived this long died of something new
+
+_log = logging.getLogger("headrace.node")
+
+
+class WorkerLink:
+    """Keeps one worker running. `hear` is called with its events, `bereaved` before the next one begins."""
+
+    def __init__(self, config: NodeConfig) -> None:
+        self._first_line = {
+            "data": str(config.data),
+            "sources": [[source.name, source.url] for source in config.sources],
+            "limits": asdict(replace(config.limits, fair=True)),
+        }
+        self._process: asyncio.subprocess.Process | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self.hear: Callable[[Event], None] = lambda _: None
+        self.bereaved: Callable[[], None] = lambda: None
+
+    @property
+    def pid(self) -> int | None:
+        """The worker's process; None while there is none."""
+        process = self._process
+        return process.pid if process is not None and process.returncode is None else None
+
+    async def start(self) -> None:
+        """Start the worker, and start it again whenever it dies."""
+        await self._launch()
+        self._keeper = asyncio.create_task(self._keep())
+
+    def order(self, content: Content) -> None:
+        """Want a content. While there is no worker, nothing happens: `bereaved` orders again what is wanted."""
+        if self._process is not None and self.pid is not None:
+            self._write(self._process, order_of(content))
+
+    async def stop(self) -> None:
+        """End the worker: what has landed is kept."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+        process, self._process = self._process, None
+        if process is None or process.returncode is not None:
+            return
+        if process.stdin is not None:
+            process.stdin.close()
+        try:
+            await asyncio.wait_for(process.wait(), _STOP_S)
+        except (asyncio.TimeoutError, TimeoutError):
+            process.kill()
+            await process.wait()
+
+    async def _keep(self) -> None:
+        pause_s, began = _PAUSE_S[0], time.monotonic()
+        while self._process is not None:
+            await self._listen(self._process)
+            code = await self._process.wait()
+            if time.monotonic() - began > _HEALTHY_S:
+                pause_s = _PAUSE_S[0]
+            _log.error("the worker ended (%s); the next one starts in %.2f s", code, pause_s)
+            await asyncio.sleep(pause_s)
+            pause_s, began = min(_PAUSE_S[1], 2 * pause_s), time.monotonic()
+            await self._launch()
+            self.bereaved()
+
+    async def _launch(self) -> None:
+        # This process may have found the package by other means than an environment that is inherited.
+        search = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "headrace.node.worker",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": search},
+            limit=_LINE_BYTES_MOST,
+        )
+        self._write(self._process, self._first_line)
+
+    async def _listen(self, process: asyncio.subprocess.Process) -> None:
+        if process.stdout is None:
+            return
+        async for line in process.stdout:
+            try:
+                event = from_json(json.loads(line))
+            except ValueError:
+                continue  # the half line of a process that was killed while it wrote
+            try:
+                self.hear(event)
+            except Exception:  # noqa: BLE001  # one event that is taken badly must not make the node deaf to all others
+                _log.exception("an event of the worker was taken badly")
+
+    def _write(self, process: asyncio.subprocess.Process, line: object) -> None:
+        if process.stdin is not None and not process.stdin.is_closing():
+            process.stdin.write(json.dumps(line).encode() + b"\n")

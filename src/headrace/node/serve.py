@@ -1,0 +1,197 @@
+"""Runs a node: puts its parts together, listens, and takes it down again without leaving a client deceived."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from aiohttp import web
+
+from headrace.errors import StoreError, Unreachable, UsageError
+from headrace.metrics import Metrics
+from headrace.node.app import Services, create_app
+from headrace.node.blobs import BlobStore
+from headrace.node.catalog import SqlCatalog
+from headrace.node.config import NodeConfig, Upstream, is_loopback
+from headrace.node.fills import Fills
+from headrace.node.link import WorkerLink
+from headrace.node.metadata import Metadata, Trust
+from headrace.node.origin import Origin
+from headrace.node.stream import Bodies, Sender
+from headrace.node.threads import Threads
+from headrace.node.tree import DataTree
+from headrace.source.http import Dialer
+from headrace.source.hub import HubSource
+from headrace.wire import origin_of
+
+_BACKLOG = 1024
+
+_log = logging.getLogger("headrace.node")
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A node that listens: its URL, and the process of its worker."""
+
+    endpoint: str
+    worker: int | None
+
+
+def serve(config: NodeConfig, on_ready: Callable[[Ready], None] | None = None) -> None:
+    """Serve until SIGTERM or SIGINT; then give streams `config.farewell_s`, cut off the rest, and return.
+
+    Raises:
+        UsageError: nothing to mirror, or an address that cannot be listened on.
+        StoreError: the data folder cannot be used.
+    """
+    asyncio.run(_serve(config, on_ready))
+
+
+async def _serve(config: NodeConfig, on_ready: Callable[[Ready], None] | None) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    sock = _listen(config)
+    try:
+        node = Node(without_self(config, sock.getsockname()[:2]))
+    except BaseException:
+        sock.close()
+        raise
+    runner = web.AppRunner(
+        node.app,
+        access_log=None,
+        handle_signals=False,
+        shutdown_timeout=config.farewell_s,
+        keepalive_timeout=75.0,
+    )
+    try:
+        await node.start()
+        await runner.setup()
+        await web.SockSite(runner, sock, backlog=_BACKLOG).start()
+        ready = Ready(_endpoint(config.host, sock.getsockname()[1]), node.link.pid)
+        _log.info("listening on %s", ready.endpoint)
+        if not is_loopback(config.host):
+            _log.warning("anybody who reaches this machine can read what this node mirrors, over plain http")
+        if on_ready is not None:
+            on_ready(ready)
+        await stop.wait()
+        _log.info("stopping: streams get %.0f s", config.farewell_s)
+    finally:
+        await runner.cleanup()
+        await node.close()
+        sock.close()
+
+
+class Node:
+    """A node's parts, put together."""
+
+    def __init__(self, config: NodeConfig) -> None:
+        layout = DataTree(config.data)
+        layout.prepare()
+        dialer = Dialer()
+        self._threads = Threads()
+        self._catalog = SqlCatalog.in_folder(config.data)
+        self.link = WorkerLink(config)
+        metrics = Metrics()
+        store = BlobStore(layout, self._catalog)
+        self._fills = Fills(store, self._catalog, self.link, self._threads)
+        self._fills.observers.append(metrics.take)
+        metrics.running.set_function(lambda: len(self._fills))
+        self.link.hear, self.link.bereaved = self._fills.take, self._fills.worker_died
+        trusted = HubSource(
+            config.sources[0].name, config.sources[0].url, dialer, patience_s=config.patience_s
+        )
+        trust = Trust(config.ref_ttl_s, config.visibility_ttl_s, config.patience_s)
+        origin = Origin(trusted, dialer, self._catalog)
+        bodies = Bodies(store, self._fills, self._catalog, self._threads, config.patience_s)
+        self.app = create_app(
+            Services(
+                metadata=Metadata(self._catalog, origin, self._threads, trust),
+                sender=Sender(bodies, metrics),
+                metrics=metrics,
+                check=self._check,
+                page_entries=config.page_entries,
+            )
+        )
+
+    async def start(self) -> None:
+        """Start the worker."""
+        await self.link.start()
+
+    async def close(self) -> None:
+        """End the worker and close what is open."""
+        await self.link.stop()
+        await self._fills.close()
+        self._threads.close()
+        self._catalog.close()
+
+    async def _check(self) -> None:
+        if self.link.pid is None:
+            raise StoreError("the worker is not running")
+        await self._threads.disk(self._catalog.ping)
+
+
+def without_self(config: NodeConfig, listening: tuple[str, int]) -> NodeConfig:
+    """The same node without itself among its sources: it would wait for its own answers.
+
+    Raises:
+        UsageError: no source is left.
+    """
+    kept = tuple(source for source in config.sources if not _is_self(source, listening))
+    for source in config.sources:
+        if source not in kept:
+            _log.warning("source %s is this node itself and is left out", source.name)
+    if not kept:
+        raise UsageError("there is nothing to mirror", hint="name a hub with --source NAME=URL")
+    return replace(config, sources=kept)
+
+
+def _is_self(source: Upstream, listening: tuple[str, int]) -> bool:
+    _, host, port = origin_of(source.url)
+    if port != listening[1]:
+        return False
+    try:
+        addresses = Dialer().resolver.addresses(host)
+    except Unreachable:
+        return False
+    everywhere = listening[0] in ("0.0.0.0", "::")  # noqa: S104  # compared, not bound
+    return any(_is_here(address) if everywhere else address == listening[0] for address in addresses)
+
+
+def _is_here(address: str) -> bool:
+    """Whether this machine has the address: only then can something be bound to it."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((address, 0))
+        except OSError:
+            return False
+    return True
+
+
+def _listen(config: NodeConfig) -> socket.socket:
+    try:
+        found = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, address = found[0]
+        sock = socket.socket(family, kind, protocol)
+    except OSError as error:
+        raise UsageError(f"cannot listen on {config.host}: {error.strerror or error}") from error
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+    except OSError as error:
+        sock.close()
+        hint = "another program listens there; choose another port with --listen"
+        raise UsageError(
+            f"cannot listen on {config.host}:{config.port}: {error.strerror}", hint=hint
+        ) from error
+    return sock
+
+
+def _endpoint(host: str, port: int) -> str:
+    shown = f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{port}"

@@ -1,0 +1,223 @@
+"""Bodies: file content on its way to a client, from a verified file or from one that is still landing.
+
+Both go by `sendfile`, so the bytes never enter this interpreter. A body that cannot be completed rightly ends in
+a reset: a client must not take a clean end for the end of the file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+import time
+from dataclasses import dataclass
+from typing import BinaryIO, Protocol
+
+from aiohttp import web
+
+from headrace.errors import Busy
+from headrace.metrics import FILL, HIT, Metrics
+from headrace.node.blobs import BlobStore
+from headrace.node.catalog import Catalog
+from headrace.node.fills import Disrupted, Fill, FillFailed, Fills
+from headrace.node.threads import Threads
+from headrace.ranges import Range
+from headrace.source.contract import Content
+
+_GENERATIONS_MOST = 5
+_RETRY_S = 5.0
+_STEP_BYTES = 8 * 1024 * 1024  # counted, and the reader looked after, at least this often
+
+
+class Body(Protocol):
+    """Content to be read from `file`, as far as `reach` says."""
+
+    origin: str
+
+    async def reach(self, position: int, stop: int) -> int:
+        """Wait for bytes from `position` on, and say up to where (at most `stop`) they may be sent.
+
+        Raises:
+            FillFailed, Disrupted: they must not be.
+        """
+
+    def file(self) -> BinaryIO:
+        """The file, open; only after `reach` has answered. Raises `Disrupted` where it is another by now."""
+
+    def close(self) -> None:
+        """Be done with it."""
+
+
+class Stored:
+    """A verified file."""
+
+    origin = HIT
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    async def reach(self, position: int, stop: int) -> int:  # noqa: ARG002  # all of it is there
+        """See `Body.reach`."""
+        return stop
+
+    def file(self) -> BinaryIO:
+        """See `Body.file`."""
+        return self._file
+
+    def close(self) -> None:
+        """See `Body.close`."""
+        self._file.close()
+
+
+class Following:
+    """A file on its way."""
+
+    origin = FILL
+
+    def __init__(self, fill: Fill, patience_s: float) -> None:
+        self._fill = fill
+        self._patience_s = patience_s
+        self._generation = fill.generation
+        self._file: BinaryIO | None = None
+
+    async def reach(self, position: int, stop: int) -> int:
+        """See `Body.reach`. For the first bytes a client waits only while any come."""
+        patience_s = self._patience_s if self._file is None else None
+        return await self._fill.reach(position, stop, self._generation, patience_s)
+
+    def file(self) -> BinaryIO:
+        """See `Body.file`."""
+        if self._file is None:
+            self._file = self._fill.open()
+        return self._file
+
+    def close(self) -> None:
+        """See `Body.close`."""
+        if self._file is not None:
+            self._file.close()
+
+
+class Bodies:
+    """Finds the body of a content: on disk, or on its way. Belongs to one event loop."""
+
+    def __init__(
+        self, store: BlobStore, fills: Fills, catalog: Catalog, threads: Threads, patience_s: float
+    ) -> None:
+        """`patience_s`: how long a client waits for its first byte while no source delivers any."""
+        self._store = store
+        self._patience_s = patience_s
+        self._fills = fills
+        self._catalog = catalog
+        self._threads = threads
+
+    async def open(self, content: Content) -> Body:
+        """The body of a content; a fill begins where it is not here. Close it."""
+        entry = content.entry
+        file = await self._threads.disk(self._store.open, entry.digest, entry.size)
+        if file is None and await self._threads.disk(self._store.is_there, entry.digest):
+            key = ("check", entry.digest)
+            await self._threads.once(
+                key, lambda: self._threads.hash(self._store.check, entry.digest, entry.size)
+            )
+            file = await self._threads.disk(self._store.open, entry.digest, entry.size)
+        return Stored(file) if file is not None else Following(self._fills.of(content), self._patience_s)
+
+    async def is_doubted(self, content: Content) -> bool:
+        """Whether somebody may hold wrong bytes of it, so that nobody may join in the middle."""
+        until = await self._threads.disk(self._catalog.doubted_until, content.entry.digest)
+        return time.time() < until
+
+
+@dataclass(frozen=True)
+class Reply:
+    """An answer with content: its status, its headers, and the bytes that are its body."""
+
+    status: int
+    headers: dict[str, str]
+    range: Range
+
+
+class Sender:
+    """Sends bodies and counts what it sends."""
+
+    def __init__(self, bodies: Bodies, metrics: Metrics) -> None:
+        self._bodies = bodies
+        self._metrics = metrics
+
+    async def is_doubted(self, content: Content) -> bool:
+        """See `Bodies.is_doubted`."""
+        return await self._bodies.is_doubted(content)
+
+    async def send(self, request: web.Request, content: Content, reply: Reply) -> web.StreamResponse:
+        """Answer with content.
+
+        Raises:
+            HeadraceError: it cannot be had, and nothing was sent yet.
+        """
+        for _ in range(_GENERATIONS_MOST):
+            body = await self._bodies.open(content)
+            try:
+                first = await body.reach(reply.range.start, reply.range.stop)
+                body.file()
+                return await self._transmit(request, body, reply, first)
+            except Disrupted:
+                continue  # nothing was sent: this client can be given the next generation from its beginning
+            finally:
+                body.close()
+        raise FillFailed("what the sources deliver keeps being wrong", Busy.code, retry_after_s=_RETRY_S)
+
+    async def _transmit(
+        self, request: web.Request, body: Body, reply: Reply, first: int
+    ) -> web.StreamResponse:
+        response = web.StreamResponse(status=reply.status, headers=reply.headers)
+        response.content_length = len(reply.range)
+        self._metrics.first_byte.labels(body.origin).observe(time.monotonic() - request["began"])
+        self._metrics.streams.inc()
+        try:
+            await response.prepare(request)
+            await self._pour(request, body, reply.range, first)
+            await response.write_eof()
+        except (FillFailed, Disrupted):
+            self._metrics.resets.inc()
+            reset(request)
+        except ConnectionError:
+            request["broken"] = True  # the client has left, which is its right
+        except asyncio.CancelledError:
+            reset(request)  # the node is stopping, and this client took too long
+            raise
+        finally:
+            self._metrics.streams.dec()
+        return response
+
+    async def _pour(self, request: web.Request, body: Body, wanted: Range, first: int) -> None:
+        position, end = wanted.start, first
+        while position < wanted.stop:
+            step = min(end, position + _STEP_BYTES) - position
+            await _send_file(request, body.file(), position, step)
+            self._metrics.served.labels(body.origin).inc(step)
+            request["sent"] = request.get("sent", 0) + step
+            position += step
+            if position == end < wanted.stop:
+                end = await body.reach(position, wanted.stop)
+
+
+async def _send_file(request: web.Request, file: BinaryIO, position: int, count: int) -> None:
+    transport = request.transport
+    if transport is None or transport.is_closing():
+        raise ConnectionResetError("the client has gone")
+    sent = await asyncio.get_running_loop().sendfile(transport, file, position, count)
+    if sent != count:
+        reset(request)
+        raise ConnectionResetError("the file became shorter while it was sent")
+
+
+def reset(request: web.Request) -> None:
+    """Break the client's connection with an RST; closing it would look like an end."""
+    request["broken"] = True
+    transport = request.transport
+    if transport is None:
+        return
+    sock = transport.get_extra_info("socket")
+    if sock is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()

@@ -1,0 +1,31 @@
+"""The data folder of a node: verified blobs, and beside them a workshop for those on their way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from headrace.layout import WorkshopLayout
+from headrace.manifest import Digest
+from headrace.store.disk import storing
+
+
+class DataTree:
+    """Where content lies below a node's data folder. All of it is one file system."""
+
+    def __init__(self, data: Path) -> None:
+        self.root = data / "blobs"
+        self.workshop = data / "workshop"
+
+    def prepare(self) -> None:
+        """Make the folders. Raises `StoreError` where that cannot be done."""
+        with storing(self.root):
+            self.workshop.mkdir(parents=True, exist_ok=True)
+            self.root.mkdir(parents=True, exist_ok=True)
+
+    def blob(self, digest: Digest) -> Path:
+        """Where verified content rests."""
+        return self.root / digest.algorithm / digest.hex[:2] / digest.hex
+
+    def unfinished(self, digest: Digest) -> WorkshopLayout:
+        """Where content on its way lies."""
+        return WorkshopLayout(self.workshop, digest)

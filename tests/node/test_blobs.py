@@ -1,0 +1,81 @@
+"""What a node gives out as verified."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from headrace.errors import DigestMismatch
+from headrace.manifest import Digest
+from headrace.node.blobs import BlobStore
+from headrace.node.catalog import SqlCatalog
+from headrace.node.tree import DataTree
+
+DATA = b"water" * 1000
+DIGEST = Digest(Digest.SHA256, hashlib.sha256(DATA).hexdigest())
+SIZE = len(DATA)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[BlobStore]:
+    tree = DataTree(tmp_path)
+    tree.prepare()
+    catalog = SqlCatalog.in_folder(tmp_path)
+    yield BlobStore(tree, catalog)
+    catalog.close()
+
+
+def put(store: BlobStore, data: bytes) -> Path:
+    path = store.layout.blob(DIGEST)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    return path
+
+
+def given_out(store: BlobStore) -> bytes | None:
+    file = store.open(DIGEST, SIZE)
+    if file is None:
+        return None
+    with file:
+        return file.read()
+
+
+def test_nothing_is_given_out_that_was_not_verified(store: BlobStore) -> None:
+    assert (store.is_there(DIGEST), given_out(store)) == (False, None)
+    put(store, DATA)
+    assert (store.is_there(DIGEST), given_out(store)) == (True, None)
+    store.check(DIGEST, SIZE)
+    assert given_out(store) == DATA
+
+
+def test_what_the_worker_published_is_given_out_at_once(store: BlobStore) -> None:
+    put(store, DATA)
+    store.record(DIGEST)
+    assert given_out(store) == DATA
+
+
+@pytest.mark.parametrize("data", [DATA[:-1], DATA + b"!", b"W" + DATA[1:], b""])
+def test_what_is_wrong_is_put_away(store: BlobStore, data: bytes) -> None:
+    path = put(store, DATA)
+    store.record(DIGEST)
+    path.write_bytes(data)
+    assert given_out(store) is None
+    store.check(DIGEST, SIZE)
+    assert not path.exists()
+
+
+def test_another_size_in_a_promise_costs_no_right_content(store: BlobStore) -> None:
+    put(store, DATA)
+    assert store.open(DIGEST, SIZE + 1) is None
+    with pytest.raises(DigestMismatch, match="promised"):
+        store.check(DIGEST, SIZE + 1)
+    assert given_out(store) == DATA
+
+
+def test_a_file_that_went_away_is_no_error(store: BlobStore) -> None:
+    store.check(DIGEST, SIZE)
+    store.record(DIGEST)
+    assert given_out(store) is None

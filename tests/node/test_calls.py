@@ -1,0 +1,113 @@
+"""What a request line asks for."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headrace.errors import UsageError
+from headrace.names import Repo, RepoKind
+from headrace.node.calls import Call, Chore, parse_call
+from headrace.node.config import Upstream, is_loopback, parse_listen
+from headrace.wire import api_path, resolve_path
+
+SHA = "a" * 40
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("/api/models/org/x", Call("info", Repo("org/x"))),
+        ("/api/models/gpt2", Call("info", Repo("gpt2"))),
+        ("/api/models/gpt2/tree/main", Call("tree", Repo("gpt2"))),
+        ("/api/models/org/x/tree/v1/a%2Fb", Call("tree", Repo("org/x"), "v1", "a/b")),
+        ("/api/models/org/x/tree/v1/a/b/", Call("tree", Repo("org/x"), "v1", "a/b")),
+        (
+            "/api/datasets/org/x/revision/refs%2Fpr%2F1",
+            Call("info", Repo("org/x", RepoKind.DATASET), "refs/pr/1"),
+        ),
+        ("/api/models/org/x/revision/feature%2Fslash", Call("info", Repo("org/x"), "feature/slash")),
+        ("/api/models/org/x/refs", Call("refs", Repo("org/x"))),
+        ("/org/x/resolve/main/a/b.txt", Call("resolve", Repo("org/x"), "main", "a/b.txt")),
+        ("/gpt2/resolve/main/a%0Ab", Call("resolve", Repo("gpt2"), "main", "a\nb")),
+        (
+            "/spaces/org/x/resolve/refs/pr/1/a",
+            Call("resolve", Repo("org/x", RepoKind.SPACE), "refs/pr/1", "a"),
+        ),
+        (f"/api/resolve-cache/models/gpt2/{SHA}/a", Call("resolve", Repo("gpt2"), SHA, "a")),
+        (
+            f"/api/resolve-cache/datasets/o/x/{SHA}/a/b",
+            Call("resolve", Repo("o/x", RepoKind.DATASET), SHA, "a/b"),
+        ),
+        ("/api/models", Chore("models")),
+        ("/api/whoami-v2", Chore("whoami-v2")),
+        ("/api/telemetry/a/b", Chore("telemetry")),
+        ("/", None),
+        ("/org/x", None),
+        ("/org/x/resolve/main", None),
+        ("/org/x/resolve/main/", None),
+        ("/a/b/c/resolve/main/x", None),
+        ("/org/x/blob/main/a", None),
+        ("/..%2Fx/resolve/main/a", None),
+        ("/org/x/resolve/..%2F/a", None),
+        ("/api/models/org/x/nonsense", None),
+        ("/api/models/org/x/revision/a/b", None),
+        ("/org/x/resolve/main/%ff", None),
+        ("/api/resolve-cache/models/org/x", None),
+    ],
+)
+def test_paths(path: str, expected: object) -> None:
+    assert parse_call(path) == expected
+
+
+PARTS = st.text(min_size=1).filter(lambda text: "/" not in text and text not in (".", ".."))
+PATHS = st.lists(PARTS.filter(str.isprintable), min_size=1, max_size=4).map("/".join)
+
+
+@given(PATHS, st.sampled_from(["main", "refs/pr/1", "feature/slash", SHA]), st.sampled_from(list(RepoKind)))
+def test_what_clients_write_is_read_back(path: str, revision: str, kind: RepoKind) -> None:
+    repo = Repo("org/name.x", kind)
+    assert parse_call(resolve_path(repo, revision, path)) == Call("resolve", repo, revision, path)
+    assert parse_call(api_path(repo, "tree", revision, path)) == Call("tree", repo, revision, path)
+
+
+@given(st.text())
+def test_any_path_means_something_or_nothing(path: str) -> None:
+    assert isinstance(parse_call(f"/{path}"), Call | Chore | None)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("127.0.0.1:8090", ("127.0.0.1", 8090)),
+        ("[::1]:0", ("::1", 0)),
+        ("localhost", ("localhost", 8090)),
+        ("[::1]", ("::1", 8090)),
+    ],
+)
+def test_addresses_to_listen_on(text: str, expected: tuple[str, int]) -> None:
+    assert parse_listen(text) == expected
+
+
+@pytest.mark.parametrize("text", ["", ":80", "host:", "host:x", "host:70000", "::1:80"])
+def test_what_is_no_address(text: str) -> None:
+    with pytest.raises(UsageError):
+        parse_listen(text)
+
+
+def test_sources_are_name_and_url() -> None:
+    assert Upstream.parse("hub=HTTPS://Hub.example/") == Upstream("hub", "https://hub.example")
+    for text in ("hub", "=https://x", "hub=", "hub=ftp://x"):
+        with pytest.raises(UsageError):
+            Upstream.parse(text)
+
+
+def test_who_can_reach_it() -> None:
+    assert [is_loopback(host) for host in ("127.0.0.2", "::1", "localhost", "0.0.0.0", "host.example")] == [
+        True,
+        True,
+        True,
+        False,
+        False,
+    ]

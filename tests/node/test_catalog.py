@@ -1,0 +1,109 @@
+"""The catalog remembers, and says when it cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from headrace.errors import UsageError
+from headrace.manifest import Digest, Entry, Manifest
+from headrace.names import Repo, RepoKind
+from headrace.node.catalog import Catalog, Identity, Kept, Ref, Seen, SqlCatalog, Visibility
+
+REPO, COMMIT = Repo("org/x"), "c" * 40
+SMALL, LARGE = Digest(Digest.GIT_BLOB_SHA1, "b" * 40), Digest(Digest.SHA256, "a" * 64)
+PATHS = ("a.txt", "dir-x", "dir/deep/er.bin", "dir/é.txt", "dir/z", "dir0", "new\nline", "z")
+MANIFEST = Manifest(REPO, "main", COMMIT, tuple(Entry(path, 2**40, LARGE) for path in PATHS), "hub")
+
+
+@pytest.fixture
+def catalog(tmp_path: Path) -> Iterator[SqlCatalog]:
+    catalog = SqlCatalog.in_folder(tmp_path)
+    yield catalog
+    catalog.close()
+
+
+def test_it_is_what_the_port_asks_for(catalog: SqlCatalog) -> None:
+    port: Catalog = catalog
+    port.ping()
+    assert port.seen(REPO) is None
+
+
+def test_all_of_it_outlives_the_process(catalog: SqlCatalog, tmp_path: Path) -> None:
+    catalog.see(REPO, Seen(Visibility.PUBLIC, 1.5))
+    catalog.see(REPO, Seen(Visibility.GATED, 2.5))
+    catalog.point(REPO, "main", Ref(COMMIT, 3.5))
+    catalog.keep("/api", Kept("{}", "/next", 4.5))
+    catalog.verify(LARGE, Identity(1, 2, 3))
+    catalog.doubt(LARGE, 9.0)
+    catalog.keep_manifest(MANIFEST)
+    catalog.close()
+    again = SqlCatalog.in_folder(tmp_path)
+    assert again.seen(REPO) == Seen(Visibility.GATED, 2.5)
+    assert again.seen(Repo("org/x", RepoKind.DATASET)) is None
+    assert again.ref(REPO, "main") == Ref(COMMIT, 3.5)
+    assert again.kept("/api") == Kept("{}", "/next", 4.5)
+    assert again.verified(LARGE) == Identity(1, 2, 3)
+    assert (again.doubted_until(LARGE), again.doubted_until(SMALL)) == (9.0, 0.0)
+    assert again.has_manifest(REPO, COMMIT)
+    again.close()
+
+
+def test_what_is_gone_is_forgotten(catalog: SqlCatalog) -> None:
+    catalog.point(REPO, "main", Ref(COMMIT, 1.0))
+    catalog.point(REPO, "main", None)
+    catalog.verify(LARGE, Identity(1, 2, 3))
+    catalog.verify(LARGE, None)
+    assert catalog.ref(REPO, "main") is None
+    assert catalog.verified(LARGE) is None
+
+
+def paths(catalog: SqlCatalog, folder: str, *, deep: bool, after: str = "", most: int = 100) -> list[str]:
+    return [row.path for row in catalog.page(REPO, COMMIT, folder, deep=deep, after=after, most=most)]
+
+
+def test_files_and_folders_are_listed(catalog: SqlCatalog) -> None:
+    catalog.keep_manifest(MANIFEST)
+    catalog.keep_manifest(MANIFEST)
+    everything = sorted([*PATHS, "dir", "dir/deep"], key=str.encode)
+    assert paths(catalog, "", deep=True) == everything
+    assert paths(catalog, "", deep=False) == ["a.txt", "dir", "dir-x", "dir0", "new\nline", "z"]
+    assert paths(catalog, "dir", deep=False) == ["dir/deep", "dir/z", "dir/é.txt"]
+    assert paths(catalog, "dir", deep=True) == ["dir/deep", "dir/deep/er.bin", "dir/z", "dir/é.txt"]
+    assert paths(catalog, "absent", deep=True) == []
+    pages, after = [], ""
+    while page := paths(catalog, "", deep=True, after=after, most=3):
+        pages += page
+        after = page[-1]
+    assert pages == everything
+
+
+def test_entries(catalog: SqlCatalog) -> None:
+    catalog.keep_manifest(MANIFEST)
+    found = catalog.entry(REPO, COMMIT, "dir/é.txt")
+    assert found is not None
+    assert (found.size, found.digest) == (2**40, LARGE)
+    folder = catalog.entry(REPO, COMMIT, "dir")
+    assert folder is not None
+    assert folder.digest is None
+    assert catalog.entry(REPO, COMMIT, "absent") is None
+    assert catalog.entry(REPO, "d" * 40, "z") is None
+
+
+def test_an_empty_commit_is_known_too(catalog: SqlCatalog) -> None:
+    catalog.keep_manifest(Manifest(REPO, "main", COMMIT, (), "hub"))
+    assert catalog.has_manifest(REPO, COMMIT)
+    assert paths(catalog, "", deep=True) == []
+
+
+def test_a_catalog_of_a_newer_version_is_left_alone(catalog: SqlCatalog, tmp_path: Path) -> None:
+    catalog.close()
+    engine = sa.create_engine(f"sqlite:///{tmp_path / 'catalog.sqlite'}")
+    with engine.begin() as connection:
+        connection.execute(sa.text("UPDATE schema SET version = 99"))
+    engine.dispose()
+    with pytest.raises(UsageError, match="99"):
+        SqlCatalog.in_folder(tmp_path)
