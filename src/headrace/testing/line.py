@@ -87,4 +87,4 @@ class Line:
             while self._sock.recv(65536):
                 pass
         except OSError:
-            pass
+            pass  # it has been silent for long, or is gone: either way this end is over
