@@ -103,7 +103,7 @@ def load(
         LoadError: the files are verified, and the framework cannot use them.
         HeadraceError: as for `pull`.
     """
-    loadable = as_loadable(cls)
+    loadable = as_loadable(cls, arguments)
     settings = settings or load_settings()
     with Dispatcher((on_event,) if on_event else ()) as dispatcher:
         road = _Road(settings, tuple(sources), dispatcher.emit)

@@ -30,6 +30,7 @@ HUGGING_FACE = "https://huggingface.co"
 BUILT_IN_SOURCES = {"huggingface": HUGGING_FACE, "hf-mirror": "https://hf-mirror.com"}
 FILE_NAME = "headrace.toml"
 
+_FLAGS = ("trusted", "token", "plain_http_token")
 _FLAGS_HINT = "tokens are read from HF_TOKEN; token = true says that this source may have it"
 
 _UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
@@ -248,7 +249,7 @@ def load_settings(
     """
     environment = os.environ if environment is None else environment
     files = [path for path in settings_files(environment, directory) if _is_file(path)]
-    tables = [(str(path), _read_toml(path)) for path in files]
+    tables = [(str(path), _read_toml(path, mine=path == user_file(environment))) for path in files]
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for spec in SPECS:
@@ -299,14 +300,28 @@ def is_debugging() -> bool:
     return os.environ.get("HEADRACE_DEBUG", "") not in ("", "0")
 
 
-def _read_toml(path: Path) -> dict[str, Any]:
+def _read_toml(path: Path, *, mine: bool) -> dict[str, Any]:
+    """Read a settings file; one that is not the user's own may not say whom to trust, nor who gets the token.
+
+    Otherwise any checkout that somebody steps into could have the token sent to a host of its choice.
+    """
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UsageError(
             f"cannot read {path}: {error}", hint="it must be TOML; see the settings reference"
         ) from error
+    known = {spec.key for spec in SPECS} | {"sources"}
+    if unknown := sorted(set(table) - known):
+        raise UsageError(
+            f"{path} has no setting {unknown[0]!r}", hint=f"known are: {', '.join(sorted(known))}"
+        )
     _check_sources(table.get("sources", {}), path)
+    for name, one in table.get("sources", {}).items():
+        for flag in _FLAGS:
+            if one.get(flag) and not mine:
+                hint = f"whom to trust stands in your own file: {user_file()}"
+                raise UsageError(f"{path} may not set {flag} of source {name!r}", hint=hint)
     return table
 
 
@@ -319,7 +334,7 @@ def _check_sources(sources: Any, path: Path) -> None:
         if not isinstance(one, dict) or not (name in BUILT_IN_SOURCES or "url" in one):
             hint = f'write [sources.{name}] and url = "https://…" below it'
             raise UsageError(f"source {name!r} in {path} has no url", hint=hint)
-        for key in ("trusted", "token", "plain_http_token"):
+        for key in _FLAGS:
             # "no" would count as yes; and a token that is written here is not what would be sent.
             if not isinstance(one.get(key, False), bool):
                 raise UsageError(

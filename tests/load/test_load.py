@@ -66,3 +66,6 @@ def test_what_cannot_be_loaded_is_told(hub: ChaosHub, tmp_path: Path) -> None:
         headrace.load(transformers.AutoModel, "org/broken")
     with pytest.raises(UsageError, match="from_pretrained"):
         headrace.load(dict, "org/bert")
+    with pytest.raises(UsageError, match="revision") as caught:
+        headrace.load(transformers.AutoModel, "org/bert", revision="main")
+    assert "REPO@REVISION" in (caught.value.hint or "")

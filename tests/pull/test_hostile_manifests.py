@@ -81,3 +81,15 @@ def test_a_size_no_disk_has_is_a_question_of_space(root: Path, hub: ChaosHub, pu
     with pytest.raises(NoSpace, match="4,503,599,627,370,49"):
         pull("org/huge")
     assert hub.log().blob_bytes == 0
+
+
+def test_a_name_among_our_own_files_is_refused_where_it_would_meet_them(
+    root: Path, hub: ChaosHub, pull: Puller, tmp_path: Path
+) -> None:
+    write_repo(root, "org/evil", {".cache/headrace/verified.jsonl": b"[]", "config.json": b"{}"})
+    before = everything_in(tmp_path)
+    with pytest.raises(BadManifest, match=r"\.cache/headrace"):
+        pull("org/evil", dest=tmp_path / "dest")
+    assert everything_in(tmp_path) == before
+    snapshot = pull("org/evil")
+    assert (snapshot.path / ".cache/headrace/verified.jsonl").read_bytes() == b"[]"

@@ -242,18 +242,18 @@ def test_a_token_does_not_cross_a_network_in_the_clear(
     assert (source.token_hint is None) is is_sent
 
 
-def test_where_settings_say_so_it_does(read: Callable[..., Settings], project: Callable[[str], Path]) -> None:
-    project('[sources.lan]\nurl = "http://10.0.0.1"\nplain_http_token = true\ntrusted = true')
+def test_where_settings_say_so_it_does(read: Callable[..., Settings], user: Callable[[str], Path]) -> None:
+    user('[sources.lan]\nurl = "http://10.0.0.1"\nplain_http_token = true\ntrusted = true')
     assert read({"HF_TOKEN": SECRET}).trusted().token == SECRET
 
 
 # Sources
 
 
-def test_the_trusted_source_in_order(read: Callable[..., Settings], project: Callable[[str], Path]) -> None:
+def test_the_trusted_source_in_order(read: Callable[..., Settings], user: Callable[[str], Path]) -> None:
     assert read().trusted().url == "https://huggingface.co"
     assert read().trusted(("https://a.example", "https://b.example")).url == "https://a.example"
-    project('[sources.mine]\nurl = "https://mine.example/"\ntrusted = true')
+    user('[sources.mine]\nurl = "https://mine.example/"\ntrusted = true')
     assert read().trusted(("https://a.example",)).url == "https://mine.example"
     assert (
         read({"HF_ENDPOINT": "https://env.example/"}).trusted(("https://a.example",)).url
@@ -277,15 +277,37 @@ def test_carriers_are_those_named_else_configured_else_the_trusted_one(
 
 
 def test_only_the_trusted_source_gets_the_token_unless_settings_say_otherwise(
-    read: Callable[..., Settings], project: Callable[[str], Path]
+    read: Callable[..., Settings], user: Callable[[str], Path]
 ) -> None:
-    project(
+    user(
         '[sources.a]\nurl = "https://a.example"\n[sources.b]\nurl = "https://b.example"\ntoken = true\n'
         '[sources.c]\nurl = "https://c.example"\ntrusted = true'
     )
     sent = {source.name: source.token for source in read({"HF_TOKEN": SECRET}).carriers()}
     assert sent == {"a": None, "b": SECRET, "c": SECRET}
     assert read({"HF_TOKEN": SECRET}).carriers(("https://B.example/",))[0].token == SECRET
+
+
+@pytest.mark.parametrize("flag", ["trusted", "token", "plain_http_token"])
+def test_a_file_that_came_with_a_checkout_says_nothing_about_trust(
+    flag: str, read: Callable[..., Settings], project: Callable[[str], Path]
+) -> None:
+    path = project(f'[sources.evil]\nurl = "https://evil.example"\n{flag} = true')
+    with pytest.raises(UsageError, match=flag) as caught:
+        read({"HF_TOKEN": SECRET})
+    assert str(path) in caught.value.message
+    assert SECRET not in caught.value.message
+    project(f'[sources.evil]\nurl = "https://evil.example"\n{flag} = false')
+    assert read({"HF_TOKEN": SECRET}).carriers()[0].token is None
+
+
+def test_a_setting_that_does_not_exist_is_told(
+    read: Callable[..., Settings], project: Callable[[str], Path]
+) -> None:
+    project("idle_timeout = 3")
+    with pytest.raises(UsageError, match="idle_timeout") as caught:
+        read()
+    assert "idle_timeout_s" in (caught.value.hint or "")
 
 
 def test_sources_on_one_host_are_told_apart(read: Callable[..., Settings]) -> None:

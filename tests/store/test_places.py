@@ -46,7 +46,7 @@ def put(store: Store, claim: Claim, data: bytes, entries: Sequence[Entry]) -> No
 
 
 def put_all(store: Store, claim: Claim, files: dict[str, bytes]) -> None:
-    store.prepare()
+    store.prepare(listing({}))
     for path, data in files.items():
         put(store, claim, data, [entry(path, data)])
 
@@ -72,7 +72,7 @@ def test_what_stands_in_a_files_place_is_replaced_or_told(
     obstacle: str, kind: str, tmp_path: Path, claim: Claim
 ) -> None:
     store: Store = HubCache(tmp_path, listing({"x": b"data"})) if kind == "cache" else Folder(tmp_path)
-    store.prepare()
+    store.prepare(listing({}))
     place = store.root(COMMIT) / "x"
     (tmp_path / "elsewhere").write_bytes(b"else")
     targets = {"link": tmp_path / "elsewhere", "dangling": Path("nowhere"), "loop": Path("x")}
@@ -99,7 +99,7 @@ def test_a_file_or_a_loop_where_a_folder_must_be_is_told(kind: str, tmp_path: Pa
         store: Store = HubCache(root, listing({"x": b"1"})) if kind == "cache" else Folder(root)
         assert not store.holds(entry("x", b"1"))
         with pytest.raises(StoreError):
-            store.prepare()
+            store.prepare(listing({}))
 
 
 def test_a_folder_where_a_blob_must_be_is_told_whatever_its_size(tmp_path: Path, claim: Claim) -> None:
@@ -107,7 +107,7 @@ def test_a_folder_where_a_blob_must_be_is_told_whatever_its_size(tmp_path: Path,
     data = b"x" * (tmp_path / "models--org--model" / "blobs").stat().st_size
     (tmp_path / "models--org--model" / "blobs" / sha256(data).hex).mkdir()
     store = HubCache(tmp_path, listing({"x": data}))
-    store.prepare()
+    store.prepare(listing({}))
     assert not store.reuse([entry("x", data)], ignore)
     with pytest.raises(StoreError):
         put(store, claim, data, [entry("x", data)])
@@ -117,7 +117,7 @@ def test_two_revisions_at_once_share_blobs(tmp_path: Path, claim: Claim) -> None
     old, new = {"a": b"same", "b": b"old"}, {"a": b"same", "b": b"new"}
     for commit, files in ((COMMIT, old), (OTHER, new)):
         store = HubCache(tmp_path, listing(files, commit=commit))
-        store.prepare()
+        store.prepare(listing({}))
         for path, data in files.items():
             if not store.reuse([entry(path, data)], ignore):
                 put(store, claim, data, [entry(path, data)])
@@ -130,7 +130,7 @@ def test_threads_that_finish_the_same_commit_do_not_meet(tmp_path: Path, claim: 
     files = {f"f{n}": b"same" for n in range(30)}
     entries = [entry(path, data) for path, data in files.items()]
     first = HubCache(tmp_path, listing(files))
-    first.prepare()
+    first.prepare(listing({}))
     put(first, claim, b"same", entries[:1])
     failures: list[BaseException] = []
     barrier = threading.Barrier(4)
@@ -159,7 +159,7 @@ def test_a_branch_may_have_become_a_folder_of_branches(order: tuple[str, str], t
     for revision in order:
         whole = listing({"a": b"1"}, revision=revision)
         store = HubCache(tmp_path, whole)
-        store.prepare()
+        store.prepare(listing({}))
         store.finish(whole)
     refs = tmp_path / "models--org--model" / "refs"
     assert (refs / order[1]).read_text() == COMMIT
@@ -169,7 +169,7 @@ def test_a_branch_may_have_become_a_folder_of_branches(order: tuple[str, str], t
 def test_among_the_refs_there_are_only_refs(tmp_path: Path, claim: Claim) -> None:
     whole = listing({"a": b"1"})
     store = HubCache(tmp_path, whole)
-    store.prepare()
+    store.prepare(listing({}))
     (tmp_path / "models--org--model" / "refs" / "main").mkdir(parents=True)
     (tmp_path / "models--org--model" / "refs" / "main" / "x").touch()
     store.finish(whole)
@@ -179,7 +179,7 @@ def test_among_the_refs_there_are_only_refs(tmp_path: Path, claim: Claim) -> Non
 def test_it_recalls_what_it_was_told(tmp_path: Path) -> None:
     whole = listing({"a": b"1", "b": b"2"})
     store = HubCache(tmp_path, whole)
-    store.prepare()
+    store.prepare(listing({}))
     store.finish(whole)
     assert recall(tmp_path, REPO, "main").entries == whole.entries
     assert recall(tmp_path, REPO, COMMIT).entries == whole.entries
@@ -207,7 +207,7 @@ def test_a_damaged_ref_is_none(text: bytes, tmp_path: Path) -> None:
     with pytest.raises(RevisionNotFound):
         recall(tmp_path, REPO, "main")
     whole = listing({"a": b"1"})
-    HubCache(tmp_path, whole).prepare()
+    HubCache(tmp_path, whole).prepare(listing({}))
     HubCache(tmp_path, whole).finish(whole)
     assert ref.read_text() == COMMIT
 
@@ -226,7 +226,7 @@ def test_a_ref_that_is_a_folder_or_below_a_file_is_none(revision: str, tmp_path:
 
 def test_twins_in_a_folder_are_copies_and_a_damaged_one_is_mended(tmp_path: Path, claim: Claim) -> None:
     store = Folder(tmp_path)
-    store.prepare()
+    store.prepare(listing({}))
     twins = [entry("a", b"same"), entry("sub/b", b"same")]
     put(store, claim, b"same", twins)
     (tmp_path / "a").write_bytes(b"edit")
@@ -240,7 +240,7 @@ def test_twins_in_a_folder_are_copies_and_a_damaged_one_is_mended(tmp_path: Path
 
 def test_a_copy_that_fails_leaves_no_half_of_it(tmp_path: Path, claim: Claim) -> None:
     store = Folder(tmp_path)
-    store.prepare()
+    store.prepare(listing({}))
     (tmp_path / "b").mkdir()
     with pytest.raises(StoreError):
         put(store, claim, b"same", [entry("a", b"same"), entry("b", b"same")])
@@ -251,7 +251,7 @@ def test_digests_of_both_kinds_live_in_one_cache(tmp_path: Path) -> None:
     git = hashlib.sha1(b"blob 1\0" + b"1").hexdigest()
     whole = Manifest(REPO, "main", COMMIT, (Entry("a", 1, Digest(Digest.GIT_BLOB_SHA1, git)),), "hub")
     store = HubCache(tmp_path, whole)
-    store.prepare()
+    store.prepare(listing({}))
     store.finish(whole)
     assert json.loads(next(store.workshop.glob("manifests/*/*.json")).read_text())[0][2].startswith(
         "git-blob"

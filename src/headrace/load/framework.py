@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from headrace.errors import LoadError, UsageError
 from headrace.names import Repo
+
+_OURS = frozenset(("revision", "cache_dir", "local_files_only"))
 
 
 class Loadable(Protocol):
@@ -16,8 +19,13 @@ class Loadable(Protocol):
         """Build an instance from files in the hub cache."""
 
 
-def as_loadable(cls: Any) -> Loadable:
+def as_loadable(cls: Any, arguments: Mapping[str, Any]) -> Loadable:
     """Make sure that `cls` can be loaded at all, before anything is fetched for it. Raises `UsageError`."""
+    if ours := _OURS.intersection(arguments):
+        raise UsageError(
+            f"{min(ours)!r} is not for from_pretrained here: the files are found already",
+            hint="write the revision as REPO@REVISION; the cache is a setting",
+        )
     if not isinstance(cls, type) or not callable(getattr(cls, "from_pretrained", None)):
         raise UsageError(
             f"{getattr(cls, '__name__', cls)!r} has no from_pretrained",

@@ -168,9 +168,9 @@ class BlobPlan:
         causes = {**heard, **self.last_error, **self.rejected}
         if len(self._sources) == 1 and self.rejected:
             return next(iter(self.rejected.values()))
-        told = "; ".join(f"{source}: {error}" for source, error in causes.items()) or "no source has it"
+        told = "; ".join(dict.fromkeys(error.message for error in causes.values())) or "there is none"
         hint = next((error.hint for error in causes.values() if error.hint), None)
-        return AllSourcesFailed(f"no source could deliver it ({told})", causes=causes, hint=hint)
+        return AllSourcesFailed(f"no source could deliver it: {told}", causes=causes, hint=hint)
 
 
 class Assignment:

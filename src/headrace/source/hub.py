@@ -132,7 +132,8 @@ class HubSource:
             session.close()
 
     def _commit(self, session: HttpSession, repo: Repo, revision: str) -> str:
-        facts, _ = self._json(session, self.endpoint + api_path(repo, "revision", revision))
+        url = self.endpoint + api_path(repo, "revision", revision)
+        facts, _ = self._json(session, url, f"{repo} at {revision!r}")
         commit = facts.get("sha") if isinstance(facts, dict) else None
         if not isinstance(commit, str):
             raise BadManifest(f"{self.name} does not say which commit {revision!r} of {repo} is")
@@ -145,7 +146,7 @@ class HubSource:
         asked: set[str] = set()
         while query is not None:
             asked.add(query)
-            page, link = self._json(session, f"{tree}?{query}")
+            page, link = self._json(session, f"{tree}?{query}", f"{repo} at {commit!r}")
             if not isinstance(page, list):
                 raise BadManifest(f"{self.name} lists the files of {repo} as something that is no list")
             entries += page
@@ -157,13 +158,13 @@ class HubSource:
                 raise BadManifest(f"{self.name} lists the files of {repo} in circles")
         return entries
 
-    def _json(self, session: HttpSession, url: str) -> tuple[Any, str | None]:
+    def _json(self, session: HttpSession, url: str, what: str) -> tuple[Any, str | None]:
         response = self._follow(
             session, url, {"Accept": "application/json"}, lambda _: ("", self._patience_s)
         )
         try:
             if response.status != HTTPStatus.OK:
-                raise self._refusal(response, shown(url))
+                raise self._refusal(response, what)
             try:
                 return json.loads(response.read(_PAGE_BYTES_MOST)), parse_next_link(
                     response.headers.get("Link")
@@ -297,26 +298,32 @@ class HubSource:
         return target
 
     def _refusal(self, response: HttpResponse, what: str) -> HeadraceError:
-        """The error that an answer other than success means."""
+        """The error that an answer other than success means; `what` was asked for."""
         code = response.headers.get(ERROR_CODE, "")
         message = response.headers.get(ERROR_MESSAGE) or f"HTTP {response.status}"
-        told = f"{self.name} says about {what}: {message}"
+        refuses = f"{self.name} refuses {what}: {message}"
         if _is_passing(response.status):
+            told = f"{self.name} cannot give {what} now: {message}"
             return Busy(told, retry_after_s=retry_after_s(response.headers))
         if code == "GatedRepo":
-            return AccessDenied(
-                told, hint=self._token_hint or f"ask for access at {self.endpoint}, then set HF_TOKEN"
-            )
+            ask = f"ask for access at {self.endpoint}, then set HF_TOKEN"
+            return AccessDenied(refuses, hint=self._token_hint or ask)
         if code == "RepoNotFound" or (response.status == HTTPStatus.UNAUTHORIZED and not self._token):
+            # Hubs say the same of what is missing and of what is none of the caller's business.
+            told = f"{self.name} has no {what}, or does not show it to you"
             hint = "check the name; if the repo is private or gated, set HF_TOKEN to a token that may read it"
             kind = RepoNotFound if not self._token_hint else AccessDenied
             return kind(told, hint=self._token_hint or hint)
         if response.status in (401, 403):
-            return AccessDenied(told, hint=self._token_hint or "the token is wrong, expired or not allowed")
+            return AccessDenied(
+                refuses, hint=self._token_hint or "the token is wrong, expired or not allowed"
+            )
+        if response.status == HTTPStatus.NOT_FOUND and code == "RevisionNotFound":
+            hint = "check the branch, tag or commit after @"
+            return RevisionNotFound(f"{self.name} has no {what}: {message}", hint=hint)
         if response.status == HTTPStatus.NOT_FOUND:
-            kinds = {"RevisionNotFound": RevisionNotFound, "EntryNotFound": EntryNotFound}
-            return kinds.get(code, EntryNotFound)(told)
-        return BadAnswer(told)
+            return EntryNotFound(f"{self.name} has no {what}")
+        return BadAnswer(f"{self.name} answers HTTP {response.status} when asked for {what}")
 
 
 def _is_passing(status: int) -> bool:

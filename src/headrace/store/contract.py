@@ -24,8 +24,13 @@ class Store(Protocol):
     def workshop(self) -> Path:
         """The folder for partials, journals and leases; on the same file system as the final names."""
 
-    def prepare(self) -> None:
-        """Make the folders. Raises `StoreError` where that cannot be done."""
+    def prepare(self, wanted: Manifest) -> None:
+        """Make the folders for these entries.
+
+        Raises:
+            StoreError: that cannot be done.
+            BadManifest: an entry would lie among this store's own files.
+        """
 
     def holds(self, entry: Entry) -> bool:
         """Whether something of the right size is in the entry's place already; says nothing about its content."""

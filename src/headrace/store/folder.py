@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
+from headrace.errors import BadManifest
 from headrace.layout import WORKSHOP_IN_FOLDER
 from headrace.manifest import Entry, Manifest
 from headrace.store.contract import Progress
@@ -27,8 +28,14 @@ class Folder:
         """See `Store.workshop`."""
         return self._path / WORKSHOP_IN_FOLDER
 
-    def prepare(self) -> None:
+    def prepare(self, wanted: Manifest) -> None:
         """See `Store.prepare`."""
+        for entry in wanted.entries:
+            if PurePosixPath(entry.path).parts[:2] == WORKSHOP_IN_FOLDER.parts:
+                raise BadManifest(
+                    f"{entry.path!r} would lie among the unfinished files of {self._path}",
+                    hint="pull it into the cache, without --dest, or leave it out with --exclude",
+                )
         with storing(self.workshop):
             self.workshop.mkdir(parents=True, exist_ok=True)
             ignore = self.workshop / ".gitignore"

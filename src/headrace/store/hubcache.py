@@ -32,7 +32,7 @@ class HubCache:
         """See `Store.workshop`."""
         return self._layout.workshop
 
-    def prepare(self) -> None:
+    def prepare(self, wanted: Manifest) -> None:  # noqa: ARG002  # nobody's names meet ours here
         """See `Store.prepare`."""
         layout = self._layout
         with storing(layout.folder):

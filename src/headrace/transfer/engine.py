@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from headrace.errors import DigestMismatch, HeadraceError, StoreError
+from headrace.errors import AllSourcesFailed, DigestMismatch, HeadraceError, StoreError
 from headrace.events import (
     BlobFailed,
     BlobMismatch,
@@ -337,7 +337,7 @@ class Engine:
             case Retry():
                 self._emit_retry(order)
             case GiveUp():
-                self._give_up(self._active[order.blob], order.error)
+                self._give_up(self._active[order.blob], _named(order.error, self._active[order.blob]))
                 self._advance(self._active[order.blob], now)
 
     def _send(self, order: Fetch) -> None:
@@ -409,6 +409,16 @@ class Engine:
                 self._active[message.blob].hasher.busy = False
             case _Published():
                 self._take_published(message, time.monotonic())
+
+
+def _named(error: HeadraceError, active: _Active) -> HeadraceError:
+    """The plan knows blobs by digest; users know files by name."""
+    if not isinstance(error, AllSourcesFailed):
+        return error
+    hint = error.hint or "what was fetched is kept: try again later, or name another source with --source"
+    return AllSourcesFailed(
+        f"{active.job.content.entry.path!r}: {error.message}", causes=error.causes, hint=hint
+    )
 
 
 def _publish(active: _Active) -> _Published:

@@ -81,7 +81,7 @@ class Pull:
 
     def reuse(self) -> list[list[Entry]]:
         """Put in place what is here already, and say what is missing: lists of entries that share a digest."""
-        self._store.prepare()
+        self._store.prepare(self._manifest)
         missing = []
         for entries in self._blobs:
             if not self._force and self._store.reuse(entries, self._checking):
