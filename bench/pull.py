@@ -80,7 +80,7 @@ def hf(task: Task) -> list[str]:
 
 
 def aria2(task: Task) -> list[str]:
-    """aria2 with 16 connections a file; its file list is given to it, since it knows nothing of hubs."""
+    """aria2 with 16 connections in all, as many as ours; its file list is given to it, as it knows nothing of hubs."""
     return _aria2(task, check=False)
 
 
@@ -96,7 +96,7 @@ def _aria2(task: Task, *, check: bool) -> list[str]:
         lines += [f" checksum=sha-256={digest}"] if check else []
     listing = task.target / "list.aria2"
     listing.write_text("\n".join(lines))
-    options = ["-x16", "-s16", "-k1M", "-j8", "--file-allocation=falloc", "--console-log-level=warn"]
+    options = ["-x16", "-s16", "-k1M", "-j1", "--file-allocation=falloc", "--console-log-level=warn"]
     return ["aria2c", *options, f"--dir={task.target}", f"--input-file={listing}", "--download-result=hide"]
 
 
