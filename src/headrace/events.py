@@ -125,6 +125,17 @@ class SegmentFailed(Event):
 
 
 @dataclass(frozen=True)
+class SourceSilent(Event):
+    """A source that was silent before is given more time: nothing has come on this connection for `silent_s`."""
+
+    path: str
+    digest: str
+    source: str
+    address: str
+    silent_s: float
+
+
+@dataclass(frozen=True)
 class BlobMismatch(Event):
     """All bytes came and hashed to something else; `refetch` bytes are fetched again."""
 

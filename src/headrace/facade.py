@@ -46,9 +46,9 @@ class Snapshot:
 def pull(
     repo: str,
     *,
-    include: Iterable[str] = (),
-    exclude: Iterable[str] = (),
-    sources: Iterable[str] = (),
+    include: str | Iterable[str] = (),
+    exclude: str | Iterable[str] = (),
+    sources: str | Iterable[str] = (),
     dest: str | Path | None = None,
     force: bool = False,
     settings: Settings | None = None,
@@ -71,9 +71,9 @@ def pull(
         UsageError, NotFound, AccessDenied, SourceError, IntegrityError, StoreError, Interrupted: see `errors`.
     """
     with Dispatcher((on_event,) if on_event else ()) as dispatcher:
-        road = _Road(settings or load_settings(), tuple(sources), dispatcher.emit)
+        road = _Road(settings or load_settings(), _several(sources), dispatcher.emit)
         whole = road.listing(repo)
-        manifest = _wanted(whole, tuple(include), tuple(exclude))
+        manifest = _wanted(whole, _several(include), _several(exclude))
         return road.bring(manifest, road.store(whole, dest), force=force)
 
 
@@ -81,7 +81,7 @@ def load(
     cls: type,
     repo: str,
     *,
-    sources: Iterable[str] = (),
+    sources: str | Iterable[str] = (),
     settings: Settings | None = None,
     on_event: Callable[[Event], None] | None = None,
     **arguments: Any,
@@ -106,7 +106,7 @@ def load(
     loadable = as_loadable(cls, arguments)
     settings = settings or load_settings()
     with Dispatcher((on_event,) if on_event else ()) as dispatcher:
-        road = _Road(settings, tuple(sources), dispatcher.emit)
+        road = _Road(settings, _several(sources), dispatcher.emit)
         whole = road.listing(repo)
         manifest = replace(whole, entries=needed(whole.entries, cls, arguments))
         snapshot = road.bring(manifest, road.store(whole, None), force=False)
@@ -125,9 +125,9 @@ class Preview:
 def preview(
     repo: str,
     *,
-    include: Iterable[str] = (),
-    exclude: Iterable[str] = (),
-    sources: Iterable[str] = (),
+    include: str | Iterable[str] = (),
+    exclude: str | Iterable[str] = (),
+    sources: str | Iterable[str] = (),
     dest: str | Path | None = None,
     force: bool = False,
     settings: Settings | None = None,
@@ -135,9 +135,9 @@ def preview(
 ) -> Preview:
     """Say what `pull` would do, and touch nothing. Arguments and errors as there."""
     with Dispatcher((on_event,) if on_event else ()) as dispatcher:
-        road = _Road(settings or load_settings(), tuple(sources), dispatcher.emit)
+        road = _Road(settings or load_settings(), _several(sources), dispatcher.emit)
         whole = road.listing(repo)
-    manifest = _wanted(whole, tuple(include), tuple(exclude))
+    manifest = _wanted(whole, _several(include), _several(exclude))
     store = road.store(whole, dest)
     held = {entry: not force and store.holds(entry) for entry in manifest.entries}
     missing, here = (tuple(entry for entry in held if held[entry] is wanted) for wanted in (False, True))
@@ -149,6 +149,7 @@ class _Road:
 
     def __init__(self, settings: Settings, sources: tuple[str, ...], emit: Emit) -> None:
         self._began = time.monotonic()
+        settings.carriers(sources)  # a source that is none is told now, not when it is needed
         self._settings = settings
         self._sources = sources
         self._emit = emit
@@ -188,10 +189,10 @@ class _Road:
                 task.fetch(missing, self._carriers())
             task.finish()
         elif missing:
-            others = f" and {len(missing) - 1} more" if missing[1:] else ""
+            others = f" and {len(missing) - 1} more files" if missing[1:] else ""
             raise EntryNotFound(
-                f"{missing[0][0].path!r}{others} of {manifest.repo} is not here",
-                hint="pull once without --offline",
+                f"{missing[0][0].path!r}{others} of {manifest.repo} not found in {store.root(manifest.commit)}",
+                hint="pull once without --offline; a folder takes nothing from the cache",
             )
         snapshot = self._snapshot(manifest, store, task.tally)
         self._emit(_done(snapshot))
@@ -235,6 +236,11 @@ def _wanted(whole: Manifest, include: tuple[str, ...], exclude: tuple[str, ...])
             hint=f"it has {len(whole.entries)} files, {whole.entries[0].path!r} for one",
         )
     return chosen
+
+
+def _several(words: str | Iterable[str]) -> tuple[str, ...]:
+    """One word is meant as one, not as its letters."""
+    return (words,) if isinstance(words, str) else tuple(words)
 
 
 def limits_of(settings: Settings) -> Limits:

@@ -33,18 +33,6 @@ FILE_NAME = "headrace.toml"
 _FLAGS = ("trusted", "token", "plain_http_token")
 _FLAGS_HINT = "tokens are read from HF_TOKEN; token = true says that this source may have it"
 
-_UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
-
-
-def parse_bytes(text: str) -> int:
-    """A number of bytes: `50M`, `1.5G`, `4096`; K, M, G, T are powers of 1024. Raises `ValueError`."""
-    number = text.strip().upper().removesuffix("B")
-    unit = number[-1:] if number[-1:] in "KMGT" else ""
-    value = float(number.removesuffix(unit)) * _UNITS[unit]
-    if value < 0:
-        raise ValueError(text)
-    return int(value)
-
 
 def _parse_flag(text: str) -> bool:
     word = text.strip().lower()
@@ -261,9 +249,7 @@ def load_settings(
             raise UsageError(f"there is no setting {key!r}", hint=f"known are: {', '.join(values)}")
         if value is not None:
             values[key], origins[key] = _parsed(known, str(value), f"argument {key}"), "argument"
-    sources: dict[str, Mapping[str, Any]] = {}
-    for _, table in reversed(tables):
-        sources.update(table.get("sources", {}))
+    sources: dict[str, Mapping[str, Any]] = next((t["sources"] for _, t in tables if "sources" in t), {})
     return Settings(values, origins, sources, _endpoint(environment), *_token(environment))
 
 
@@ -301,7 +287,7 @@ def is_debugging() -> bool:
 
 
 def _read_toml(path: Path, *, mine: bool) -> dict[str, Any]:
-    """Read a settings file; one that is not the user's own may not say whom to trust, nor who gets the token.
+    """Read a settings file; one that is not the user's own may not name sources, nor so whom to trust.
 
     Otherwise any checkout that somebody steps into could have the token sent to a host of its choice.
     """
@@ -309,19 +295,17 @@ def _read_toml(path: Path, *, mine: bool) -> dict[str, Any]:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UsageError(
-            f"cannot read {path}: {error}", hint="it must be TOML; see the settings reference"
+            f"cannot read {path}: {error}", hint="it must be TOML: lines like lanes = 8"
         ) from error
     known = {spec.key for spec in SPECS} | {"sources"}
     if unknown := sorted(set(table) - known):
         raise UsageError(
             f"{path} has no setting {unknown[0]!r}", hint=f"known are: {', '.join(sorted(known))}"
         )
+    if "sources" in table and not mine:
+        hint = f"sources, and whom to trust, are named in your own file: {user_file()}"
+        raise UsageError(f"{path} may not name sources", hint=hint)
     _check_sources(table.get("sources", {}), path)
-    for name, one in table.get("sources", {}).items():
-        for flag in _FLAGS:
-            if one.get(flag) and not mine:
-                hint = f"whom to trust stands in your own file: {user_file()}"
-                raise UsageError(f"{path} may not set {flag} of source {name!r}", hint=hint)
     return table
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from ipaddress import IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from urllib.parse import quote, urlsplit, urlunsplit
 
 from headrace.errors import UsageError
@@ -32,6 +32,9 @@ _SECONDS = re.compile(r"[0-9]{1,9}")
 _SPENT = re.compile(r";\s*r=0\s*(?:;|$)")
 _RESET = re.compile(r";\s*t=([0-9]{1,9})\s*(?:;|$)")
 _NO_HOST = re.compile(r"[\s\\%<>\"^`{|}]")
+
+
+_NAT64 = IPv6Network("64:ff9b::/96")
 
 
 class Unsatisfiable(ValueError):
@@ -88,11 +91,17 @@ def origin_of(url: str) -> tuple[str, str, int]:
 
 
 def is_private_address(address: str) -> bool:
-    """Whether this IP is loopback, link-local or of a private network."""
+    """Whether this IP is not of the public internet: loopback, link-local, private, shared, multicast.
+
+    IPv6 addresses that carry an IPv4 address (mapped, 6to4, NAT64) are what they carry.
+    """
     ip = ip_address(address.partition("%")[0])
-    if isinstance(ip, IPv6Address) and ip.ipv4_mapped is not None:
-        ip = ip.ipv4_mapped
-    return ip.is_private or ip.is_loopback or ip.is_link_local
+    if isinstance(ip, IPv6Address):
+        nat64 = IPv4Address(int(ip) & 0xFFFFFFFF) if ip in _NAT64 else None
+        carried = ip.ipv4_mapped or ip.sixtofour or nat64
+        if carried is not None:
+            return carried.is_multicast or not carried.is_global
+    return ip.is_multicast or not ip.is_global
 
 
 def api_path(repo: Repo, *parts: str) -> str:

@@ -41,6 +41,16 @@ def test_the_path_is_all_of_standard_output(headrace: Shell) -> None:
     assert headrace.env["HF_ENDPOINT"].removeprefix("http://") in told.err
 
 
+def test_json_that_cannot_be_written_is_an_error(headrace: Shell) -> None:
+    with Path("/dev/full").open("w") as full:
+        command = [sys.executable, "-m", "headrace", "pull", "--json", "org/tiny"]
+        done = subprocess.run(
+            command, env=headrace.env, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 14
+    assert "standard output" in done.stderr
+
+
 def test_quiet_leaves_the_path(headrace: Shell) -> None:
     told = headrace("pull", "-q", "org/tiny")
     assert (told.code, len(told.lines), told.err) == (0, 1, "")

@@ -26,13 +26,17 @@ def test_it_says_where_it_listens_and_ends_when_told(headrace: Shell, number: in
 
 
 def test_sources_by_name_and_url(headrace: Shell) -> None:
-    sources = ["--source", f"here={headrace.env['HF_ENDPOINT']}", "--source", "hf-mirror"]
+    sources = [
+        f"--source={name}" for name in ("hf-mirror", f"here={headrace.env['HF_ENDPOINT']}", "huggingface")
+    ]
     process = headrace.start("serve", "--listen", "127.0.0.1:0", "--data", "data", *sources)
     assert process.stderr is not None
     line = process.stderr.readline().decode()
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=20)
-    assert f"mirroring {headrace.env['HF_ENDPOINT']}, https://hf-mirror.com into" in line
+    # In the order in which they were named: the first is trusted.
+    mirrored = ["https://hf-mirror.com", headrace.env["HF_ENDPOINT"], "https://huggingface.co"]
+    assert f"mirroring {', '.join(mirrored)} into" in line
 
 
 @pytest.mark.parametrize(

@@ -120,3 +120,14 @@ print(json.dumps(seen))
         "org/off": ["DisabledRepoError", "LocalEntryNotFoundError"],  # the latter as with the hub itself
         "org/absent": ["RepositoryNotFoundError"] * 2,
     }
+
+
+def test_a_commit_of_a_repo_without_main_is_readable(
+    tmp_path: Path, start_node: Callable[..., NodeProcess]
+) -> None:
+    write_repo(tmp_path / "hub", "org/odd", {"a.txt": b"a"}, revision="trunk")
+    with ChaosHub(tmp_path / "hub") as hub:
+        commit = ask(f"{hub.endpoint}/api/models/org/odd/revision/trunk").json()["sha"]
+        node = start_node(hub)
+        assert ask(f"{node.endpoint}/org/odd/resolve/{commit}/a.txt").body == b"a"
+        assert ask(f"{node.endpoint}/org/odd/resolve/{'0' * 40}/a.txt").status == 404

@@ -7,18 +7,23 @@ import hashlib
 import http.client
 import os
 import signal
+import sqlite3
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from headrace.testing import Fault, write_repo
+from headrace.testing import ChaosHub, Fault, content, write_repo
 from headrace.wire import BLOCK_BYTES
 from tests.node.asking import ask, open_stream
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
+    from headrace.node.process import NodeProcess
     from tests.node.conftest import Rig
 
 CUT = (ConnectionResetError, http.client.IncompleteRead)
@@ -65,6 +70,28 @@ def test_the_last_block_waits_for_the_digest(rig: Rig) -> None:
     # A client with a bad beginning asks to go on: it gets everything from the beginning instead.
     assert insist(rig.big_url, Range=f"bytes={len(got) or 1}-") == (200, rig.big)
     assert ask(rig.big_url, Range="bytes=0-9").status == 206
+
+
+def test_a_doubt_holds_before_it_is_written_down(rig: Rig, rough: tuple[Path, object, object]) -> None:
+    assert ask(rig.big_url, "HEAD").status == 200
+    rig.hub.set_faults(Fault("flip", offset=1_000_000, times=1))
+    busy = sqlite3.connect(rough[0].with_name("node") / "catalog.sqlite")
+    try:
+        busy.execute("BEGIN IMMEDIATE")
+        with open_stream(rig.big_url) as response:
+            got = read_until_cut(response, len(rig.big))
+        with open_stream(rig.big_url, Range=f"bytes={len(got) or 1}-") as response:
+            busy.rollback()
+            assert (response.status, response.read()) == (200, rig.big)
+    finally:
+        busy.close()
+
+
+def test_who_waited_to_resume_gets_a_new_generation_from_its_beginning(rig: Rig) -> None:
+    rig.hub.set_faults(Fault("flip", offset=1_000_000, times=1))
+    # In the last block, which nobody is given before all was hashed: this client waits while the doubt comes up.
+    start = len(rig.big) - 10
+    assert insist(rig.big_url, Range=f"bytes={start}-") == (200, rig.big)
 
 
 def test_a_source_that_lies_once_does_no_harm(rig: Rig) -> None:
@@ -195,3 +222,28 @@ def test_clients_that_resume_end_with_the_right_file_whatever_happens(rig: Rig) 
     for thread in threads:
         thread.join()
     assert bodies == [rig.big] * 3
+
+
+def test_more_files_at_once_than_lanes_wait_for_their_turn(
+    tmp_path: Path, start_node: Callable[..., NodeProcess]
+) -> None:
+    files = {f"{number}.safetensors": content(250_000, number) for number in range(40)}
+    write_repo(tmp_path / "hub", "org/many", files)
+    with ChaosHub(tmp_path / "hub") as hub, ThreadPoolExecutor(len(files)) as pool:
+        node = start_node(hub, patience=1.5)
+        place = f"{node.endpoint}/org/many/resolve/main"
+        assert ask(f"{place}/0.safetensors", "HEAD").status == 200
+        hub.set_faults(Fault("rate", rate=200_000))
+        replies = list(pool.map(lambda name: ask(f"{place}/{name}"), files))
+    assert [reply.status for reply in replies] == [200] * len(files)
+    assert [reply.body for reply in replies] == list(files.values())
+
+
+def test_a_source_that_is_silent_is_told_in_time(rig: Rig, start_node: Callable[..., NodeProcess]) -> None:
+    node = start_node(rig.hub, patience=1)
+    url = rig.big_url.replace(rig.node.endpoint, node.endpoint)
+    assert ask(url, "HEAD").status == 200
+    rig.hub.set_faults(Fault("latency", delay_s=8))
+    began = time.monotonic()
+    assert ask(url).status == 503
+    assert time.monotonic() - began < 4

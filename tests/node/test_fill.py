@@ -12,7 +12,7 @@ import pytest
 from headrace.events import BlobFailed, BlobPublished, BlobStarted, BytesForgotten, BytesLanded, SegmentFailed
 from headrace.manifest import Digest, Entry
 from headrace.names import Repo
-from headrace.node.fills import Disrupted, Fill, FillFailed
+from headrace.node.fills import Disrupted, Fill, FillFailed, Pulse
 from headrace.source.contract import Content
 from headrace.wire import BLOCK_BYTES
 
@@ -34,7 +34,8 @@ class Scene:
     def __init__(self, folder: Path) -> None:
         self.partial, self.final = folder / "partial", folder / "final"
         self.partial.write_bytes(b"x" * 10)
-        self.fill = Fill(CONTENT, (self.partial, self.final))
+        self.pulse = Pulse()
+        self.fill = Fill(CONTENT, (self.partial, self.final), self.pulse)
 
     async def waits(self, position: int, stop: int, generation: int = 0) -> bool:
         """Whether a reader has to wait there."""
@@ -169,5 +170,19 @@ def test_a_client_that_got_nothing_waits_only_while_bytes_come(play: Play) -> No
         with pytest.raises(FillFailed, match="cannot connect to hub") as caught:
             await fill.reach(0, SIZE, 0, patience_s=0.01)
         assert caught.value.retry_after_s is not None
+
+    play(act)
+
+
+def test_a_fill_that_waits_for_its_turn_has_no_silent_source(play: Play) -> None:
+    async def act(scene: Scene) -> None:
+        loop = asyncio.get_running_loop()
+        reading = asyncio.ensure_future(scene.fill.reach(0, SIZE, 0, patience_s=0.2))
+        for _ in range(8):
+            scene.pulse.at = loop.time()  # bytes of another fill
+            await asyncio.sleep(0.05)
+        assert not reading.done()
+        with pytest.raises(FillFailed):
+            await reading
 
     play(act)

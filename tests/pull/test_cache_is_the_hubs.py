@@ -78,14 +78,44 @@ def test_dataset_and_other_revisions_equal_the_stock_clients(
     assert tree(tmp_path / "cache") == tree(tmp_path / "stock")
 
 
-def test_the_stock_client_lists_verifies_and_uses_it_offline(
+def test_the_stock_client_is_content_with_every_kind_of_repo(
+    root: Path, hub: ChaosHub, pull: Puller, hf: Callable[..., str], tmp_path: Path
+) -> None:
+    cache = tmp_path / "cache"
+    many = {f"part/{n:04}.json": b"%d" % n for n in range(1000)}
+    for repo, files in {**REPOS, "org/many": many}.items():
+        write_repo(root, repo, files)
+        pull(repo)
+        hf("cache", "verify", repo, cache=cache)
+    write_repo(root, "org/data", {"data/train.parquet": content(2_000_000)}, kind="dataset")
+    pull("datasets/org/data")
+    hf("cache", "verify", "org/data", "--repo-type", "dataset", cache=cache)
+    listed = hf("cache", "ls", cache=cache)
+    assert [repo for repo in [*REPOS, "org/many", "org/data"] if repo not in listed] == []
+
+
+def test_blobs_that_the_stock_client_shares_between_repos_are_used(
+    root: Path, hub: ChaosHub, pull: Puller, hf: Callable[..., str], tmp_path: Path
+) -> None:
+    """Since 2.x a repo's blob may be a link into `blobs/xx/<xet hash>` of the cache."""
+    write_repo(root, "org/sharded", SHARDED)
+    hf("download", "org/sharded", cache=tmp_path / "cache")
+    shared = tmp_path / "cache" / "blobs" / "ab" / ("ab" * 32)
+    blobs = (tmp_path / "cache" / "models--org--sharded" / "blobs").iterdir()
+    blob = max(blobs, key=lambda path: path.stat().st_size)
+    shared.parent.mkdir(parents=True)
+    blob.rename(shared)
+    blob.symlink_to(os.path.relpath(shared, blob.parent))
+    assert pull("org/sharded").network_bytes == 0
+    assert blob.is_symlink()
+
+
+def test_the_stock_client_uses_it_offline(
     root: Path, hub: ChaosHub, pull: Puller, hf: Callable[..., str], tmp_path: Path
 ) -> None:
     write_repo(root, "org/sharded", SHARDED)
     pull("org/sharded")
     cache = tmp_path / "cache"
-    assert "org/sharded" in hf("cache", "ls", cache=cache)
-    hf("cache", "verify", "org/sharded", cache=cache)
     hub.stop()
     path = hf("download", "org/sharded", cache=cache, HF_HUB_OFFLINE="1").split()[-1]
     assert (Path(path) / "config.json").read_bytes() == SHARDED["config.json"]

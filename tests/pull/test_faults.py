@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from headrace.errors import AllSourcesFailed, DigestMismatch, EntryNotFound, HeadraceError, SourceError
-from headrace.events import BlobMismatch, SegmentFailed
+from headrace.events import BlobMismatch, SegmentFailed, SourceSilent
 from headrace.testing import ChaosHub, Fault, content, write_repo
 
 if TYPE_CHECKING:
@@ -102,6 +102,15 @@ def test_silence_is_told_within_the_patience(root: Path, hub: ChaosHub, pull: Pu
     pull("org/model")
     (failed,) = pull.heard(SegmentFailed)
     assert failed.code == "stalled"
+
+
+def test_more_patience_than_usual_is_told_too(root: Path, hub: ChaosHub, pull: Puller) -> None:
+    write_repo(root, "org/model", ONE)
+    hub.set_faults(Fault("stall", after_bytes=0))
+    pull.settings = {"idle_timeout_s": 0.3, "give_up_s": 2.0, "lanes": 1}
+    with pytest.raises(SourceError):
+        pull("org/model")
+    assert {event.path for event in pull.heard(SourceSilent)} == {"model.safetensors"}
 
 
 def test_without_faults_every_byte_is_asked_for_once(root: Path, hub: ChaosHub, pull: Puller) -> None:

@@ -86,6 +86,9 @@ def test_a_size_no_disk_has_is_a_question_of_space(root: Path, hub: ChaosHub, pu
 def test_a_name_among_our_own_files_is_refused_where_it_would_meet_them(
     root: Path, hub: ChaosHub, pull: Puller, tmp_path: Path
 ) -> None:
+    write_repo(root, "org/odd", {".cache": b"a file where our folder must be"})
+    with pytest.raises(BadManifest, match=r"\.cache"):
+        pull("org/odd", dest=tmp_path / "dest")
     write_repo(root, "org/evil", {".cache/headrace/verified.jsonl": b"[]", "config.json": b"{}"})
     before = everything_in(tmp_path)
     with pytest.raises(BadManifest, match=r"\.cache/headrace"):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from headrace.events import BlobMismatch, BlobStarted
 from headrace.testing import ChaosHub, content, write_repo
 
 if TYPE_CHECKING:
@@ -21,9 +22,9 @@ if TYPE_CHECKING:
 SIZE = 24_000_000
 RATE = 4 * 1024 * 1024  # bytes/s of a connection: a pull lasts a second or two
 LANES = 4
-# What a kill may cost is 4 MiB or a second of traffic per lane; lanes report ten times a second, so that half of
-# that is plenty even on a busy machine.
-BOUND = LANES * 2 * 1024 * 1024
+# What a kill may cost by the design is 4 MiB or a second of traffic per lane. Lanes report ten times a second; a
+# quarter of a second is what a busy machine may need.
+BOUND = LANES * RATE // 4
 
 PULL = "import sys, headrace; headrace.pull('org/model', dest=sys.argv[1] if sys.argv[1:] else None)"
 
@@ -68,6 +69,7 @@ def test_sigkill_at_a_random_moment_then_continue(
     pull.settings = {"lanes": LANES}
     snapshot = pull("org/model", dest=dest)
     assert (snapshot.path / "model.safetensors").read_bytes() == data
+    assert sum(event.resumed for event in pull.heard(BlobStarted)) >= received - BOUND
     assert hub.settled_log().blob_bytes <= SIZE + 2 - received + BOUND
 
 
@@ -79,7 +81,7 @@ def test_sigint_stops_within_a_second_and_keeps_what_landed(root: Path, hub: Cha
     began = time.monotonic()
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=10)
-    assert time.monotonic() - began < 5  # the second itself is measured by `bench/`: this machine may be busy
+    assert time.monotonic() - began < 5  # what a user waits is `tests/cli/test_interrupt.py`
     assert b"Interrupted" in stderr
     received = hub.settled_log().blob_bytes
     hub.clear_log()
@@ -117,6 +119,7 @@ def test_bytes_from_before_a_restart_are_suspected_first(root: Path, hub: ChaosH
     hub.clear_log()
     snapshot = pull("org/model")
     assert (snapshot.path / "model.safetensors").read_bytes() == data
+    assert len(pull.heard(BlobMismatch)) == 1
     assert hub.settled_log().blob_bytes < 1.2 * SIZE  # the second half once, the first half once more
 
 

@@ -78,6 +78,21 @@ def test_include_and_exclude_choose_files(root: Path, hub: ChaosHub, pull: Pulle
         pull("org/model", include=["*.gguf"])
 
 
+def test_what_is_all_there_is_not_written_to(root: Path, hub: ChaosHub, pull: Puller) -> None:
+    write_repo(root, "org/model", FILES)
+    pull("org/model")
+    before = {str(path): path.lstat().st_mtime_ns for path in pull.cache.rglob("*")}
+    pull("org/model")
+    pull.settings["offline"] = True
+    pull("org/model")
+    assert {str(path): path.lstat().st_mtime_ns for path in pull.cache.rglob("*")} == before
+
+
+def test_one_glob_may_be_given_as_it_is(root: Path, hub: ChaosHub, pull: Puller) -> None:
+    write_repo(root, "org/model", FILES)
+    assert pull("org/model", include="*.json", exclude="none", sources=hub.endpoint).files == 1
+
+
 def test_offline_gives_back_what_is_here_and_says_what_is_not(
     root: Path, hub: ChaosHub, pull: Puller
 ) -> None:

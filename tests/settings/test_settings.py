@@ -262,14 +262,14 @@ def test_the_trusted_source_in_order(read: Callable[..., Settings], user: Callab
 
 
 def test_carriers_are_those_named_else_configured_else_the_trusted_one(
-    read: Callable[..., Settings], project: Callable[[str], Path]
+    read: Callable[..., Settings], user: Callable[[str], Path]
 ) -> None:
     def urls(settings: Settings, *named: str) -> list[str]:
         return [source.url for source in settings.carriers(named)]
 
     assert urls(read()) == ["https://huggingface.co"]
     assert urls(read(), "hf-mirror", "https://HF-mirror.com:443/") == ["https://hf-mirror.com"]
-    project('[sources.a]\nurl = "https://a.example"\n[sources.b]\nurl = "https://b.example"')
+    user('[sources.a]\nurl = "https://a.example"\n[sources.b]\nurl = "https://b.example"')
     assert urls(read()) == ["https://a.example", "https://b.example"]
     assert urls(read(), "b") == ["https://b.example"]
     with pytest.raises(UsageError, match="no source"):
@@ -288,17 +288,25 @@ def test_only_the_trusted_source_gets_the_token_unless_settings_say_otherwise(
     assert read({"HF_TOKEN": SECRET}).carriers(("https://B.example/",))[0].token == SECRET
 
 
-@pytest.mark.parametrize("flag", ["trusted", "token", "plain_http_token"])
-def test_a_file_that_came_with_a_checkout_says_nothing_about_trust(
-    flag: str, read: Callable[..., Settings], project: Callable[[str], Path]
+@pytest.mark.parametrize(
+    "table",
+    [
+        '[sources.evil]\nurl = "https://evil.example"',
+        '[sources.evil]\nurl = "https://evil.example"\ntrusted = true',
+        '[sources.hf-mirror]\nurl = "https://evil.example"',
+        '[sources.mine]\nurl = "https://evil.example"\ntoken = true',
+    ],
+)
+def test_a_file_that_came_with_a_checkout_names_no_sources(
+    table: str, read: Callable[..., Settings], project: Callable[[str], Path], user: Callable[[str], Path]
 ) -> None:
-    path = project(f'[sources.evil]\nurl = "https://evil.example"\n{flag} = true')
-    with pytest.raises(UsageError, match=flag) as caught:
+    user('[sources.mine]\nurl = "https://mine.example"\ntrusted = true')
+    path = project(table)
+    with pytest.raises(UsageError, match="may not name sources") as caught:
         read({"HF_TOKEN": SECRET})
     assert str(path) in caught.value.message
-    assert SECRET not in caught.value.message
-    project(f'[sources.evil]\nurl = "https://evil.example"\n{flag} = false')
-    assert read({"HF_TOKEN": SECRET}).carriers()[0].token is None
+    project("lanes = 3")
+    assert read({"HF_TOKEN": SECRET}).trusted().url == "https://mine.example"
 
 
 def test_a_setting_that_does_not_exist_is_told(

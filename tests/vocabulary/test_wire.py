@@ -255,3 +255,24 @@ def test_paths_are_quoted_as_hub_clients_do() -> None:
     assert api_path(data, "tree", "main", "a b/c") == "/api/datasets/org/data/tree/main/a%20b%2Fc"
     assert resolve_path(model, "refs/pr/1", "a/b c.bin") == "/org/name/resolve/refs%2Fpr%2F1/a/b%20c.bin"
     assert resolve_path(data, "main", "a?b#c%") == "/datasets/org/data/resolve/main/a%3Fb%23c%25"
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "100.100.100.200",
+        "64:ff9b::7f00:1",
+        "2002:7f00:1::",
+        "224.0.0.1",
+        "ff02::1",
+        "169.254.169.254",
+        "::ffff:10.0.0.1",
+    ],
+)
+def test_addresses_that_lead_into_a_network_are_private(address: str) -> None:
+    assert is_private_address(address)
+
+
+@pytest.mark.parametrize("address", ["8.8.8.8", "64:ff9b::808:808", "2002:808:808::", "2606:4700::1111"])
+def test_public_addresses_are_not(address: str) -> None:
+    assert not is_private_address(address)

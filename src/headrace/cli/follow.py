@@ -49,14 +49,21 @@ def following(what: str, manner: Manner) -> Iterator[Subscriber]:
     """Show a pull of `what` while this holds. An interruption is told with what was kept and how to go on."""
     board, lock = Board(), threading.RLock()
     views = _views(board, manner, lock, what)
+    failures: list[Exception] = []
 
     def on_event(event: Event) -> None:
         now = time.monotonic()
         with lock:
             board.take(event, now)
-        # Not under the lock: a view may wait for a frame that is being drawn, which waits for the lock.
-        for view in views:
-            view.take(event, now)
+        try:
+            # Not under the lock: a view may wait for a frame that is being drawn, which waits for the lock.
+            for view in views:
+                view.take(event, now)
+        except Exception as error:
+            failures.append(
+                error
+            )  # the engine goes on without us; the command must not end as if all were told
+            raise
 
     try:
         yield on_event
@@ -67,6 +74,8 @@ def following(what: str, manner: Manner) -> Iterator[Subscriber]:
     finally:
         for view in views:
             view.close()
+    if failures:
+        raise failures[0]
     if board.done is not None and not manner.quiet:
         summarise(board.done, board.earlier)
 

@@ -17,6 +17,7 @@ from headrace.events import (
     PullStarted,
     SegmentFailed,
     SegmentOpened,
+    SourceSilent,
     Warned,
 )
 
@@ -69,6 +70,13 @@ def _segment_failed(event: SegmentFailed) -> _Told:
     return (event.source, event.code), f"{told}; {wait}"
 
 
+def _silent(event: SourceSilent) -> _Told:
+    return (
+        event.source,
+        "silent",
+    ), f"{event.source} has sent nothing for {event.silent_s:.0f} s; still waiting"
+
+
 def _mismatch(event: BlobMismatch) -> _Told:
     again = f"fetching {size(event.refetch)} of it again"
     return (), f"{event.path} is not what was promised: its digest does not match; {again}"
@@ -108,6 +116,7 @@ def _reused(event: FileReused) -> _Told:
 _ALWAYS: dict[type[Event], Callable[[Any], _Told]] = {
     PullStarted: _started,
     SegmentFailed: _segment_failed,
+    SourceSilent: _silent,
     BlobMismatch: _mismatch,
     BlobAwaited: _awaited,
     Warned: _warned,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -15,6 +16,9 @@ from headrace.cli.words import safe
 from headrace.errors import UsageError
 from headrace.facade import limits_of
 from headrace.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from headrace.node.config import Upstream
 
 EXAMPLES = """\b
 Examples:
@@ -57,7 +61,7 @@ def serve(listen: str | None, data: Path | None, sources: tuple[str, ...], manne
     settings = load_settings(listen=listen, data=data)
     host, port = node.parse_listen(settings["listen"])
     config = node.NodeConfig(
-        sources=tuple(node.Upstream.parse(one) for one in _mirrored(settings, sources)),
+        sources=_mirrored(settings, sources),
         data=settings["data"].absolute(),
         host=host,
         port=port,
@@ -77,7 +81,17 @@ def serve(listen: str | None, data: Path | None, sources: tuple[str, ...], manne
     server.serve(config, on_ready)
 
 
-def _mirrored(settings: Settings, named: tuple[str, ...]) -> list[str]:
-    """The sources as `NAME=URL`, which is how they may be named, too."""
-    sources = [settings.source(one) for one in named if "=" not in one] if named else settings.mirrored()
-    return [one for one in named if "=" in one] + [f"{one.name}={one.url}" for one in sources]
+def _mirrored(settings: Settings, named: tuple[str, ...]) -> tuple[Upstream, ...]:
+    """The sources in the order in which they were named: the first is trusted."""
+    from headrace.node.config import Upstream  # noqa: PLC0415 - brings a web server along
+
+    if not named:
+        return tuple(Upstream(one.name, one.url) for one in settings.mirrored())
+
+    def upstream(name: str) -> Upstream:
+        if "=" in name:
+            return Upstream.parse(name)
+        found = settings.source(name)
+        return Upstream(found.name, found.url)
+
+    return tuple(map(upstream, named))

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from headrace.errors import HeadraceError
 from headrace.node.config import NodeConfig, Upstream, parse_listen
+from headrace.node.lines import LineFormatter
 from headrace.node.serve import Ready, serve
 from headrace.plan.limits import Limits
 
@@ -25,7 +26,9 @@ from headrace.plan.limits import Limits
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM, SIGINT or, with --with-parent, the end of standard input."""
     options = _parse(arguments)
-    logging.basicConfig(level=options.log_level.upper(), format="%(levelname)s %(name)s: %(message)s")
+    handler = logging.StreamHandler()
+    handler.setFormatter(LineFormatter("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(level=options.log_level.upper(), handlers=[handler])
     host, port = parse_listen(options.listen)
     config = NodeConfig(
         sources=tuple(map(Upstream.parse, options.source)),

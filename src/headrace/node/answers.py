@@ -34,6 +34,7 @@ from headrace.errors import (
 from headrace.manifest import Digest, Entry
 from headrace.node.catalog import Row, Visibility
 from headrace.node.fills import FillFailed
+from headrace.node.lines import flat
 from headrace.wire import ERROR_CODE, ERROR_MESSAGE, REPO_COMMIT
 
 _HEADER_SAFE = "".join(map(chr, range(0x20, 0x7F)))
@@ -81,7 +82,7 @@ def refusal(status: int, message: str, code: str | None = None, **headers: str) 
         told[ERROR_CODE] = code
     if status == HTTPStatus.UNAUTHORIZED:
         told["WWW-Authenticate"] = 'Bearer realm="Authentication required", charset="UTF-8"'
-    return Refusal(status, message, told)
+    return Refusal(status, flat(message), told)
 
 
 def refusal_of(error: HeadraceError, *, signed_in: bool, commit: str | None = None) -> Refusal:

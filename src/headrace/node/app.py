@@ -34,8 +34,9 @@ from headrace.node.answers import (
 )
 from headrace.node.calls import Call, Chore, parse_call
 from headrace.node.catalog import Row
+from headrace.node.lines import flat
 from headrace.node.metadata import Closed, Metadata, Resolved
-from headrace.node.stream import Reply, Sender
+from headrace.node.stream import Sender
 from headrace.ranges import Range
 from headrace.source.contract import Content
 from headrace.wire import REPO_COMMIT, WARNING, Unsatisfiable, parse_etag, parse_range_header
@@ -82,7 +83,7 @@ def create_app(services: Services) -> web.Application:
         try:
             await services.check()
         except HeadraceError as error:
-            return web.Response(status=503, text=f"{error.message}\n")
+            return web.Response(status=503, text=f"{flat(error.message)}\n")
         return web.Response(text="ready\n")
 
     async def metrics(request: web.Request) -> web.StreamResponse:
@@ -132,7 +133,7 @@ def _log_access(request: web.Request, status: int) -> None:
     facts = {
         "remote": request.remote,
         "method": request.method,
-        "path": request.raw_path.partition("?")[0],
+        "path": flat(request.raw_path.partition("?")[0]),
         "route": request["route"],
         "status": status,
         "bytes": request.get("sent", 0),
@@ -262,7 +263,6 @@ class HubApi:
         headers = {**file_headers(entry, at.commit), **_stale_headers(at.stale_s)}
         if parse_etag(request.headers.get("If-None-Match")) == entry.digest.hex:
             return web.Response(status=304, headers=headers)
-        whole = Range(0, entry.size)
         if request.method == "HEAD":
             response = web.StreamResponse(headers=headers)
             response.content_length = entry.size
@@ -273,12 +273,7 @@ class HubApi:
         except Unsatisfiable:
             headers["Content-Range"] = f"bytes */{entry.size}"
             return _refused(refusal(416, "The requested range is not satisfiable"), headers)
-        if wanted is not None and wanted.start > 0 and await self._sender.is_doubted(content):
-            wanted = None  # this client may hold a wrong beginning: it gets the right one
-        if wanted is None:
-            return await self._sender.send(request, content, Reply(200, headers, whole))
-        headers["Content-Range"] = f"bytes {wanted.start}-{wanted.stop - 1}/{entry.size}"
-        return await self._sender.send(request, content, Reply(206, headers, wanted))
+        return await self._sender.send(request, content, headers, wanted)
 
     def _wanted(self, request: web.Request, etag: str, size: int) -> Range | None:
         condition = request.headers.get("If-Range")

@@ -25,6 +25,7 @@ from headrace.events import (
     Event,
     SegmentFailed,
 )
+from headrace.manifest import Digest
 from headrace.node.blobs import BlobStore
 from headrace.node.catalog import Catalog
 from headrace.node.link import WorkerLink
@@ -39,6 +40,8 @@ DOUBT_S = 3600.0
 _NO_INODE = -1
 _RETRY_S = 5.0
 _ATTEMPTS = 3  # a worker that dies this often during one fill dies of it
+_WRITE_AGAIN_S = 1.0
+_FAREWELL_S = 4.0  # for what is still to be written down
 
 _log = logging.getLogger("headrace.node")
 
@@ -57,10 +60,17 @@ class Disrupted(Exception):
     """What this reader has been given must not be continued."""
 
 
+class Pulse:
+    """When a source last delivered anything: a fill that waits for its turn has no silent source."""
+
+    def __init__(self) -> None:
+        self.at = 0.0  # on the clock of the event loop
+
+
 class Fill:
     """One content on its way. Belongs to the event loop."""
 
-    def __init__(self, content: Content, paths: tuple[Path, Path]) -> None:
+    def __init__(self, content: Content, paths: tuple[Path, Path], pulse: Pulse) -> None:
         self.content = content
         self.generation = 0
         self.attempts = 0
@@ -73,7 +83,8 @@ class Fill:
         self._before = RangeSet()  # what had landed when the last worker died
         self._loop = asyncio.get_running_loop()
         self._change: asyncio.Future[None] = self._loop.create_future()
-        self._heard_at = self._loop.time()
+        self._began_at = self._loop.time()
+        self._pulse = pulse
         self._trouble = "it has not answered yet"
 
     def __repr__(self) -> str:
@@ -89,7 +100,7 @@ class Fill:
         """Wait until bytes from `position` on may be read, and say up to where (at most `stop`).
 
         Raises:
-            FillFailed: they will not come; or no byte of the content came for `patience_s`.
+            FillFailed: they will not come; or since this fill began, no byte of any came for `patience_s`.
             Disrupted: what was read in this generation is believed no more.
         """
         while True:
@@ -100,7 +111,8 @@ class Fill:
             end = min(stop, self._readable(position))
             if end > position or self.verified:
                 return end
-            left_s = None if patience_s is None else self._heard_at + patience_s - self._loop.time()
+            heard_at = max(self._began_at, self._pulse.at)
+            left_s = None if patience_s is None else heard_at + patience_s - self._loop.time()
             if left_s is not None and left_s <= 0:
                 raise FillFailed(
                     f"no source delivers it now: {self._trouble}", Busy.code, retry_after_s=_RETRY_S
@@ -134,7 +146,7 @@ class Fill:
             case BytesLanded():
                 self._landed.add(Range(event.start, event.stop))
                 if event.source:
-                    self.attempts, self._heard_at = 0, self._loop.time()
+                    self.attempts, self._pulse.at = 0, self._loop.time()
             case SegmentFailed():
                 self._trouble = event.message
             case BytesForgotten():
@@ -199,6 +211,8 @@ class Fills:
         self._link = link
         self._threads = threads
         self._running: dict[str, Fill] = {}
+        self._pulse = Pulse()
+        self._doubted: dict[Digest, float] = {}  # until when; the catalog has it later, and keeps it longer
         self._writing: set[asyncio.Task[None]] = set()
         self.observers: list[Callable[[Event], None]] = []
 
@@ -215,13 +229,20 @@ class Fills:
         fill = self._running.get(str(digest))
         if fill is None:
             layout = self._store.layout
-            fill = Fill(content, (layout.unfinished(digest).partial, layout.blob(digest)))
+            paths = (layout.unfinished(digest).partial, layout.blob(digest))
+            fill = Fill(content, paths, self._pulse)
             self._running[str(digest)] = fill
             self._link.order(content)
         elif fill.content.entry.size != content.entry.size:
             sizes = f"{fill.content.entry.size} and {content.entry.size}"
             raise DigestMismatch(f"{digest} is promised with two sizes, {sizes} bytes")
         return fill
+
+    async def is_doubted(self, digest: Digest) -> bool:
+        """Whether somebody may hold wrong bytes of it."""
+        if time.time() < self._doubted.get(digest, 0.0):
+            return True
+        return time.time() < await self._threads.disk(self._catalog.doubted_until, digest)
 
     def take(self, event: Event) -> None:
         """Take what the worker tells."""
@@ -237,9 +258,7 @@ class Fills:
             # Recorded first: a reader that finds no fill any more must find the blob.
             self._later(self._published(fill, event))
             return
-        if fill.took(event):
-            _log.warning("what had come of %s is not believed any more; who has read it is cut off", digest)
-            self._later(self._threads.disk(self._catalog.doubt, digest, time.time() + DOUBT_S))
+        self._tell(fill, event)
         if fill.ended:
             del self._running[str(digest)]
 
@@ -255,14 +274,42 @@ class Fills:
                 fill.fail(FillFailed("the process that fetches it keeps failing", SourceError.code))
 
     async def close(self) -> None:
-        """Wait for what is being written down."""
+        """Wait a little for what is being written down."""
         if self._writing:
-            await asyncio.wait(self._writing)
+            _, late = await asyncio.wait(self._writing, timeout=_FAREWELL_S)
+            for task in late:
+                task.cancel()
+
+    def _tell(self, fill: Fill, event: Event) -> None:
+        if not fill.took(event):
+            return
+        # Readers were woken, but run later: none of them can come back before this is known.
+        digest, until = fill.content.entry.digest, time.time() + DOUBT_S
+        self._doubted = {one: end for one, end in self._doubted.items() if end > time.time()} | {
+            digest: until
+        }
+        _log.warning("what had come of %s is not believed any more; who has read it is cut off", digest)
+        self._later(self._write_doubt(digest, until))
+
+    async def _write_doubt(self, digest: Digest, until: float) -> None:
+        while not await self._wrote_doubt(digest, until):  # noqa: ASYNC110 - nothing to wait for but time
+            await asyncio.sleep(_WRITE_AGAIN_S)
+
+    async def _wrote_doubt(self, digest: Digest, until: float) -> bool:
+        try:
+            await self._threads.disk(self._catalog.doubt, digest, until)
+        except Exception:  # noqa: BLE001  # whatever it is: it may pass, and meanwhile the doubt holds in memory
+            _log.exception("the doubt about %s could not be written down yet", digest)
+            return False
+        return True
 
     async def _published(self, fill: Fill, event: BlobPublished) -> None:
         digest = fill.content.entry.digest
-        await self._threads.disk(self._store.record, digest)
-        fill.took(event)
+        try:
+            await self._threads.disk(self._store.record, digest)
+        except Exception:  # noqa: BLE001  # readers must not wait for ever; unrecorded, it is hashed when asked for
+            _log.exception("that %s was verified could not be written down", digest)
+        self._tell(fill, event)
         self._running.pop(str(digest), None)
 
     def _later(self, work: Coroutine[Any, Any, None]) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from headrace.node.config import NodeConfig
 from headrace.node.worker import order_of
 from headrace.source.contract import Content
 
+_COMMAND = (sys.executable, "-m", "headrace.node.worker")
 _STOP_S = 4.0
 _LINE_BYTES_MOST = 1024 * 1024
 _PAUSE_S = (0.05, 5.0)  # before a worker is started again, at first and at most
@@ -28,7 +30,8 @@ _log = logging.getLogger("headrace.node")
 class WorkerLink:
     """Keeps one worker running. `hear` is called with its events, `bereaved` before the next one begins."""
 
-    def __init__(self, config: NodeConfig) -> None:
+    def __init__(self, config: NodeConfig, command: Sequence[str] = _COMMAND) -> None:
+        self._command = command
         self._first_line = {
             "data": str(config.data),
             "sources": [[source.name, source.url] for source in config.sources],
@@ -72,24 +75,39 @@ class WorkerLink:
 
     async def _keep(self) -> None:
         pause_s, began = _PAUSE_S[0], time.monotonic()
-        while self._process is not None:
-            await self._listen(self._process)
-            code = await self._process.wait()
+        while True:
+            why = await self._end()
             if time.monotonic() - began > _HEALTHY_S:
                 pause_s = _PAUSE_S[0]
-            _log.error("the worker ended (%s); the next one starts in %.2f s", code, pause_s)
+            _log.error("the worker ended (%s); the next one starts in %.2f s", why, pause_s)
             await asyncio.sleep(pause_s)
             pause_s, began = min(_PAUSE_S[1], 2 * pause_s), time.monotonic()
-            await self._launch()
-            self.bereaved()
+            self._process = None
+            try:
+                await self._launch()
+                self.bereaved()
+            except Exception:  # noqa: BLE001  # no memory, no process to be had: whatever it is, it may pass
+                _log.exception("the worker could not be started")
+
+    async def _end(self) -> str:
+        """Listen to the worker until it ends, and say how; one that cannot be understood is ended here."""
+        process = self._process
+        if process is None:
+            return "it did not start"
+        try:
+            await self._listen(process)
+        except Exception as error:  # noqa: BLE001  # what it said is lost: the next one says anew what there is
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+            return f"it could not be understood: {error}"
+        return str(await process.wait())
 
     async def _launch(self) -> None:
         # This process may have found the package by other means than an environment that is inherited.
         search = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "headrace.node.worker",
+            *self._command,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": search},

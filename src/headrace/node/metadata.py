@@ -82,7 +82,7 @@ class Metadata:
         # A commit needs no resolving: for it, the question is only who may read the repo.
         asked = DEFAULT_REVISION if is_commit(revision) else revision
         try:
-            await self._asked(("refresh", repo, asked), self._origin.refresh, repo, asked)
+            await self._refresh(repo, asked, revision)
         except SourceError:
             if seen is None or (seen.visibility is Visibility.PUBLIC and ref is None):
                 raise
@@ -170,6 +170,15 @@ class Metadata:
             return await asyncio.wait_for(waiting, self._trust.patience_s)
         except (asyncio.TimeoutError, TimeoutError):
             raise Stalled(f"the source has not answered for {self._trust.patience_s:.0f} s") from None
+
+    async def _refresh(self, repo: Repo, asked: str, revision: str) -> None:
+        try:
+            await self._asked(("refresh", repo, asked), self._origin.refresh, repo, asked)
+        except RevisionNotFound:
+            if asked == revision:
+                raise
+            # The repo has no such branch; the commit in question may still tell who may read it.
+            await self._asked(("refresh", repo, revision), self._origin.refresh, repo, revision)
 
     def _standing(self, repo: Repo, revision: str) -> tuple[Seen | None, Ref | None]:
         ref = Ref(revision, 0.0) if is_commit(revision) else self._catalog.ref(repo, revision)

@@ -111,6 +111,11 @@ class Origin:
             self._local.session = HttpSession(self._dialer)
         return self._watched(lambda: self._source.ask(target, self._local.session))
 
+    def _worded(self, error: SourceError) -> SourceError:
+        """The failure as any client may hear of it: not which repo another one asked for, nor our upstream's URL."""
+        told = f"{self._source.name} cannot be asked now ({error.code.replace('_', ' ')})"
+        return type(error)(told, retry_after_s=error.retry_after_s)
+
     def _watched(self, question: Callable[[], T]) -> T:
         """Ask, unless there was no answer a moment ago: a source that is down must not cost each request a wait."""
         outage = self._outage
@@ -121,8 +126,8 @@ class Origin:
         except SourceError as error:
             pause_s = min(_OUTAGE_S, error.retry_after_s or 0.0) if isinstance(error, Busy) else _OUTAGE_S
             if pause_s and not error.permanent:
-                self._outage = (time.monotonic() + pause_s, error)
-            raise
+                self._outage = (time.monotonic() + pause_s, self._worded(error))
+            raise self._worded(error) from error
         self._outage = None
         return answer
 

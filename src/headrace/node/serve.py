@@ -107,7 +107,7 @@ class Node:
         )
         trust = Trust(config.ref_ttl_s, config.visibility_ttl_s, config.patience_s)
         origin = Origin(trusted, dialer, self._catalog)
-        bodies = Bodies(store, self._fills, self._catalog, self._threads, config.patience_s)
+        bodies = Bodies(store, self._fills, self._threads, config.patience_s)
         self.app = create_app(
             Services(
                 metadata=Metadata(self._catalog, origin, self._threads, trust),

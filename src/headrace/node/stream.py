@@ -18,7 +18,6 @@ from aiohttp import web
 from headrace.errors import Busy
 from headrace.metrics import FILL, HIT, Metrics
 from headrace.node.blobs import BlobStore
-from headrace.node.catalog import Catalog
 from headrace.node.fills import Disrupted, Fill, FillFailed, Fills
 from headrace.node.threads import Threads
 from headrace.ranges import Range
@@ -100,14 +99,11 @@ class Following:
 class Bodies:
     """Finds the body of a content: on disk, or on its way. Belongs to one event loop."""
 
-    def __init__(
-        self, store: BlobStore, fills: Fills, catalog: Catalog, threads: Threads, patience_s: float
-    ) -> None:
+    def __init__(self, store: BlobStore, fills: Fills, threads: Threads, patience_s: float) -> None:
         """`patience_s`: how long a client waits for its first byte while no source delivers any."""
         self._store = store
         self._patience_s = patience_s
         self._fills = fills
-        self._catalog = catalog
         self._threads = threads
 
     async def open(self, content: Content) -> Body:
@@ -124,8 +120,7 @@ class Bodies:
 
     async def is_doubted(self, content: Content) -> bool:
         """Whether somebody may hold wrong bytes of it, so that nobody may join in the middle."""
-        until = await self._threads.disk(self._catalog.doubted_until, content.entry.digest)
-        return time.time() < until
+        return await self._fills.is_doubted(content.entry.digest)
 
 
 @dataclass(frozen=True)
@@ -136,6 +131,14 @@ class Reply:
     headers: dict[str, str]
     range: Range
 
+    @classmethod
+    def of(cls, size: int, headers: dict[str, str], wanted: Range | None) -> Reply:
+        """The answer with the wanted range of content of this size; None is all of it."""
+        if wanted is None:
+            return cls(200, headers, Range(0, size))
+        part = f"bytes {wanted.start}-{wanted.stop - 1}/{size}"
+        return cls(206, {**headers, "Content-Range": part}, wanted)
+
 
 class Sender:
     """Sends bodies and counts what it sends."""
@@ -144,12 +147,10 @@ class Sender:
         self._bodies = bodies
         self._metrics = metrics
 
-    async def is_doubted(self, content: Content) -> bool:
-        """See `Bodies.is_doubted`."""
-        return await self._bodies.is_doubted(content)
-
-    async def send(self, request: web.Request, content: Content, reply: Reply) -> web.StreamResponse:
-        """Answer with content.
+    async def send(
+        self, request: web.Request, content: Content, headers: dict[str, str], wanted: Range | None
+    ) -> web.StreamResponse:
+        """Answer with content: the range that is wanted, or all of it.
 
         Raises:
             HeadraceError: it cannot be had, and nothing was sent yet.
@@ -157,6 +158,10 @@ class Sender:
         for _ in range(_GENERATIONS_MOST):
             body = await self._bodies.open(content)
             try:
+                # Asked of each generation, after its body was opened: what is doubted later ends that body.
+                if wanted is not None and wanted.start > 0 and await self._bodies.is_doubted(content):
+                    wanted = None  # this client may hold a wrong beginning: it gets the right one
+                reply = Reply.of(content.entry.size, headers, wanted)
                 first = await body.reach(reply.range.start, reply.range.stop)
                 body.file()
                 return await self._transmit(request, body, reply, first)

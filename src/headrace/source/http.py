@@ -287,7 +287,10 @@ class HttpSession:
                 raise
             else:
                 return connection
-        raise Unreachable(f"cannot connect to {where} ({'; '.join(reasons)})")
+        raise Unreachable(
+            f"cannot connect to {where} ({'; '.join(reasons)})",
+            hint="check HF_ENDPOINT and the network; with --offline what the cache has is used",
+        )
 
     def _ask(
         self,

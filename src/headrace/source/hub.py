@@ -55,6 +55,7 @@ from headrace.wire import (
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 _HOPS_MOST = 10
 _PAGE_BYTES_MOST = 64 * 1024 * 1024
+_PATIENCE_MOST_S = 30.0
 _ENTRIES_MOST = 1_000_000
 _REDIRECT_BODY_BYTES = 64 * 1024
 _SIGNED_KEPT = 4096
@@ -88,7 +89,7 @@ class HubSource:
         *,
         token: str | None = None,
         token_hint: str | None = None,
-        patience_s: float = 10.0,
+        patience_s: float = 5.0,
     ) -> None:
         self.name = name
         self.endpoint = endpoint
@@ -159,9 +160,14 @@ class HubSource:
         return entries
 
     def _json(self, session: HttpSession, url: str, what: str) -> tuple[Any, str | None]:
-        response = self._follow(
-            session, url, {"Accept": "application/json"}, lambda _: ("", self._patience_s)
-        )
+        try:
+            response = self._follow(
+                session, url, {"Accept": "application/json"}, lambda _: ("", self._patience_s)
+            )
+        except Stalled:
+            # It may only be slow: the next one who asks waits longer. Whoever is told of this failure knows.
+            self._patience_s = min(2 * self._patience_s, _PATIENCE_MOST_S)
+            raise
         try:
             if response.status != HTTPStatus.OK:
                 raise self._refusal(response, what)
@@ -183,6 +189,7 @@ class HubSource:
             signed = self._signed.get(content)
         if signed is not None:
             try:
+                self._check_reach(signed, self.endpoint)  # its name may mean another address by now
                 response = self._get(signed, request, session)
             except (Unreachable, Stalled):
                 self._forget_signed(content)  # the hub may lead to another host by now
@@ -291,16 +298,20 @@ class HubSource:
             scheme, host, target = "", "", ""
         if not location or scheme not in ("http", "https") or not host:
             raise BadAnswer(f"{shown(url)} redirects to {shown(location or '')!r}")
+        self._check_reach(target, url)
+        return target
+
+    def _check_reach(self, target: str, url: str) -> None:
         if self._is_private or origin_of(target) == origin_of(self.endpoint):
-            return target
+            return
+        host = origin_of(target)[1]
         if any(is_private_address(address) for address in self._dialer.resolver.addresses(host)):
             raise BadAnswer(f"{shown(url)} is public and redirects to a private address, {host}")
-        return target
 
     def _refusal(self, response: HttpResponse, what: str) -> HeadraceError:
         """The error that an answer other than success means; `what` was asked for."""
         code = response.headers.get(ERROR_CODE, "")
-        message = response.headers.get(ERROR_MESSAGE) or f"HTTP {response.status}"
+        message = _message(response)
         refuses = f"{self.name} refuses {what}: {message}"
         if _is_passing(response.status):
             told = f"{self.name} cannot give {what} now: {message}"
@@ -311,7 +322,10 @@ class HubSource:
         if code == "RepoNotFound" or (response.status == HTTPStatus.UNAUTHORIZED and not self._token):
             # Hubs say the same of what is missing and of what is none of the caller's business.
             told = f"{self.name} has no {what}, or does not show it to you"
-            hint = "check the name; if the repo is private or gated, set HF_TOKEN to a token that may read it"
+            hint = (
+                "check the name (datasets are datasets/ORG/NAME); if it is private or gated, set HF_TOKEN to a "
+                "token that may read it"
+            )
             kind = RepoNotFound if not self._token_hint else AccessDenied
             return kind(told, hint=self._token_hint or hint)
         if response.status in (401, 403):
@@ -324,6 +338,12 @@ class HubSource:
         if response.status == HTTPStatus.NOT_FOUND:
             return EntryNotFound(f"{self.name} has no {what}")
         return BadAnswer(f"{self.name} answers HTTP {response.status} when asked for {what}")
+
+
+def _message(response: HttpResponse) -> str:
+    """What the hub says, in one line that terminals and logs can bear."""
+    told = " ".join((response.headers.get(ERROR_MESSAGE) or f"HTTP {response.status}").split())
+    return "".join(character for character in told if character.isprintable())
 
 
 def _is_passing(status: int) -> bool:

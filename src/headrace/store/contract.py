@@ -24,6 +24,10 @@ class Store(Protocol):
     def workshop(self) -> Path:
         """The folder for partials, journals and leases; on the same file system as the final names."""
 
+    @property
+    def copies(self) -> bool:
+        """Whether each name of a blob takes the blob's size on disk."""
+
     def prepare(self, wanted: Manifest) -> None:
         """Make the folders for these entries.
 

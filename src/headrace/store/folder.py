@@ -15,6 +15,8 @@ from headrace.store.disk import scratch, storing
 from headrace.store.ledger import Ledger
 from headrace.store.partial import Partial, has_size
 
+_OURS = WORKSHOP_IN_FOLDER.parts
+
 
 class Folder:
     """The files of one commit below `path`. Files of other names in it are left alone."""
@@ -28,10 +30,16 @@ class Folder:
         """See `Store.workshop`."""
         return self._path / WORKSHOP_IN_FOLDER
 
+    @property
+    def copies(self) -> bool:
+        """See `Store.copies`: editing one file must not edit another."""
+        return True
+
     def prepare(self, wanted: Manifest) -> None:
         """See `Store.prepare`."""
         for entry in wanted.entries:
-            if PurePosixPath(entry.path).parts[:2] == WORKSHOP_IN_FOLDER.parts:
+            parts = PurePosixPath(entry.path).parts
+            if parts[: len(_OURS)] == _OURS[: len(parts)]:
                 raise BadManifest(
                     f"{entry.path!r} would lie among the unfinished files of {self._path}",
                     hint="pull it into the cache, without --dest, or leave it out with --exclude",

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from headrace.errors import BadManifest, RevisionNotFound, StoreError
@@ -31,6 +32,11 @@ class HubCache:
     def workshop(self) -> Path:
         """See `Store.workshop`."""
         return self._layout.workshop
+
+    @property
+    def copies(self) -> bool:
+        """See `Store.copies`: every name of a blob is a link to it."""
+        return False
 
     def prepare(self, wanted: Manifest) -> None:  # noqa: ARG002  # nobody's names meet ours here
         """See `Store.prepare`."""
@@ -66,7 +72,8 @@ class HubCache:
     def finish(self, manifest: Manifest) -> None:
         """See `Store.finish`. The whole file list is kept, so that offline it is known what is missing."""
         entries = [[entry.path, entry.size, str(entry.digest)] for entry in self._whole.entries]
-        self._write(_listing(self._layout, self._commit), json.dumps(entries).encode())
+        with suppress(StoreError):  # a cache that cannot be written to can still be used
+            self._write(_listing(self._layout, self._commit), json.dumps(entries).encode())
         if manifest.revision != manifest.commit:
             ref = self._layout.ref(manifest.revision)
             with storing(ref):

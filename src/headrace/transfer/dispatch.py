@@ -22,12 +22,13 @@ _log = logging.getLogger("headrace")
 
 
 class Dispatcher:
-    """One queue, one thread. Use as a context manager: leaving it delivers what is pending."""
+    """One queue, one thread. Use as a context manager: leaving it delivers every outcome that is pending."""
 
     def __init__(self, subscribers: tuple[Subscriber, ...]) -> None:
         self._subscribers = list(subscribers)
         self._queue: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._serve, daemon=True, name="events")
+        self._closing = False
 
     def emit(self, event: Event) -> None:
         """Take an event; returns at once. See `events.Emit`."""
@@ -42,11 +43,14 @@ class Dispatcher:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._closing = True
         self._queue.put(None)
-        self._thread.join(timeout=5.0)
+        self._thread.join()  # as long as a subscriber takes: outcomes are not dropped
 
     def _serve(self) -> None:
         while (event := self._queue.get()) is not None:
+            if event.droppable and self._closing:
+                continue
             for subscriber in self._subscribers.copy():
                 try:
                     subscriber(event)

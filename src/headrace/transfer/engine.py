@@ -25,6 +25,7 @@ from headrace.events import (
     Emit,
     SegmentFailed,
     SegmentOpened,
+    SourceSilent,
 )
 from headrace.plan.fetch import FetchPlan
 from headrace.plan.limits import Limits
@@ -105,6 +106,7 @@ class Engine:
     def __init__(self, sources: Mapping[str, Source], dialer: Dialer, limits: Limits, emit: Emit) -> None:
         self._sources = dict(sources)
         self._dialer = dialer
+        self._silence_s = limits.patience_s
         self._emit = emit
         self._plan = FetchPlan(limits, random.SystemRandom().random)
         self._inbox: queue.SimpleQueue[object] = queue.SimpleQueue()
@@ -153,6 +155,7 @@ class Engine:
     def _begin(self, now: float) -> None:
         for active in self._active.values():
             active.partial.beat(now)
+        self._tell_silence(now)
         if now >= self._held_until:
             self._waiting.extend(self._held)
             self._held.clear()
@@ -170,6 +173,18 @@ class Engine:
                 job.ended(None)
             else:
                 self._activate(_Active(job, begun), now)
+
+    def _tell_silence(self, now: float) -> None:
+        """Nobody waits in the dark: where the plan bears more silence than usual, the user hears of it."""
+        for lane in self._lanes.values():
+            errand = lane.errand
+            if errand is not None and now - errand.heard_at > self._silence_s:
+                silent_s, errand.heard_at = now - errand.heard_at, now
+                entry = errand.request.content.entry
+                address = errand.request.address
+                self._emit(
+                    SourceSilent(entry.path, key_of(entry.digest), errand.source.name, address, silent_s)
+                )
 
     def _activate(self, active: _Active, now: float) -> None:
         entry = active.job.content.entry
@@ -254,6 +269,7 @@ class Engine:
         errand = lane.errand
         if errand is None:
             return
+        errand.heard_at = now
         active = self._active[key_of(errand.request.content.entry.digest)]
         match report:
             case Opened():

@@ -36,6 +36,9 @@ class Errand:
     source: Source
     partial: Partial
     position: int = field(init=False)
+    heard_at: float = field(
+        init=False, default_factory=time.monotonic
+    )  # for the engine: of it, or told of its silence
     _stop: int = field(init=False)
     _reach: int = field(init=False)  # bytes before this may already be on their way into the buffer
     _lock: threading.Lock = field(init=False, default_factory=threading.Lock)

@@ -81,7 +81,6 @@ class Pull:
 
     def reuse(self) -> list[list[Entry]]:
         """Put in place what is here already, and say what is missing: lists of entries that share a digest."""
-        self._store.prepare(self._manifest)
         missing = []
         for entries in self._blobs:
             if not self._force and self._store.reuse(entries, self._checking):
@@ -97,7 +96,9 @@ class Pull:
             HeadraceError: the first thing that could not be had, and why. All that landed is kept.
             Interrupted: the user said stop. All that landed is kept.
         """
-        check_space(self._store.workshop, [entries[0] for entries in missing])
+        self._store.prepare(self._manifest)
+        names = [entries if self._store.copies else entries[:1] for entries in missing]
+        check_space(self._store.workshop, [entry for entries in names for entry in entries])
         sources = {source.name: source for source in carriers.sources}
         engine = Engine(sources, carriers.dialer, carriers.limits, self._emit)
         outcome = _Outcome(engine)
