@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "src" / "headrace"
 
@@ -62,6 +64,12 @@ def test_architecture_names_only_files_that_exist() -> None:
     named = files_named(page("ARCHITECTURE.md"))
     assert named
     assert [name for name in sorted(named) if not exists(name)] == []
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.zh-CN.md", "CHANGELOG.md", "BENCHMARKS.md"])
+def test_pages_lead_nowhere_that_is_not_there(name: str) -> None:
+    links = re.findall(r"\]\((?!https?://)([^)#\s]+)", page(name))
+    assert [link for link in links if not (ROOT / link).exists()] == []
 
 
 def test_architecture_names_every_part() -> None:

@@ -104,6 +104,7 @@ def test_sources_are_name_and_url() -> None:
 
 
 def test_who_can_reach_it() -> None:
+    assert parse_listen("8091") == ("127.0.0.1", 8091)
     assert [is_loopback(host) for host in ("127.0.0.2", "::1", "localhost", "0.0.0.0", "host.example")] == [
         True,
         True,

@@ -65,7 +65,9 @@ class NodeConfig:
 
 
 def parse_listen(text: str) -> tuple[str, int]:
-    """Read `HOST:PORT`, `[V6]:PORT`, or a host alone. Raises `UsageError` for anything else."""
+    """Read `HOST:PORT`, `[V6]:PORT`, a host or a port alone. Raises `UsageError` for anything else."""
+    if text.isdecimal():
+        text = f"127.0.0.1:{text}"
     host, colon, port = text.rpartition(":")
     if not colon or text.endswith("]"):
         host, port = text, str(DEFAULT_PORT)
