@@ -124,6 +124,15 @@ def make_repo(root: Path, scenario: Scenario) -> dict[str, str]:
     return digests
 
 
+def sha256_of(path: Path) -> str:
+    """The digest of a file, in hex."""
+    state = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(MIB):
+            state.update(block)
+    return state.hexdigest()
+
+
 def run_once(contestant: Callable[[Task], list[str]], task: Task, scratch: Path) -> Figures:
     """One whole process, measured by the operating system; what it wrote is checked and removed."""
     environment = {
@@ -145,9 +154,8 @@ def run_once(contestant: Callable[[Task], list[str]], task: Task, scratch: Path)
     if process.returncode != 0:
         raise SystemExit(f"{arguments[0]} failed: {errors.decode()[-2000:]}")
     for path, digest in task.digests.items():
-        with (task.target / path).open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() != digest:
-                raise SystemExit(f"{arguments[0]} left a wrong {path}")
+        if sha256_of(task.target / path) != digest:
+            raise SystemExit(f"{arguments[0]} left a wrong {path}")
     shutil.rmtree(task.target)
     return Figures(wall_s, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024)
 
