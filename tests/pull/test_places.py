@@ -102,7 +102,7 @@ def test_offline_gives_back_what_is_here_and_says_what_is_not(
     pull.settings["offline"] = True
     snapshot = pull("org/model", include=["*.json"])
     assert (snapshot.path / "config.json").read_bytes() == FILES["config.json"]
-    with pytest.raises(EntryNotFound, match="not here"):
+    with pytest.raises(EntryNotFound, match="not found in"):
         pull("org/model")
     with pytest.raises(RevisionNotFound):
         pull("org/other")
