@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 _LONGEST_S = 100 * 3600  # beyond that a guess is no information
@@ -60,11 +59,6 @@ def files(count: int) -> str:
 def percent(done: float, whole: float) -> int:
     """How far, rounded down and never 100: that is for what is verified and in place."""
     return min(99, int(100 * done / whole)) if whole else 99
-
-
-def name_in(folder: Path | str) -> str:
-    """A path on this disk as it may be shown."""
-    return safe(str(folder))
 
 
 def _scaled(count: float) -> tuple[float, str]:

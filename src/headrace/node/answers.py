@@ -35,7 +35,7 @@ from headrace.manifest import Digest, Entry
 from headrace.node.catalog import Row, Visibility
 from headrace.node.fills import FillFailed
 from headrace.node.lines import flat
-from headrace.wire import ERROR_CODE, ERROR_MESSAGE, REPO_COMMIT
+from headrace.wire import ERROR_CODE, ERROR_MESSAGE, LINKED_ETAG, LINKED_SIZE, REPO_COMMIT
 
 _HEADER_SAFE = "".join(map(chr, range(0x20, 0x7F)))
 _XET_KEYS = frozenset({"xetHash", "xetEnabled"})
@@ -172,8 +172,8 @@ def file_headers(entry: Entry, commit: str) -> dict[str, str]:
         "ETag": etag,
         "Accept-Ranges": "bytes",
         REPO_COMMIT: commit,
-        "X-Linked-Etag": etag,
-        "X-Linked-Size": str(entry.size),
+        LINKED_ETAG: etag,
+        LINKED_SIZE: str(entry.size),
     }
 
 
