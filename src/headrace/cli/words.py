@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 _LONGEST_S = 100 * 3600  # beyond that a guess is no information
 
