@@ -31,7 +31,7 @@ from headrace.errors import (
     Stalled,
     Unreachable,
 )
-from headrace.manifest import Manifest, entries_of
+from headrace.manifest import Entry, Manifest, entries_of, siblings_of
 from headrace.names import Repo, is_commit
 from headrace.ranges import Range
 from headrace.source.contract import Content, Request
@@ -124,21 +124,27 @@ class HubSource:
             response.close()
 
     def manifest(self, repo: Repo, revision: str) -> Manifest:
-        """See `Source.manifest`. One call for the revision, unless it is a commit, and one per page of the tree."""
+        """See `Source.manifest`. One call where the repo's info tells all, else one more for each page of the tree."""
         session = HttpSession(self._dialer)
         try:
-            commit = revision if is_commit(revision) else self._commit(session, repo, revision)
-            return Manifest(repo, revision, commit, entries_of(self._tree(session, repo, commit)), self.name)
+            if is_commit(revision):
+                commit, entries = revision, None
+            else:
+                commit, entries = self._told(session, repo, revision)
+            if entries is None:
+                entries = entries_of(self._tree(session, repo, commit))
+            return Manifest(repo, revision, commit, entries, self.name)
         finally:
             session.close()
 
-    def _commit(self, session: HttpSession, repo: Repo, revision: str) -> str:
-        url = self.endpoint + api_path(repo, "revision", revision)
+    def _told(self, session: HttpSession, repo: Repo, revision: str) -> tuple[str, tuple[Entry, ...] | None]:
+        """The commit a revision means, and what is in it if the same answer tells that."""
+        url = self.endpoint + api_path(repo, "revision", revision) + "?blobs=true"
         facts, _ = self._json(session, url, f"{repo} at {revision!r}")
         commit = facts.get("sha") if isinstance(facts, dict) else None
         if not isinstance(commit, str):
             raise BadManifest(f"{self.name} does not say which commit {revision!r} of {repo} is")
-        return commit
+        return commit, siblings_of(facts.get("siblings"))
 
     def _tree(self, session: HttpSession, repo: Repo, commit: str) -> list[Any]:
         entries: list[Any] = []
