@@ -188,7 +188,9 @@ class HubSource:
 
     # Bytes
 
-    def open(self, request: Request, session: HttpSession) -> HttpResponse:
+    def open(
+        self, request: Request, session: HttpSession, located: Callable[[], None] = lambda: None
+    ) -> HttpResponse:
         """See `Source.open`."""
         content = request.content
         with self._lock:
@@ -196,7 +198,7 @@ class HubSource:
         if signed is not None:
             try:
                 self._check_reach(signed, self.endpoint)  # its name may mean another address by now
-                response = self._get(signed, request, session)
+                response = self._get(signed, request, session, located)
             except (Unreachable, Stalled):
                 self._forget_signed(content)  # the hub may lead to another host by now
                 raise
@@ -205,13 +207,15 @@ class HubSource:
             response.close()  # the signature has expired: ask the hub for another
             self._forget_signed(content)
         url = self.endpoint + resolve_path(content.repo, content.commit, content.entry.path)
-        return self._checked(self._get(url, request, session), request)
+        return self._checked(self._get(url, request, session, located), request)
 
     def _forget_signed(self, content: Content) -> None:
         with self._lock:
             self._signed.pop(content, None)
 
-    def _get(self, url: str, request: Request, session: HttpSession) -> HttpResponse:
+    def _get(
+        self, url: str, request: Request, session: HttpSession, located: Callable[[], None]
+    ) -> HttpResponse:
         headers = {} if request.whole else {"Range": range_header(request.range)}
 
         def route(hop: str) -> tuple[str, float]:
@@ -227,6 +231,7 @@ class HubSource:
                     self._signed[request.content] = target
                     if len(self._signed) > _SIGNED_KEPT:
                         del self._signed[next(iter(self._signed))]
+                located()
 
         return self._follow(session, url, headers, route, on_redirect)
 
