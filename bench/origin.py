@@ -25,6 +25,7 @@ from bench.repo import REPO, BenchRepo
 from headrace.testing import ChaosHub
 
 _START_S = 10.0
+_SETTLED_S = 0.3
 _LOG_FORMAT = (
     '\'{"host":"$log_host","path":"$uri","status":$status,"sent":$body_bytes_sent,'
     '"ended_s":$msec,"took_s":$request_time}\''
@@ -53,7 +54,7 @@ class Origin(Protocol):
         """Forget all requests so far."""
 
     def served(self) -> list[Served]:
-        """Every request that has ended since then."""
+        """Every request since then, once no answer is on its way any more."""
 
 
 class Chaos:
@@ -92,6 +93,7 @@ class Nginx:
 
     def served(self) -> list[Served]:
         """See `Origin`. Instants are of the wall clock, in whole milliseconds."""
+        self._settle()
         found = []
         for line in self._log.read_text().splitlines():
             said = json.loads(line)
@@ -100,6 +102,12 @@ class Nginx:
                 Served(said["host"], said["path"], said["status"], said["sent"], began_s, said["ended_s"])
             )
         return found
+
+    def _settle(self) -> None:
+        """Wait until nothing was logged for a while: answers that a client left early end a little after it."""
+        size = -1
+        while size != (size := self._log.stat().st_size):
+            time.sleep(_SETTLED_S)
 
 
 @contextlib.contextmanager
@@ -226,7 +234,12 @@ def _write_answers(folder: Path, repo: BenchRepo) -> None:
         "createdAt": "2026-01-01T00:00:00.000Z",
         "siblings": siblings,
     }
-    answers: dict[str, Any] = {"info": info, "tree": tree}
+    listed = [
+        {"Type": "blob", "Path": file.path, "Name": file.path, "Size": file.size, "Sha256": file.promised}
+        for file in repo.files
+    ]
+    modelscope = {"Code": 200, "Success": True, "Message": "success", "Data": {"Files": listed}}
+    answers: dict[str, Any] = {"info": info, "tree": tree, "modelscope": modelscope}
     for name, answer in answers.items():
         (folder / f"{name}.json").write_text(json.dumps(answer))
 
@@ -274,6 +287,10 @@ http {{
       add_header Accept-Ranges bytes;
       return 302 {cdn}/$file;
     }}
+    location = /api/v1/models/{REPO}/repo/files {{
+      default_type application/json; alias {folder}/api/modelscope.json;
+    }}
+    location = /api/v1/models/{REPO}/repo {{ return 302 {cdn}/$arg_FilePath; }}
   }}
   server {{
     listen {listens[1]};

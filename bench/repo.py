@@ -47,7 +47,9 @@ class BenchRepo:
         return hashlib.sha1(said.encode(), usedforsecurity=False).hexdigest()
 
 
-def make_repo(root: Path, count: int, size: int, *, sparse: bool = False, lying: bool = False) -> BenchRepo:
+def make_repo(
+    root: Path, count: int, size: int, *, sparse: bool = False, small: bool = False, lying: bool = False
+) -> BenchRepo:
     """Write `count` files of `size` bytes below `root`.
 
     Args:
@@ -55,17 +57,18 @@ def make_repo(root: Path, count: int, size: int, *, sparse: bool = False, lying:
         count: how many files.
         size: bytes of each.
         sparse: files of zeros that take no room on the disk.
+        small: files that a hub keeps in git, under git's own kind of digest.
         lying: the origin is to promise a digest that the bytes do not have.
     """
     folder = root / "models" / REPO
     folder.mkdir(parents=True)
     files = []
     for number in range(1, count + 1):
-        path = f"model-{number:05}-of-{count:05}.safetensors"
+        path = f"model-{number:05}-of-{count:05}.{'json' if small else 'safetensors'}"
         digest = _write(folder / path, size, sparse=sparse)
         files.append(RepoFile(path, size, digest, _LIE if lying else digest))
     # The chaos hub takes these on trust, so that it need not hash gigabytes before its first answer.
-    promises = {file.path: file.promised for file in files}
+    promises = {} if small else {file.path: file.promised for file in files}
     (folder / ".hub.json").write_text(json.dumps({"digests": promises, "lfs": ["*.safetensors"]}))
     return BenchRepo(root, tuple(files))
 

@@ -11,12 +11,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.contestants import CONTESTANTS, Task
+from bench.contestants import CONTESTANTS, KEEPS_NOTHING, Task
+from bench.line import line
 from bench.observe import Observation
-from bench.origin import NginxSetting, Origin, Served, chaos, nginx
+from bench.origin import NginxSetting, Origin, chaos, nginx
 from bench.process import Figures, measure
 from bench.repo import BenchRepo, digest_of, make_repo
-from bench.scenario import Scenario
+from bench.scenario import GIGABIT, Road, Scenario
+from bench.traffic import Traffic, traffic_of
 
 
 @dataclass(frozen=True)
@@ -24,23 +26,8 @@ class Run:
     """One counted run: its cost, what the origin saw of it, and what it saw itself if it was observed."""
 
     figures: Figures
-    lanes: Lanes
+    traffic: Traffic
     observation: Observation | None = None
-
-
-@dataclass(frozen=True)
-class Lanes:
-    """A run's answers with file content, as the origin saw them.
-
-    `most` went on at once; `full_after_s` passed from the first request until 16 did, None if never; `span_s` is
-    the time from the first request to the end of the last answer; `sent` are the bytes of all of them.
-    """
-
-    most: int
-    full_after_s: float | None
-    span_s: float
-    sent: int
-    requests: int
 
 
 @dataclass(frozen=True)
@@ -49,6 +36,14 @@ class Results:
 
     scenario: Scenario
     runs: dict[str, list[Run]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Stand:
+    """An origin that is up, and a command that runs others where its clients are."""
+
+    origin: Origin
+    within: tuple[str, ...] = ()
 
 
 def run_scenario(scenario: Scenario, runs: int, scratch: Path, only: list[str] | None = None) -> Results:
@@ -67,10 +62,12 @@ def run_scenario(scenario: Scenario, runs: int, scratch: Path, only: list[str] |
     names = [name for name in scenario.contestants if only is None or name in only]
     folder = scratch / scenario.name
     folder.mkdir()
-    repo = make_repo(folder / "hub", scenario.files, scenario.file_bytes, sparse=scenario.sparse)
-    with serving(scenario, repo, folder) as origin:
+    repo = make_repo(
+        folder / "hub", scenario.files, scenario.file_bytes, sparse=scenario.sparse, small=scenario.small
+    )
+    with serving(scenario, repo, folder) as stand:
         for turn, name in itertools.product(range(-scenario.warmups, runs), names):
-            one = run_once(name, repo, origin, folder)
+            one = run_once(name, repo, stand, folder)
             say(f"{scenario.name} {name} {'warm-up' if turn < 0 else turn + 1}: {one.figures.wall_s:.2f} s")
             if turn >= 0:
                 results.runs.setdefault(name, []).append(one)
@@ -79,55 +76,47 @@ def run_scenario(scenario: Scenario, runs: int, scratch: Path, only: list[str] |
 
 
 @contextlib.contextmanager
-def serving(scenario: Scenario, repo: BenchRepo, folder: Path) -> Iterator[Origin]:
+def serving(scenario: Scenario, repo: BenchRepo, folder: Path) -> Iterator[Stand]:
     """The origin that the scenario asks for."""
-    if scenario.rate is not None:
-        with chaos(repo, rate=scenario.rate, latency_s=scenario.latency_s) as origin:
-            yield origin
-    else:
-        with nginx(repo, folder, NginxSetting(tls=scenario.tls)) as origin:
-            yield origin
+    with contextlib.ExitStack() as stack:
+        if scenario.road in (Road.SLOW, Road.HUB):
+            slow = chaos(repo, rate=scenario.rate, latency_s=scenario.latency_s)
+            yield Stand(stack.enter_context(slow))
+        elif scenario.road is Road.LINE:
+            made = stack.enter_context(line(GIGABIT))
+            setting = NginxSetting(host=made.host, within=made.at_origin)
+            yield Stand(stack.enter_context(nginx(repo, folder, setting)), made.at_client)
+        else:
+            setting = NginxSetting(tls=scenario.road is Road.TLS)
+            yield Stand(stack.enter_context(nginx(repo, folder, setting)))
 
 
-def run_once(name: str, repo: BenchRepo, origin: Origin, folder: Path) -> Run:
+def run_once(name: str, repo: BenchRepo, stand: Stand, folder: Path) -> Run:
     """One whole process; what it wrote is checked and removed."""
     target = folder / "target"
     target.mkdir()
-    task = Task(origin.endpoint, target, repo.files, origin.authority, folder)
-    command = CONTESTANTS[name](task)
-    origin.clear()
+    task = Task(stand.origin.endpoint, target, repo.files, stand.origin.authority, folder)
+    command = [*stand.within, *CONTESTANTS[name](task)]
+    stand.origin.clear()
     os.sync()  # what the one before has left to write must not slow this one down
     figures = measure(command, task.environment())
     if figures.code != 0:
         raise SystemExit(f"{name} failed with {figures.code}: {figures.errors}")
-    for file in repo.files:
-        if digest_of(target / file.path) != file.digest:
-            raise SystemExit(f"{name} left a wrong {file.path}")
+    if name not in KEEPS_NOTHING and not is_right(repo, target):
+        raise SystemExit(f"{name} left something wrong")
     shutil.rmtree(target)
     observation = None
     if task.observation.exists():
         observation = Observation.read(task.observation)
         task.observation.unlink()
-    return Run(figures, lanes_of(origin.served()), observation)
+    return Run(figures, traffic_of(stand.origin.served()), observation)
 
 
-def lanes_of(served: list[Served], full: int = 16) -> Lanes:
-    """How many answers with content went on at once, and when there were `full` of them."""
-    answers = [one for one in served if one.host == "cdn" and one.sent]
-    if not answers:
-        return Lanes(0, None, 0.0, 0, 0)
-    first = min(one.began_s for one in answers)
-    # At the same instant the one that ends makes room for the one that begins.
-    steps = sorted([(one.began_s, 1) for one in answers] + [(one.ended_s, -1) for one in answers])
-    now = most = 0
-    full_after_s = None
-    for instant, step in steps:
-        now += step
-        most = max(most, now)
-        if now == full and full_after_s is None:
-            full_after_s = instant - first
-    last = max(one.ended_s for one in answers)
-    return Lanes(most, full_after_s, last - first, sum(one.sent for one in answers), len(answers))
+def is_right(repo: BenchRepo, target: Path) -> bool:
+    """Whether every file of the repo is in the folder, with the right bytes."""
+    return all(
+        (target / file.path).is_file() and digest_of(target / file.path) == file.digest for file in repo.files
+    )
 
 
 def say(text: str) -> None:
