@@ -50,14 +50,18 @@ class Task:
         """Where an observed run writes what it saw."""
         return self.scratch / "observation.json"
 
+    @property
+    def home(self) -> Path:
+        """The run's home folder, with whatever caches the client keeps there."""
+        return self.scratch / "home"
+
     def environment(self) -> dict[str, str]:
         """The environment of the run: a home of its own, no settings of whoever starts the bench."""
-        home = self.scratch / "home"
-        home.mkdir(exist_ok=True)
+        self.home.mkdir(exist_ok=True)
         return {
             "PATH": os.environ["PATH"],
             "LANG": "C.UTF-8",
-            "HOME": str(home),
+            "HOME": str(self.home),
             "PYTHONPATH": str(ROOT),
             "HF_ENDPOINT": self.endpoint,
             "MODELSCOPE_ENDPOINT": self.endpoint,

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -25,15 +23,14 @@ from bench.proof import QUICK_DRILL, Drill, prove
 from bench.report import scenario_table, verdict_table
 from bench.run import Results, run_scenario, say
 from bench.scenario import SCENARIOS, Road, Scenario
+from bench.versions import told
 
 
 def main() -> None:
     """Run the scenarios asked for and print what came of them."""
     options = parse()
     runs = options.runs or (1 if options.quick else 5)
-    print(
-        f"{platform.platform()}, Python {platform.python_version()}, {os.cpu_count()} processors, {runs} runs\n"
-    )
+    print(f"{told()}; {runs} runs\n")
     gathered: dict[str, Results] = {}
     raw: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="headrace-bench-", dir=options.scratch) as scratch:

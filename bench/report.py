@@ -17,7 +17,7 @@ _KEPT = 0.6
 def scenario_table(results: Results, proofs: Mapping[str, Proof]) -> str:
     """The scenario's tables: medians, walls with their least and most, and our wall beside each."""
     scenario = results.scenario
-    size = f"{scenario.size / MIB:.0f} MiB"
+    size = f"{scenario.size / MIB:.0f} MiB" if scenario.size >= MIB else f"{scenario.size / 1024:.0f} KiB"
     head = [
         "client",
         "wall s (min-max)",

@@ -105,6 +105,7 @@ def run_once(name: str, repo: BenchRepo, stand: Stand, folder: Path) -> Run:
     if name not in KEEPS_NOTHING and not is_right(repo, target):
         raise SystemExit(f"{name} left something wrong")
     shutil.rmtree(target)
+    shutil.rmtree(task.home)
     observation = None
     if task.observation.exists():
         observation = Observation.read(task.observation)
