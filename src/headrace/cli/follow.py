@@ -17,7 +17,7 @@ from headrace.cli.board import Board
 from headrace.cli.jsonlines import JsonLines
 from headrace.cli.lines import Lines
 from headrace.cli.notes import Notes
-from headrace.cli.talk import is_terminal, say
+from headrace.cli.talk import is_terminal, log_to_stderr, say
 from headrace.cli.words import duration, files, part, rate, safe, size
 from headrace.errors import Interrupted
 from headrace.events import Done, Event
@@ -60,9 +60,9 @@ def following(what: str, manner: Manner) -> Iterator[Subscriber]:
             for view in views:
                 view.take(event, now)
         except Exception as error:
-            failures.append(
-                error
-            )  # the engine goes on without us; the command must not end as if all were told
+            # The engine goes on without us, and logs that; the command must not end as if all were told.
+            failures.append(error)
+            log_to_stderr("WARNING")
             raise
 
     try:
