@@ -5,7 +5,9 @@ Names are looked up when they are first used: `import headrace`, and `headrace -
 
 from __future__ import annotations
 
-TYPE_CHECKING = False  # as type checkers understand it: typing itself takes longer to import than this package
+TYPE_CHECKING = (
+    False  # as type checkers understand it: typing itself takes longer to import than this package
+)
 if TYPE_CHECKING:
     from headrace import errors as errors
     from headrace import events as events

@@ -6,23 +6,26 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headrace.errors import EntryNotFound, UsageError
 from headrace.events import Done, Emit, Event, PullStarted, Warned
-from headrace.load.framework import as_loadable, load_from_cache
-from headrace.load.needed import needed
 from headrace.manifest import Entry, Manifest
 from headrace.names import Repo, parse_address
 from headrace.plan.limits import Limits
 from headrace.settings import Settings, SourceSetting, load_settings
 from headrace.source.http import Dialer
 from headrace.source.hub import HubSource
-from headrace.store.contract import Store
-from headrace.store.folder import Folder
 from headrace.store.hubcache import HubCache, recall
 from headrace.transfer.dispatch import Dispatcher
 from headrace.transfer.pull import Carriers, Pull, Tally, resolve
+
+if TYPE_CHECKING:
+    from headrace.source.contract import Source
+    from headrace.store.contract import Store
+
+_LEAST_RATE_OF_A_LANE = 256 * 1024
+"""Where the rate is limited, connections that would get less than this each are not made: servers drop those."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,9 @@ def load(
         LoadError: the files are verified, and the framework cannot use them.
         HeadraceError: as for `pull`.
     """
+    from headrace.load.framework import as_loadable, load_from_cache  # noqa: PLC0415  # a pull needs none of it
+    from headrace.load.needed import needed  # noqa: PLC0415
+
     loadable = as_loadable(cls, arguments)
     settings = settings or load_settings()
     with Dispatcher((on_event,) if on_event else ()) as dispatcher:
@@ -154,7 +160,7 @@ class _Road:
         self._sources = sources
         self._emit = emit
         self._dialer = Dialer()
-        self._limits = limits_of(settings)
+        self._limits = limits_of(_within_rate(settings))
 
     def listing(self, repo: str) -> Manifest:
         """What the trusted source lists; offline, what the cache remembers."""
@@ -165,7 +171,11 @@ class _Road:
 
     def store(self, whole: Manifest, dest: str | Path | None) -> Store:
         """Where the files are to rest."""
-        return HubCache(self._settings.cache, whole) if dest is None else Folder(Path(dest).expanduser())
+        if dest is None:
+            return HubCache(self._settings.cache, whole)
+        from headrace.store.folder import Folder  # noqa: PLC0415  # most pulls go into the cache
+
+        return Folder(Path(dest).expanduser())
 
     def bring(self, manifest: Manifest, store: Store, *, force: bool) -> Snapshot:
         """Put every file of the manifest in place, and say what it came to."""
@@ -216,7 +226,13 @@ class _Road:
 
     def _carriers(self) -> Carriers:
         carriers = self._settings.carriers(self._sources)
-        return Carriers(tuple(map(self._hub, carriers)), self._dialer, self._limits)
+        sources: tuple[Source, ...] = tuple(map(self._hub, carriers))
+        if rate := self._settings["limit_rate"]:
+            from headrace.transfer.pacer import PacedSource, Pacer  # noqa: PLC0415  # few ask for it
+
+            pacer = Pacer(rate)
+            sources = tuple(PacedSource(source, pacer) for source in sources)
+        return Carriers(sources, self._dialer, self._limits)
 
     def _hub(self, source: SourceSetting) -> HubSource:
         if source.token_hint:
@@ -241,6 +257,11 @@ def _wanted(whole: Manifest, include: tuple[str, ...], exclude: tuple[str, ...])
 def _several(words: str | Iterable[str]) -> tuple[str, ...]:
     """One word is meant as one, not as its letters."""
     return (words,) if isinstance(words, str) else tuple(words)
+
+
+def _within_rate(settings: Settings) -> Settings:
+    rate, lanes = settings["limit_rate"], settings["lanes"]
+    return settings.having(lanes=max(1, min(lanes, rate // _LEAST_RATE_OF_A_LANE))) if rate else settings
 
 
 def limits_of(settings: Settings) -> Limits:

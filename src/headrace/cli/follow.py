@@ -21,7 +21,6 @@ from headrace.cli.talk import is_terminal, log_to_stderr, say
 from headrace.cli.words import duration, files, part, rate, safe, size
 from headrace.errors import Interrupted
 from headrace.events import Done, Event
-from headrace.store.partial import JOURNALLED_FROM_BYTES
 from headrace.transfer.dispatch import Subscriber
 
 
@@ -68,6 +67,8 @@ def following(what: str, manner: Manner) -> Iterator[Subscriber]:
     try:
         yield on_event
     except (KeyboardInterrupt, Interrupted):
+        from headrace.store.partial import JOURNALLED_FROM_BYTES  # noqa: PLC0415 - only now
+
         kept = f"{part(board.kept(JOURNALLED_FROM_BYTES), board.total, ' of ')} are kept"
         message = f"interrupted: {kept}" if board.started else "interrupted before anything was fetched"
         raise Interrupted(message, hint=f"to go on: {_command_line()}") from None
