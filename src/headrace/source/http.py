@@ -9,7 +9,6 @@ moment: whatever it was waiting for fails at once.
 from __future__ import annotations
 
 import errno
-import functools
 import http.client
 import os
 import select
@@ -42,14 +41,8 @@ class Dialer:
     """What all sessions of a process share: how to find and reach hosts."""
 
     resolver: Resolver = field(default_factory=Resolver)
-    tls: ssl.SSLContext | None = None
+    tls: ssl.SSLContext = field(default_factory=ssl.create_default_context)
     connect_timeout_s: float = 5.0
-
-
-@functools.cache
-def _usual_tls() -> ssl.SSLContext:
-    """Made when it is needed: reading all authorities takes longer than many a pull."""
-    return ssl.create_default_context()
 
 
 class _Connection(http.client.HTTPConnection):
@@ -92,9 +85,7 @@ class _Connection(http.client.HTTPConnection):
         sock.settimeout(dialer.connect_timeout_s)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self.origin[0] == "https":
-            tls = (dialer.tls or _usual_tls()).wrap_socket(
-                sock, server_hostname=self.origin[1], do_handshake_on_connect=False
-            )
+            tls = dialer.tls.wrap_socket(sock, server_hostname=self.origin[1], do_handshake_on_connect=False)
             self.sock = self.wire = tls
             check()
             tls.do_handshake()
