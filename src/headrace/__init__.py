@@ -27,17 +27,19 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> object:
-    """A public name, from the module that has it."""
-    home = name if name in _MODULES else _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module  # noqa: PLC0415 - not needed to say the version
+if not TYPE_CHECKING:  # a type checker that sees it takes every name for a public one
 
-    module = import_module(f"{__name__}.{home}")
-    value: object = module if home == name else getattr(module, name)
-    globals()[name] = value
-    return value
+    def __getattr__(name: str) -> object:
+        """A public name, from the module that has it."""
+        home = name if name in _MODULES else _HOMES.get(name)
+        if home is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module  # noqa: PLC0415 - not needed to say the version
+
+        module = import_module(f"{__name__}.{home}")
+        value: object = module if home == name else getattr(module, name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

@@ -76,7 +76,7 @@ def pull(
     with Dispatcher((on_event,) if on_event else ()) as dispatcher:
         road = _Road(settings or load_settings(), _several(sources), dispatcher.emit)
         whole = road.listing(repo)
-        manifest = _wanted(whole, _several(include), _several(exclude))
+        manifest = _wanted(whole, _several(include), _several(exclude), dispatcher.emit)
         return road.bring(manifest, road.store(whole, dest), force=force)
 
 
@@ -143,7 +143,7 @@ def preview(
     with Dispatcher((on_event,) if on_event else ()) as dispatcher:
         road = _Road(settings or load_settings(), _several(sources), dispatcher.emit)
         whole = road.listing(repo)
-    manifest = _wanted(whole, _several(include), _several(exclude))
+        manifest = _wanted(whole, _several(include), _several(exclude), dispatcher.emit)
     store = road.store(whole, dest)
     held = {entry: not force and store.holds(entry) for entry in manifest.entries}
     missing, here = (tuple(entry for entry in held if held[entry] is wanted) for wanted in (False, True))
@@ -159,6 +159,7 @@ class _Road:
         self._settings = settings
         self._sources = sources
         self._emit = emit
+        self._told: set[str] = set()
         self._dialer = Dialer()
         self._limits = limits_of(_within_rate(settings))
 
@@ -238,11 +239,23 @@ class _Road:
         if source.token_hint:
             self._emit(Warned("token", f"{source.name}: {source.token_hint}"))
         return HubSource(
-            source.name, source.url, self._dialer, token=source.token, token_hint=source.token_hint
+            source.name,
+            source.url,
+            self._dialer,
+            token=source.token,
+            token_hint=source.token_hint,
+            warn=lambda told: self._pass_on(source.name, told),
         )
 
+    def _pass_on(self, name: str, told: str) -> None:
+        """What a hub wants its users to know, once; written `topic; text`, or text alone."""
+        if told not in self._told:
+            self._told.add(told)
+            topic, _, text = told.partition(";")
+            self._emit(Warned(topic.strip() if text else "hub", f"{name}: {(text or topic).strip()}"))
 
-def _wanted(whole: Manifest, include: tuple[str, ...], exclude: tuple[str, ...]) -> Manifest:
+
+def _wanted(whole: Manifest, include: tuple[str, ...], exclude: tuple[str, ...], emit: Emit) -> Manifest:
     """The part of a listing that the globs choose; choosing nothing is a mistake worth telling."""
     chosen = whole.select(include, exclude)
     if whole.entries and not chosen.entries:
@@ -251,6 +264,9 @@ def _wanted(whole: Manifest, include: tuple[str, ...], exclude: tuple[str, ...])
             f"no file of {whole.repo} matches {globs}",
             hint=f"it has {len(whole.entries)} files, {whole.entries[0].path!r} for one",
         )
+    for glob in include if include[1:] else ():
+        if not whole.select((glob,)).entries:
+            emit(Warned("include", f"no file of {whole.repo} matches {glob}"))
     return chosen
 
 

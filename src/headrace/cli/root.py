@@ -8,6 +8,7 @@ import sys
 import click
 
 from headrace import __version__
+from headrace.cli.habits import stranger
 from headrace.cli.interrupt import in_two_stages
 from headrace.cli.output import prepare_streams
 from headrace.cli.report import report
@@ -49,6 +50,14 @@ class LazyGroup(click.Group):
         if not isinstance(command, click.Command):
             raise TypeError(f"headrace.cli.{cmd_name} has no command {cmd_name}")
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that is meant; what is none is answered with what there is."""
+        if args[0] not in COMMANDS and not args[0].startswith("-") and not ctx.resilient_parsing:
+            raise stranger(args[0], COMMANDS)
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - as above
         """Write the table."""

@@ -65,7 +65,9 @@ def resolve(source: Source, repo: Repo, revision: str, limits: Limits, emit: Emi
             wait = pause_s(failures, chance=chance, most_s=limits.pause_most_s, asked_s=error.retry_after_s)
             if error.permanent or time.monotonic() - began + wait > limits.give_up_s:
                 raise
-            emit(SegmentFailed("", "", source.name, "", error.code, error.message, wait))
+            left_s = limits.give_up_s - (time.monotonic() - began)
+            told = f"{error.message} (tried for {left_s:.0f} s more)"
+            emit(SegmentFailed("", "", source.name, "", error.code, told, wait))
             time.sleep(wait)
 
 
