@@ -27,6 +27,11 @@ _HOMES = {
 }
 
 
+# Two things are called `load`. Python gives the name to the folder when that is first imported: now, so that what is
+# found under it from here on is the function.
+__import__("headrace.load")
+del globals()["load"]
+
 if not TYPE_CHECKING:  # a type checker that sees it takes every name for a public one
 
     def __getattr__(name: str) -> object:

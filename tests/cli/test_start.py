@@ -9,7 +9,7 @@ import pytest
 import headrace as package
 from tests.cli.shell import Shell
 
-OURS = {"headrace.cli", "headrace.cli.main", "headrace.cli.output"}
+OURS = {"headrace.load", "headrace.cli", "headrace.cli.main", "headrace.cli.output"}
 
 
 def imported(told_err: str) -> set[str]:
@@ -31,7 +31,7 @@ def test_importing_the_package_is_light(headrace: Shell) -> None:
     script = "import sys; before = set(sys.modules); import headrace; print(*(set(sys.modules) - before))"
     process = headrace.spawn([sys.executable, "-c", script], {}, -1, -1)
     out, _ = process.communicate(timeout=30)
-    assert set(out.decode().split()) <= {"headrace", "__future__"}
+    assert set(out.decode().split()) <= {"headrace", "headrace.load", "__future__"}
 
 
 def test_a_pull_of_what_is_here_imports_no_engine(headrace: Shell) -> None:
@@ -46,6 +46,15 @@ def test_a_pull_of_what_is_here_imports_no_engine(headrace: Shell) -> None:
     }
     unwanted |= {"asyncio", "ctypes", "importlib.metadata", "logging", "platformdirs", "rich", "tomllib"}
     assert imported(told.err) & unwanted == set()
+
+
+def test_load_is_the_function_whatever_was_imported_first(headrace: Shell) -> None:
+    script = "import headrace.load.needed, headrace, headrace.load.framework; headrace.load; "
+    script += (
+        "from headrace.load import framework; from headrace import load; print(load.__name__, callable(load))"
+    )
+    process = headrace.spawn([sys.executable, "-c", script], {}, -1, -1)
+    assert process.communicate(timeout=30)[0] == b"load True\n"
 
 
 def test_every_public_name_is_there_and_no_other() -> None:
