@@ -21,6 +21,7 @@ from headrace.source.hub import HubSource
 from headrace.store.contract import Store
 from headrace.store.folder import Folder
 from headrace.store.hubcache import HubCache, recall
+from headrace.store.shelf import Shelf
 from headrace.transfer.dispatch import Dispatcher
 from headrace.transfer.pull import Carriers, Pull, Tally, resolve
 
@@ -165,7 +166,8 @@ class _Road:
 
     def store(self, whole: Manifest, dest: str | Path | None) -> Store:
         """Where the files are to rest."""
-        return HubCache(self._settings.cache, whole) if dest is None else Folder(Path(dest).expanduser())
+        cache = self._settings.cache
+        return HubCache(cache, whole) if dest is None else Folder(Path(dest).expanduser(), Shelf(cache))
 
     def bring(self, manifest: Manifest, store: Store, *, force: bool) -> Snapshot:
         """Put every file of the manifest in place, and say what it came to."""
@@ -192,7 +194,7 @@ class _Road:
             others = f" and {len(missing) - 1} more files" if missing[1:] else ""
             raise EntryNotFound(
                 f"{missing[0][0].path!r}{others} of {manifest.repo} not found in {store.root(manifest.commit)}",
-                hint="pull once without --offline; a folder takes nothing from the cache",
+                hint="pull once without --offline",
             )
         snapshot = self._snapshot(manifest, store, task.tally)
         self._emit(_done(snapshot))

@@ -94,11 +94,12 @@ def test_what_cannot_be_read_is_not_there(workshop: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "line", [b"", b"{", b"5", b"[1]", b"[[],[],[],[]]", b"\xff\xfe", b"[" * 100_000, b'["a",1,2,3', b"null"]
+    "line",
+    [b"", b"{", b"5", b"[1]", b"[[],[],[],[],[]]", b"\xff\xfe", b"[" * 100_000, b'["a",1,2,3,"x', b"null"],
 )
 def test_lines_that_are_none_are_skipped(line: bytes, workshop: Path, file: Path) -> None:
     facts = file.stat()
-    good = json.dumps([str(DIGEST), facts.st_size, facts.st_ino, facts.st_mtime_ns]).encode()
+    good = json.dumps([str(DIGEST), facts.st_size, facts.st_ino, facts.st_mtime_ns, "../file"]).encode()
     (workshop / "verified.jsonl").write_bytes(line + b"\n" + good + b"\n")
     reader = Reader()
     assert Ledger(workshop).check(file, DIGEST, len(DATA), reader)
@@ -107,7 +108,7 @@ def test_lines_that_are_none_are_skipped(line: bytes, workshop: Path, file: Path
 
 def test_a_torn_last_line_is_read_when_it_is_whole(workshop: Path, file: Path) -> None:
     facts = file.stat()
-    good = json.dumps([str(DIGEST), facts.st_size, facts.st_ino, facts.st_mtime_ns]).encode()
+    good = json.dumps([str(DIGEST), facts.st_size, facts.st_ino, facts.st_mtime_ns, "../file"]).encode()
     (workshop / "verified.jsonl").write_bytes(good[:20])
     ledger, reader = Ledger(workshop), Reader()
     (workshop / "verified.jsonl").write_bytes(good + b"\n")

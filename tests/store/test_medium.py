@@ -28,7 +28,9 @@ class Machine:
         self.write("proc/sys/kernel/osrelease", kernel + "\n")
         return self
 
-    def disk(self, number: str, at: str = DISK, *, rotating: bool, vendor: str = "ATA", part: str = "") -> Path:
+    def disk(
+        self, number: str, at: str = DISK, *, rotating: bool, vendor: str = "ATA", part: str = ""
+    ) -> Path:
         """A disk, or its partition `part`, under its number."""
         self.write(f"sys/{at}/queue/rotational", f"{int(rotating)}\n")
         self.write(f"sys/{at}/device/vendor", f"{vendor}    \n")
@@ -122,7 +124,10 @@ def test_virtual_disks_only_say_that_they_turn(at: str, vendor: str, kernel: str
 def test_what_lies_beneath_a_mapped_device_counts(rotating: bool, machine: Machine) -> None:
     """Crypt over LVM over a partition: neither layer above has a medium of its own."""
     machine.says("27 1 253:1 / / rw - ext4 /dev/mapper/home rw").disk("8:1", rotating=rotating, part="sda1")
-    for number, name, below in (("253:0", "dm-0", f"{DISK}/sda1"), ("253:1", "dm-1", "devices/virtual/block/dm-0")):
+    for number, name, below in (
+        ("253:0", "dm-0", f"{DISK}/sda1"),
+        ("253:1", "dm-1", "devices/virtual/block/dm-0"),
+    ):
         device = machine.number(number, f"devices/virtual/block/{name}")
         (device / "slaves").mkdir()
         (device / "slaves" / Path(below).name).symlink_to(machine.root / "sys" / below)
@@ -132,7 +137,9 @@ def test_what_lies_beneath_a_mapped_device_counts(rotating: bool, machine: Machi
 
 def test_btrfs_is_found_by_its_source(machine: Machine) -> None:
     """Its device number is none of a block device."""
-    machine.says("27 1 0:29 /@home / rw - btrfs /dev/sda1 rw,subvol=/@home").disk("8:1", rotating=True, part="sda1")
+    machine.says("27 1 0:29 /@home / rw - btrfs /dev/sda1 rw,subvol=/@home").disk(
+        "8:1", rotating=True, part="sda1"
+    )
     named = machine.root / "sys/class/block/sda1"
     named.parent.mkdir(parents=True)
     named.symlink_to(machine.root / "sys" / DISK / "sda1")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -11,18 +9,25 @@ from headrace.errors import BadManifest
 from headrace.layout import WORKSHOP_IN_FOLDER
 from headrace.manifest import Entry, Manifest
 from headrace.store.contract import Progress
-from headrace.store.disk import scratch, storing
+from headrace.store.copying import copy_to
+from headrace.store.disk import make_folders, storing
 from headrace.store.ledger import Ledger
 from headrace.store.partial import Partial, has_size
+from headrace.store.shelf import Shelf
+from headrace.store.space import check_space
 
 _OURS = WORKSHOP_IN_FOLDER.parts
 
 
 class Folder:
-    """The files of one commit below `path`. Files of other names in it are left alone."""
+    """The files of one commit below `path`. Files of other names in it are left alone.
 
-    def __init__(self, path: Path) -> None:
+    What the hub cache on `shelf` has is copied from there.
+    """
+
+    def __init__(self, path: Path, shelf: Shelf | None = None) -> None:
         self._path = path
+        self._shelf = shelf
         self._ledger = Ledger(self.workshop)
 
     @property
@@ -44,11 +49,7 @@ class Folder:
                     f"{entry.path!r} would lie among the unfinished files of {self._path}",
                     hint="pull it into the cache, without --dest, or leave it out with --exclude",
                 )
-        with storing(self.workshop):
-            self.workshop.mkdir(parents=True, exist_ok=True)
-            ignore = self.workshop / ".gitignore"
-            if not ignore.exists():
-                ignore.write_text("*\n")
+        self._make()
 
     def holds(self, entry: Entry) -> bool:
         """See `Store.holds`."""
@@ -56,10 +57,19 @@ class Folder:
 
     def reuse(self, entries: Sequence[Entry], progress: Progress) -> bool:
         """See `Store.reuse`. A file that differs from the manifest is replaced later, by `publish`."""
-        sound = next((entry for entry in entries if self._is_sound(entry, progress)), None)
+        lacking = [entry for entry in entries if not self._is_sound(entry, progress)]
+        if not lacking:
+            return True
+        sound = next((self._path / entry.path for entry in entries if entry not in lacking), None)
+        if sound is None and self._shelf is not None:
+            first = entries[0]
+            sound = self._shelf.find(first.digest, first.size, lambda done: progress(first, done))
+            if sound is not None:
+                self._make()
+                check_space(self.workshop, lacking)
         if sound is None:
             return False
-        self._spread(sound, [entry for entry in entries if not self._is_sound(entry, progress)])
+        self._spread(sound, lacking)
         return True
 
     def publish(self, partial: Partial, entries: Sequence[Entry]) -> None:
@@ -67,10 +77,11 @@ class Folder:
         first, *others = entries
         partial.publish(self._path / first.path)
         self._ledger.record(self._path / first.path, first.digest)
-        self._spread(first, others)
+        self._spread(self._path / first.path, others)
 
-    def finish(self, manifest: Manifest) -> None:
-        """See `Store.finish`. A folder knows no revisions."""
+    def finish(self, manifest: Manifest) -> list[str]:  # noqa: ARG002  # a folder knows no revisions
+        """See `Store.finish`."""
+        return []
 
     def root(self, commit: str) -> Path:  # noqa: ARG002  # a folder knows no commits
         """See `Store.root`."""
@@ -80,21 +91,16 @@ class Folder:
         path = self._path / entry.path
         return self._ledger.check(path, entry.digest, entry.size, lambda done: progress(entry, done))
 
-    def _spread(self, source: Entry, others: Sequence[Entry]) -> None:
+    def _make(self) -> None:
+        make_folders(self._path, [self.workshop])
+        ignore = self.workshop / ".gitignore"
+        with storing(ignore):
+            if not ignore.exists():
+                ignore.write_text("*\n")
+
+    def _spread(self, source: Path, others: Sequence[Entry]) -> None:
         for entry in others:
             final = self._path / entry.path
             with storing(final):
-                _copy(self._path / source.path, final, scratch(self.workshop, "copy"))
+                copy_to(source, final, self.workshop)
             self._ledger.record(final, entry.digest)
-
-
-def _copy(source: Path, final: Path, fresh: Path) -> None:
-    """Copy a file by way of `fresh`: under the final name it is whole, and safely on disk, or not there."""
-    try:
-        shutil.copyfile(source, fresh)
-        with fresh.open("rb") as file:
-            os.fdatasync(file.fileno())
-        final.parent.mkdir(parents=True, exist_ok=True)
-        fresh.replace(final)
-    finally:
-        fresh.unlink(missing_ok=True)

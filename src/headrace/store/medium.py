@@ -16,9 +16,27 @@ from enum import Enum
 from pathlib import Path
 
 _NETWORK = frozenset(
-    "9p acfs afs beegfs ceph cifs coda glusterfs gpfs lustre nfs nfs4 orangefs panfs pvfs2 smb3 smbfs".split()
+    [
+        "9p",
+        "acfs",
+        "afs",
+        "beegfs",
+        "ceph",
+        "cifs",
+        "coda",
+        "glusterfs",
+        "gpfs",
+        "lustre",
+        "nfs",
+        "nfs4",
+        "orangefs",
+        "panfs",
+        "pvfs2",
+        "smb3",
+        "smbfs",
+    ]
 )
-_HOSTS_FOLDERS = frozenset("drvfs prl_fs vboxsf virtiofs vmhgfs".split())
+_HOSTS_FOLDERS = frozenset(["drvfs", "prl_fs", "vboxsf", "virtiofs", "vmhgfs"])
 _MEMORY = frozenset({"tmpfs", "ramfs", "hugetlbfs"})
 _LAYERED = frozenset({"overlay", "overlayfs", "aufs"})
 _VIRTUAL_PATH = re.compile(r"/virtio\d|/vbd-|/vmbus|/VMBUS|/zram\d|/ram\d")

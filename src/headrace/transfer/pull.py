@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from headrace.errors import HeadraceError, Interrupted, SourceError
-from headrace.events import BlobAwaited, Checking, Emit, FileReused, SegmentFailed
+from headrace.events import BlobAwaited, Checking, Emit, FileReused, SegmentFailed, Warned, WritingInOrder
 from headrace.layout import WorkshopLayout
 from headrace.manifest import Entry, Manifest
 from headrace.names import Repo
@@ -19,6 +19,8 @@ from headrace.source.contract import Content, Source
 from headrace.source.http import Dialer
 from headrace.store.contract import Store
 from headrace.store.lease import Lease, LeaseWatch
+from headrace.store.leftovers import sweep
+from headrace.store.medium import medium_of
 from headrace.store.partial import Partial, claim_partial, landed_bytes
 from headrace.store.space import check_space
 from headrace.transfer.engine import Engine
@@ -96,11 +98,18 @@ class Pull:
             HeadraceError: the first thing that could not be had, and why. All that landed is kept.
             Interrupted: the user said stop. All that landed is kept.
         """
+        workshop = self._store.workshop
         self._store.prepare(self._manifest)
+        sweep(workshop)
         names = [entries if self._store.copies else entries[:1] for entries in missing]
-        check_space(self._store.workshop, [entry for entries in names for entry in entries])
+        self._warn("space", check_space(workshop, [entry for entries in names for entry in entries]))
+        limits = carriers.limits
+        medium = medium_of(workshop)
+        if medium.in_order:
+            limits = limits.sequential()
+            self._emit(WritingInOrder(str(workshop), medium.kind.value, medium.why))
         sources = {source.name: source for source in carriers.sources}
-        engine = Engine(sources, carriers.dialer, carriers.limits, self._emit)
+        engine = Engine(sources, carriers.dialer, limits, self._emit)
         outcome = _Outcome(engine)
         for entries in missing:
             engine.add(_PullJob(self, entries, tuple(sources), outcome))
@@ -114,7 +123,7 @@ class Pull:
 
     def finish(self) -> None:
         """Everything is in place: make the revision point to it."""
-        self._store.finish(self._manifest)
+        self._warn("cache", self._store.finish(self._manifest))
 
     def content(self, entry: Entry) -> Content:
         """What to ask sources for."""
@@ -148,6 +157,10 @@ class Pull:
     def workshop(self, entry: Entry) -> WorkshopLayout:
         """Where the unfinished blob of an entry lies."""
         return WorkshopLayout(self._store.workshop, entry.digest)
+
+    def _warn(self, topic: str, messages: Sequence[str]) -> None:
+        for message in messages:
+            self._emit(Warned(topic, message))
 
     def _checking(self, entry: Entry, done: int) -> None:
         self._emit(Checking(entry.path, str(entry.digest), entry.size, done))
