@@ -1,0 +1,193 @@
+"""Real mounts: a file system in user space, without links, killed and failing at every step; a small full one."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from headrace.errors import NoSpace, ReadOnly, StoreError
+from headrace.events import BlobStarted, WritingInOrder
+from headrace.testing import ChaosHub, content, write_repo
+from tests.pull.mounts import Faults, in_memory, in_user_space
+
+if TYPE_CHECKING:
+    from tests.pull.conftest import Puller
+
+BIG = content(9_000_000)
+FILES = {
+    "config.json": b'{"a": 1}',
+    "model.safetensors": BIG,
+    "sub/copy.safetensors": BIG,
+    "empty.txt": b"",
+}
+RATE = 4 * 1024 * 1024
+
+
+def told_by(cache: Path) -> dict[str, bytes]:
+    """What the snapshots of a cache show."""
+    return {
+        path.relative_to(snapshot).as_posix(): path.read_bytes()
+        for snapshot in cache.glob("models--*/snapshots/*")
+        for path in snapshot.rglob("*")
+        if path.is_file()
+    }
+
+
+def no_wrong_file(cache: Path, files: dict[str, bytes]) -> None:
+    """Whatever has a final name is whole: in snapshots by their names, among the blobs by size and content."""
+    for path, data in told_by(cache).items():
+        assert data == files[path], path
+    for blob in cache.glob("models--*/blobs/*"):
+        assert blob.read_bytes() in files.values(), blob
+
+
+@pytest.fixture(
+    params=[(), ("symlink",), ("symlink", "link", "fallocate")], ids=["all", "no-symlinks", "no-links"]
+)
+def mount(request: pytest.FixtureRequest, tmp_path: Path, pull: Puller) -> Iterator[Path]:
+    """A cache on a file system in user space, without what the parameter says."""
+    with in_user_space(tmp_path / "fuse", *request.param) as (point, _):
+        pull.cache = point / "cache"
+        yield point
+
+
+def test_a_cache_in_user_space_serves_everybody(
+    mount: Path, root: Path, hub: ChaosHub, pull: Puller, hf: Callable[..., str]
+) -> None:
+    write_repo(root, "org/model", FILES)
+    snapshot = pull("org/model")
+    assert told_by(pull.cache) == FILES
+    assert [event.medium for event in pull.heard(WritingInOrder)] == ["file system in user space"]
+    assert hub.settled_log().blob_bytes == sum(map(len, FILES.values())) - len(BIG)
+    assert {path.name for path in pull.cache.glob(".locks/headrace/*")} <= {"verified.jsonl", "manifests"}
+    hub.clear_log()
+    before = {path: path.lstat().st_mtime_ns for path in pull.cache.rglob("*")}
+    assert pull("org/model").network_bytes == 0
+    assert {path: path.lstat().st_mtime_ns for path in pull.cache.rglob("*")} == before
+    hub.stop()
+    offline = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_SYMLINKS_WARNING": "1"}
+    told = hf("download", "org/model", cache=pull.cache, **offline)
+    assert str(snapshot.path) in told
+    pull.settings["offline"] = True
+    assert pull("org/model").files == len(FILES)
+
+
+def test_the_next_commit_takes_what_the_last_one_has(
+    mount: Path, root: Path, hub: ChaosHub, pull: Puller, hf: Callable[..., str]
+) -> None:
+    write_repo(root, "org/model", FILES)
+    pull("org/model")
+    hub.clear_log()
+    write_repo(root, "org/model", {**FILES, "config.json": b'{"a": 2}', "moved.safetensors": BIG})
+    second = pull("org/model")
+    assert hub.settled_log().blob_bytes == len(b'{"a": 2}')
+    assert (second.path / "moved.safetensors").read_bytes() == BIG
+    write_repo(root, "org/stock", {"config.json": b"{}", "a.safetensors": BIG})
+    hf("download", "org/stock", cache=pull.cache, HF_HUB_DISABLE_SYMLINKS_WARNING="1")
+    assert pull("org/stock").network_bytes == 0
+    assert "org/model" in hf("cache", "ls", cache=pull.cache)
+
+
+def test_killed_in_user_space_it_goes_on(
+    mount: Path, root: Path, pull: Puller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_repo(root, "org/model", {"model.safetensors": BIG})
+    with ChaosHub(root, rate=RATE) as hub:
+        environment = {**os.environ, "HF_HUB_CACHE": str(pull.cache), "HF_ENDPOINT": hub.endpoint}
+        script = "import headrace; headrace.pull('org/model')"
+        process = subprocess.Popen([sys.executable, "-c", script], env={**environment, "HEADRACE_LANES": "1"})
+        deadline = time.monotonic() + 30
+        while hub.log().blob_bytes < len(BIG) // 2:
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.kill()
+        process.wait()
+        received = hub.settled_log().blob_bytes
+        no_wrong_file(pull.cache, {"model.safetensors": BIG})
+        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+        hub.clear_log()
+        pull("org/model")
+        assert sum(event.resumed for event in pull.heard(BlobStarted)) >= received - RATE
+        assert hub.settled_log().blob_bytes <= len(BIG) - received + RATE
+    assert told_by(pull.cache) == {"model.safetensors": BIG}
+
+
+class Walk:
+    """Pulls once for every operation that stores something, each time another one failing."""
+
+    def __init__(self, pull: Puller, hub: ChaosHub, faults: Faults, place: Path, *, is_folder: bool) -> None:
+        self.pull, self.hub, self.faults, self.place = pull, hub, faults, place
+        self.is_folder = is_folder
+        self.round = 0
+
+    def operations(self) -> int:
+        """How many there are in a pull where none fails."""
+        self.faults.fail(0, 0, 0)
+        self.once()
+        return self.faults.count
+
+    def once(self) -> StoreError | None:
+        """One pull into a place of its own; how it failed is the answer."""
+        self.round += 1
+        self.pull.cache = self.place / f"cache {self.round}"
+        return self.again()
+
+    def again(self) -> StoreError | None:
+        dest = self.place / f"folder {self.round}" if self.is_folder else None
+        try:
+            self.pull("org/model", dest=dest)
+        except StoreError as error:
+            return error
+        return None
+
+    def found(self) -> dict[str, bytes]:
+        """Everything that has a final name, with its content."""
+        if not self.is_folder:
+            return told_by(self.pull.cache)
+        folder = self.place / f"folder {self.round}"
+        names = [path for path in folder.rglob("*") if path.is_file() and ".cache" not in path.parts]
+        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in names}
+
+
+SMALL = {
+    "config.json": b'{"a": 1}',
+    "model.safetensors": content(4_500_000),
+    "twin.safetensors": content(4_500_000),
+    "empty.txt": b"",
+}
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("is_folder", [False, True], ids=["cache", "folder"])
+@pytest.mark.parametrize(("code", "many"), [(errno.ENOSPC, 1), (errno.EIO, 1), (errno.EDQUOT, 10_000)])
+def test_whatever_operation_fails_nothing_wrong_is_left_and_the_next_pull_goes_on(
+    code: int, many: int, is_folder: bool, root: Path, hub: ChaosHub, pull: Puller, tmp_path: Path
+) -> None:
+    write_repo(root, "org/model", SMALL)
+    with in_user_space(tmp_path / "fuse", *(("symlink",) if many > 1 else ())) as (point, faults):
+        walk = Walk(pull, hub, faults, point, is_folder=is_folder)
+        operations = walk.operations()
+        assert operations > 20
+        failed = 0
+        for number in range(1, operations + 1, 1 if many == 1 else 4):
+            faults.fail(number, many, code)
+            error = walk.once()
+            faults.fail(0, 0, 0)
+            failed += error is not None
+            assert error is None or code == errno.EIO or isinstance(error, NoSpace), error
+            assert error is None or error.hint
+            for path, data in walk.found().items():
+                assert data == SMALL[path], (number, path)
+            again = walk.again()
+            assert again is None, (number, again)
+            assert walk.found() == SMALL
+        assert failed > operations // 2 // (1 if many == 1 else 4)
