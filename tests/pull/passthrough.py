@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-import mfusepy
+import mfusepy  # type: ignore[import-untyped]
 
 from tests.pull.mounts import Faults
 
@@ -45,8 +45,8 @@ class Passthrough(mfusepy.Operations):  # type: ignore[misc]
         self.lacks = lacks
         self.faults = faults
 
-    def at(self, path: str) -> str:
-        return self.folder + path
+    def at(self, path: str) -> Path:
+        return Path(self.folder + path)
 
     def getattr(self, path: str, fh: int | None = None) -> dict[str, Any]:
         facts = os.fstat(fh) if fh is not None else os.lstat(self.at(path))
@@ -64,7 +64,7 @@ class Passthrough(mfusepy.Operations):  # type: ignore[misc]
             return [(one.name, {"st_ino": one.inode(), "st_mode": 0}, 0) for one in found]
 
     def readlink(self, path: str) -> str:
-        return os.readlink(self.at(path))
+        return str(self.at(path).readlink())
 
     def statfs(self, path: str) -> dict[str, int]:
         facts = os.statvfs(self.at(path))
@@ -93,19 +93,22 @@ class Passthrough(mfusepy.Operations):  # type: ignore[misc]
         return 0
 
     def unlink(self, path: str) -> int:
-        os.unlink(self.at(path))
+        self.at(path).unlink()
         return 0
 
     def rmdir(self, path: str) -> int:
-        os.rmdir(self.at(path))
+        self.at(path).rmdir()
         return 0
 
     def utimens(self, path: str, times: tuple[int, int] | None = None) -> int:
-        os.utime(self.at(path), ns=times)
+        if times is None:
+            os.utime(self.at(path))
+        else:
+            os.utime(self.at(path), ns=times)
         return 0
 
     def chmod(self, path: str, mode: int) -> int:
-        os.chmod(self.at(path), mode)
+        self.at(path).chmod(mode)
         return 0
 
     @storing
@@ -128,19 +131,19 @@ class Passthrough(mfusepy.Operations):  # type: ignore[misc]
 
     @storing
     def mkdir(self, path: str, mode: int) -> int:
-        os.mkdir(self.at(path), mode)
+        self.at(path).mkdir(mode)
         return 0
 
     @storing
     def rename(self, old: str, new: str) -> int:
-        os.rename(self.at(old), self.at(new))
+        self.at(old).rename(self.at(new))
         return 0
 
     @storing
     def symlink(self, target: str, source: str) -> int:
         if "symlink" in self.lacks:
             raise mfusepy.FuseOSError(errno.EPERM)
-        os.symlink(source, self.at(target))
+        self.at(target).symlink_to(source)
         return 0
 
     @storing

@@ -47,7 +47,7 @@ def fill(disk: Path, leave: int = 0) -> Path:
 
 @pytest.mark.parametrize("is_folder", [False, True])
 def test_what_does_not_fit_is_refused_before_the_first_byte(
-    is_folder: bool, small: Path, root: Path, hub: ChaosHub, pull: Puller
+    *, is_folder: bool, small: Path, root: Path, hub: ChaosHub, pull: Puller
 ) -> None:
     write_repo(
         root, "org/model", {"a.safetensors": content(15 * MIB, 1), "b.safetensors": content(15 * MIB, 2)}

@@ -8,15 +8,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from headrace.errors import NoSpace, ReadOnly, StoreError
+from headrace.errors import NoSpace, StoreError
 from headrace.events import BlobStarted, WritingInOrder
 from headrace.testing import ChaosHub, content, write_repo
-from tests.pull.mounts import Faults, in_memory, in_user_space
+from tests.pull.mounts import Faults, in_user_space
 
 if TYPE_CHECKING:
     from tests.pull.conftest import Puller
@@ -166,28 +167,60 @@ SMALL = {
 }
 
 
-@pytest.mark.timeout(300)
-@pytest.mark.parametrize("is_folder", [False, True], ids=["cache", "folder"])
-@pytest.mark.parametrize(("code", "many"), [(errno.ENOSPC, 1), (errno.EIO, 1), (errno.EDQUOT, 10_000)])
+@dataclass(frozen=True)
+class Failing:
+    """How a disk fails: with what, how many operations in a row, and which ones are tried to be the first."""
+
+    code: int
+    many: int
+    every: int
+    is_folder: bool = False
+    lacks: tuple[str, ...] = ()
+
+    def firsts(self, operations: int) -> list[int]:
+        """All at the ends, where the kinds of operations change; some of those between, which write content."""
+        edge = 14
+        return [
+            number
+            for number in range(1, operations + 1)
+            if number <= edge or number > operations - edge or number % self.every == 0
+        ]
+
+
+QUICK = [
+    Failing(errno.ENOSPC, 1, 8),
+    Failing(errno.EIO, 1, 8, is_folder=True),
+    Failing(errno.EDQUOT, 10_000, 16, lacks=("symlink", "fallocate")),
+]
+THOROUGH = [
+    Failing(code, many, 1, is_folder=is_folder, lacks=lacks)
+    for code, many in ((errno.ENOSPC, 1), (errno.EIO, 1), (errno.ENOSPC, 10_000), (errno.EDQUOT, 3))
+    for is_folder, lacks in ((False, ()), (False, ("symlink", "link", "fallocate")), (True, ()))
+]
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    "failing", [*QUICK, *(pytest.param(one, marks=pytest.mark.soak) for one in THOROUGH)], ids=str
+)
 def test_whatever_operation_fails_nothing_wrong_is_left_and_the_next_pull_goes_on(
-    code: int, many: int, is_folder: bool, root: Path, hub: ChaosHub, pull: Puller, tmp_path: Path
+    failing: Failing, root: Path, hub: ChaosHub, pull: Puller, tmp_path: Path
 ) -> None:
     write_repo(root, "org/model", SMALL)
-    with in_user_space(tmp_path / "fuse", *(("symlink",) if many > 1 else ())) as (point, faults):
-        walk = Walk(pull, hub, faults, point, is_folder=is_folder)
-        operations = walk.operations()
-        assert operations > 20
+    with in_user_space(tmp_path / "fuse", *failing.lacks) as (point, faults):
+        walk = Walk(pull, hub, faults, point, is_folder=failing.is_folder)
+        firsts = failing.firsts(walk.operations())
         failed = 0
-        for number in range(1, operations + 1, 1 if many == 1 else 4):
-            faults.fail(number, many, code)
+        for first in firsts:
+            faults.fail(first, failing.many, failing.code)
             error = walk.once()
             faults.fail(0, 0, 0)
             failed += error is not None
-            assert error is None or code == errno.EIO or isinstance(error, NoSpace), error
-            assert error is None or error.hint
+            assert error is None or failing.code == errno.EIO or isinstance(error, NoSpace), error
+            assert error is None or error.hint, error
             for path, data in walk.found().items():
-                assert data == SMALL[path], (number, path)
+                assert data == SMALL[path], (first, path)
             again = walk.again()
-            assert again is None, (number, again)
+            assert again is None, (first, again)
             assert walk.found() == SMALL
-        assert failed > operations // 2 // (1 if many == 1 else 4)
+        assert failed > len(firsts) // 2

@@ -97,7 +97,7 @@ def test_a_drive_of_windows_is_named(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize("rotating", [True, False])
-def test_a_disk_that_turns_and_one_that_does_not(rotating: bool, machine: Machine) -> None:
+def test_a_disk_that_turns_and_one_that_does_not(machine: Machine, *, rotating: bool) -> None:
     machine.says(ROOT).disk("8:1", rotating=rotating, part="sda1")
     assert machine.medium().in_order is rotating
     assert not rotating or "sda" in machine.medium().why
@@ -121,7 +121,7 @@ def test_virtual_disks_only_say_that_they_turn(at: str, vendor: str, kernel: str
 
 
 @pytest.mark.parametrize("rotating", [True, False])
-def test_what_lies_beneath_a_mapped_device_counts(rotating: bool, machine: Machine) -> None:
+def test_what_lies_beneath_a_mapped_device_counts(machine: Machine, *, rotating: bool) -> None:
     """Crypt over LVM over a partition: neither layer above has a medium of its own."""
     machine.says("27 1 253:1 / / rw - ext4 /dev/mapper/home rw").disk("8:1", rotating=rotating, part="sda1")
     for number, name, below in (

@@ -51,13 +51,11 @@ class HubCache:
 
     def prepare(self, wanted: Manifest) -> None:  # noqa: ARG002  # nobody's names meet ours here
         """See `Store.prepare`."""
-        layout = self._layout
-        make_folders(layout.root, [layout.workshop, layout.blob(_ANY).parent, layout.snapshot(self._commit)])
-        tag = layout.root / "CACHEDIR.TAG"
+        self._make()
+        tag = self._layout.root / "CACHEDIR.TAG"
         with storing(tag):
             if not tag.exists():
                 tag.write_text(CACHEDIR_TAG)
-        self._has_written = True
 
     def holds(self, entry: Entry) -> bool:
         """See `Store.holds`."""
@@ -110,6 +108,7 @@ class HubCache:
     @cached_property
     def _has_symlinks(self) -> bool:
         """Whether the file system has symlinks; tried once."""
+        self._make()
         with storing(self.workshop):
             fresh = scratch(self.workshop, "probe")
             try:
@@ -120,6 +119,14 @@ class HubCache:
                 return False
             discard(fresh)
         return True
+
+    def _make(self) -> None:
+        """Make the folders that something is to be written in."""
+        if not self._has_written:
+            layout = self._layout
+            folders = [layout.workshop, layout.blob(_ANY).parent, layout.snapshot(self._commit)]
+            make_folders(layout.root, folders)
+            self._has_written = True
 
     @cached_property
     def _unlinked(self) -> dict[str, list[Path]]:
@@ -147,16 +154,17 @@ class HubCache:
                     continue
                 if source == blob and self._has_symlinks:
                     fresh = scratch(self.workshop, "link")
-                    fresh.symlink_to(self._layout.link_target(self._commit, entry.path, entry.digest))
+                    fresh.symlink_to(self._layout.link_target(entry.path, entry.digest))
                     move(fresh, place)
                 elif not self._ledger.check(place, entry.digest, entry.size, _nobody):
+                    self._make()
                     copy_to(source, place, self.workshop)
                     self._ledger.record(place, entry.digest)
 
     def _is_linked(self, place: Path, entry: Entry) -> bool:
         try:
             target = str(place.readlink())
-            if target == self._layout.link_target(self._commit, entry.path, entry.digest):
+            if target == self._layout.link_target(entry.path, entry.digest):
                 return True
             return place.samefile(self._layout.blob(entry.digest))  # said in another way
         except OSError:

@@ -24,9 +24,7 @@ SCRATCH_S = 24 * 3600.0
 ABANDONED_S = 14 * 24 * 3600.0
 """A partial that nobody has touched for so long is not waited for: whoever is short of space may remove it."""
 
-_SCRATCH = re.compile(
-    r"(link|text|copy|clone|probe|verified|[0-9a-f]{40,64}\.partial)\.[0-9a-f]{16}|[0-9a-f]{40,64}\.journal\.new"
-)
+_SCRATCH = re.compile(r"(?:link|text|copy|probe|verified|[0-9a-f]{40,64}\.(?:partial|journal))\.[0-9a-f]{16}")
 _PARTIAL = re.compile(r"([0-9a-f]{64}|[0-9a-f]{40})\.partial")
 
 
