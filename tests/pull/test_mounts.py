@@ -122,6 +122,42 @@ def test_killed_in_user_space_it_goes_on(
     assert told_by(pull.cache) == {"model.safetensors": BIG}
 
 
+def test_few_lanes_write_in_order(
+    mount: Path, root: Path, pull: Puller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over such a line, slow by the connection, sixteen would be used elsewhere."""
+    write_repo(root, "org/model", {"model.safetensors": content(12_000_000)})
+    with ChaosHub(root, rate=RATE // 4) as hub:
+        monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
+        pull("org/model")
+        carried = {request.connection for request in hub.settled_log().requests if request.blob}
+    assert 1 < len(carried) <= 4
+
+
+def test_transformers_loads_it_without_symlinks(
+    root: Path, hub: ChaosHub, pull: Puller, tmp_path: Path
+) -> None:
+    make = (
+        "import sys, transformers as t; c = t.BertConfig(hidden_size=32, num_hidden_layers=2,"
+        " num_attention_heads=2, intermediate_size=64, vocab_size=100);"
+        " t.BertModel(c).save_pretrained(sys.argv[1])"
+    )
+    folder = root / "models" / "org" / "bert"
+    subprocess.run([sys.executable, "-c", make, str(folder)], check=True, capture_output=True)
+    with in_user_space(tmp_path / "fuse", "symlink", "link") as (point, _):
+        pull.cache = point / "cache"
+        pull("org/bert")
+        hub.stop()
+        assert not [path for path in pull.cache.rglob("*") if path.is_symlink()]
+        load = "import transformers as t; print(t.AutoModel.from_pretrained('org/bert').config.hidden_size)"
+        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "HF_HUB_CACHE": str(pull.cache)}
+        done = subprocess.run(
+            [sys.executable, "-c", load], env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.strip() == "32"
+
+
 class Walk:
     """Pulls once for every operation that stores something, each time another one failing."""
 

@@ -130,6 +130,17 @@ def test_a_cache_of_another_user_is_used_and_not_written(shared: Path, root: Pat
     assert {path: path.lstat().st_mtime_ns for path in shared.rglob("*")} == before
 
 
+def test_what_a_secretive_user_made_is_told_of_and_not_stumbled_over(
+    shared: Path, root: Path, hub: ChaosHub
+) -> None:
+    write_repo(root, "org/model", FILES)
+    assert "path" in pull_as(ALICE, shared, umask=0o077)
+    said = pull_as(BOB, shared)
+    assert said["code"] == "read_only", said
+    assert "belongs to another" in said["message"]
+    assert "--dest" in said["hint"]
+
+
 def test_a_read_only_cache_is_used_and_not_written(
     root: Path, hub: ChaosHub, pull: Puller, tmp_path: Path
 ) -> None:

@@ -72,7 +72,7 @@ def write_all(fd: int, data: bytes | memoryview) -> None:
 
 def _why_not(root: Path, folder: Path) -> str:
     near = folder
-    while not near.exists() and near != near.parent:
+    while not os.path.lexists(near) and near != near.parent:
         near = near.parent
     with suppress(OSError):
         if os.statvfs(near).f_flag & os.ST_RDONLY:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from headrace.manifest import Digest
 from headrace.store.disk import scratch, write_all
 
 _CHUNK_BYTES = 4 * 1024 * 1024
+_OTHERS = re.compile(r"verified\.\d+\.jsonl")
 _SMALL_BYTES = 1024 * 1024  # not worth compacting: read in milliseconds
 
 _Identity = tuple[str, int, int, int]
@@ -92,9 +94,12 @@ class Ledger:
         return True
 
     def _read_on(self) -> None:
-        for path in (self._shared, *self._workshop.glob("verified.*.jsonl")):
-            with suppress(OSError):
-                self._read_page(path, self._pages.setdefault(path, _Page()))
+        with suppress(OSError):  # there is none, or it is not for us to see
+            others = [name for name in os.listdir(self._workshop) if _OTHERS.fullmatch(name)]  # noqa: PTH208  # names suffice
+            for name in (self._shared.name, *others):
+                path = self._workshop / name
+                with suppress(OSError):
+                    self._read_page(path, self._pages.setdefault(path, _Page()))
 
     def _read_page(self, path: Path, page: _Page) -> None:
         with path.open("rb") as file:

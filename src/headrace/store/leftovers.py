@@ -6,6 +6,7 @@ of the disk's own clock as far as files tell it; a day's error does no harm.
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Collection
@@ -40,6 +41,10 @@ class Leftover:
         """For how long nobody has been at it."""
         return now - self.touched_at
 
+    def is_there(self) -> bool:
+        """Whether it still lies there."""
+        return os.path.lexists(self.path)
+
     def remove(self) -> int:
         """Remove it if its lease can be had; the bytes that came free are the answer. Never fails."""
         layout = _layout(self.path)
@@ -59,8 +64,7 @@ class Leftover:
 def leftovers_in(workshop: Path, wanted: Collection[str]) -> list[Leftover]:
     """The partials of a workshop that are not among `wanted` (hex digests) and that nobody holds."""
     found = []
-    names = _listed(workshop)
-    for path in names:
+    for path in _listed(workshop):
         match = _PARTIAL.fullmatch(path.name)
         if match is None or match[1] in wanted:
             continue

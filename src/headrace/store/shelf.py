@@ -41,10 +41,11 @@ def unlinked_files(root: Path, folder: str) -> dict[str, list[Path]]:
     if any(True for _ in _names(root / folder / "blobs")):
         return {}
     places: dict[str, list[Path]] = {}
-    for listing in sorted((root / WORKSHOP_IN_CACHE / "manifests" / folder).glob("*.json")):
-        snapshot = root / folder / "snapshots" / listing.stem
+    listings = root / WORKSHOP_IN_CACHE / "manifests" / folder
+    for name in sorted(_names(listings)):
+        snapshot = root / folder / "snapshots" / name.removesuffix(".json")
         try:
-            for path, _, digest in json.loads(listing.read_bytes()):
+            for path, _, digest in json.loads((listings / name).read_bytes()):
                 places.setdefault(Digest.parse(digest).hex, []).append(snapshot / path)
         except (OSError, ValueError, TypeError, AttributeError, RecursionError):
             continue  # a damaged list says nothing

@@ -45,7 +45,7 @@ def check_space(workshop: Path, wanted: Sequence[Entry]) -> list[str]:
     told = []
     if lack is not None:
         removed = sum(one.remove() for one in stranded if one.untouched_s(time.time()) >= ABANDONED_S)
-        stranded = [one for one in stranded if one.path.exists()]
+        stranded = [one for one in stranded if one.is_there()]
         if removed:
             told.append(f"removed {amount(removed)} of unfinished downloads that were abandoned")
             lack = _lack(workshop, wanted)
