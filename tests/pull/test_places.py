@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 import headrace
-from headrace.errors import AccessDenied, EntryNotFound, RepoNotFound, RevisionNotFound, UsageError
+from headrace.errors import (
+    AccessDenied,
+    BadManifest,
+    EntryNotFound,
+    RepoNotFound,
+    RevisionNotFound,
+    UsageError,
+)
 from headrace.events import Checking, FileReused
 from headrace.testing import ChaosHub, Fault, content, write_repo
 
@@ -79,6 +86,16 @@ def test_dest_takes_nothing_from_the_cache_that_is_not_what_its_name_says(
     snapshot = pull("org/model", dest=tmp_path / "out")
     assert files_in(tmp_path / "out") == FILES
     assert snapshot.network_bytes == 9_000_000
+
+
+def test_what_the_cache_has_is_not_put_among_our_own_files(
+    root: Path, hub: ChaosHub, pull: Puller, tmp_path: Path
+) -> None:
+    write_repo(root, "org/evil", {".cache/headrace/verified.jsonl": b"[]"})
+    pull("org/evil")
+    with pytest.raises(BadManifest, match=r"\.cache/headrace"):
+        pull("org/evil", dest=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_dest_takes_what_the_stock_client_shares_among_repos(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from headrace.cli.exits import exit_code
 from headrace.errors import ReadOnly
 from headrace.events import Warned
 from headrace.layout import WorkshopLayout
@@ -155,6 +156,7 @@ def test_a_read_only_cache_is_used_and_not_written(
         moved = write_repo(root, "org/model", {**FILES, "new.json": b"new"})
         with pytest.raises(ReadOnly, match=f"{pull.cache} is read-only") as caught:
             pull("org/model")
+        assert exit_code(type(caught.value)) == 14
         assert "HF_HUB_CACHE" in (caught.value.hint or "")
         assert "--dest" in (caught.value.hint or "")
         assert hub.settled_log().blob_bytes == 0

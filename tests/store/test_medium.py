@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from headrace.cli.notes import Notes
+from headrace.events import WritingInOrder
 from headrace.plan.limits import MIB, Limits
 from headrace.store.medium import Kind, Medium, medium_of, mounts_in
 
@@ -196,3 +198,9 @@ def test_in_order_means_few_lanes_close_together() -> None:
     assert (limits.lanes_most, limits.lanes_per_host, limits.window_bytes) == (4, 4, 64 * MIB)
     assert limits.give_up_s == 7.0
     assert Limits(lanes_at_start=1, lanes_most=2, lanes_per_host=1).sequential().lanes_most == 2
+
+
+def test_the_reason_is_told_to_whom_wants_to_know() -> None:
+    event = WritingInOrder("/data", "network file system", "/data is nfs4: its files lie on another machine")
+    assert Notes(verbose=False).of(event, 0.0) is None
+    assert "its files lie on another machine" in (Notes(verbose=True).of(event, 0.0) or "")

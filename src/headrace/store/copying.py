@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,10 +16,10 @@ _CHUNK_BYTES = 1024 * 1024
 _CANNOT = (errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTTY, errno.ENOSYS, errno.EPERM, errno.EBADF)
 
 
-def copy_to(source: Path, final: Path, workshop: Path) -> None:
+def copy_to(source: Path, final: Path, workshop: Path, see_room: Callable[[], object]) -> None:
     """Copy a file: blocks are shared where the file system can (reflink), else bytes are copied.
 
-    Under the final name it is whole, and safely on disk, or not there.
+    `see_room` is called before bytes are, and may refuse. Under the final name it is whole, and safely on disk, or not there.
 
     Raises:
         OSError: as the operating system says; nothing is left behind.
@@ -29,6 +30,7 @@ def copy_to(source: Path, final: Path, workshop: Path) -> None:
             fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
             try:
                 if not _clone(file.fileno(), fd):
+                    see_room()
                     _carry(file.fileno(), fd)
                 os.fdatasync(fd)
             finally:

@@ -42,13 +42,7 @@ class Folder:
 
     def prepare(self, wanted: Manifest) -> None:
         """See `Store.prepare`."""
-        for entry in wanted.entries:
-            parts = PurePosixPath(entry.path).parts
-            if parts[: len(_OURS)] == _OURS[: len(parts)]:
-                raise BadManifest(
-                    f"{entry.path!r} would lie among the unfinished files of {self._path}",
-                    hint="pull it into the cache, without --dest, or leave it out with --exclude",
-                )
+        _refuse_ours(wanted.entries, self._path)
         self._make()
 
     def holds(self, entry: Entry) -> bool:
@@ -64,11 +58,10 @@ class Folder:
         if sound is None and self._shelf is not None:
             first = entries[0]
             sound = self._shelf.find(first.digest, first.size, lambda done: progress(first, done))
-            if sound is not None:
-                self._make()
-                check_space(self.workshop, lacking)
         if sound is None:
             return False
+        _refuse_ours(lacking, self._path)
+        self._make()
         self._spread(sound, lacking)
         return True
 
@@ -102,5 +95,15 @@ class Folder:
         for entry in others:
             final = self._path / entry.path
             with storing(final):
-                copy_to(source, final, self.workshop)
+                copy_to(source, final, self.workshop, lambda: check_space(self.workshop, [entry]))  # noqa: B023  # called now
             self._ledger.record(final, entry.digest)
+
+
+def _refuse_ours(entries: Sequence[Entry], folder: Path) -> None:
+    for entry in entries:
+        parts = PurePosixPath(entry.path).parts
+        if parts[: len(_OURS)] == _OURS[: len(parts)]:
+            raise BadManifest(
+                f"{entry.path!r} would lie among the unfinished files of {folder}",
+                hint="pull it into the cache, without --dest, or leave it out with --exclude",
+            )

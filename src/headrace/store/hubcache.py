@@ -21,6 +21,7 @@ from headrace.store.disk import make_folders, scratch, storing
 from headrace.store.ledger import Ledger
 from headrace.store.partial import Partial, has_size
 from headrace.store.shelf import unlinked_files
+from headrace.store.space import check_space
 
 _NO_SYMLINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 
@@ -158,7 +159,7 @@ class HubCache:
                     move(fresh, place)
                 elif not self._ledger.check(place, entry.digest, entry.size, _nobody):
                     self._make()
-                    copy_to(source, place, self.workshop)
+                    copy_to(source, place, self.workshop, lambda: check_space(self.workshop, [entry]))  # noqa: B023  # called now
                     self._ledger.record(place, entry.digest)
 
     def _is_linked(self, place: Path, entry: Entry) -> bool:
