@@ -20,6 +20,7 @@
     │   └── DigestMismatch
     ├── StoreError            this machine's disk
     │   ├── NoSpace
+    │   ├── ReadOnly            it may be used and not written
     │   ├── Locked
     │   └── Corrupt
     ├── LoadError             bytes are fine, tensors are not
@@ -177,6 +178,12 @@ class NoSpace(StoreError):
     """Not enough bytes or quota left; what was fetched is kept and continued later."""
 
     code = "no_space"
+
+
+class ReadOnly(StoreError):
+    """Something is to be written where this process may only read."""
+
+    code = "read_only"
 
 
 class Locked(StoreError):

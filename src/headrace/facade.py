@@ -175,8 +175,9 @@ class _Road:
         if dest is None:
             return HubCache(self._settings.cache, whole)
         from headrace.store.folder import Folder  # noqa: PLC0415  # most pulls go into the cache
+        from headrace.store.shelf import Shelf  # noqa: PLC0415
 
-        return Folder(Path(dest).expanduser())
+        return Folder(Path(dest).expanduser(), Shelf(self._settings.cache))
 
     def bring(self, manifest: Manifest, store: Store, *, force: bool) -> Snapshot:
         """Put every file of the manifest in place, and say what it came to."""
@@ -203,7 +204,7 @@ class _Road:
             others = f" and {len(missing) - 1} more files" if missing[1:] else ""
             raise EntryNotFound(
                 f"{missing[0][0].path!r}{others} of {manifest.repo} not found in {store.root(manifest.commit)}",
-                hint="pull once without --offline; a folder takes nothing from the cache",
+                hint="pull once without --offline",
             )
         snapshot = self._snapshot(manifest, store, task.tally)
         self._emit(_done(snapshot))
