@@ -18,6 +18,8 @@ from headrace.plan.limits import Limits
 from headrace.settings import Settings, SourceSetting, load_settings
 from headrace.source.http import Dialer
 from headrace.source.hub import HubSource
+from headrace.source.proxy import Proxies
+from headrace.source.trust import Trust
 from headrace.store.contract import Store
 from headrace.store.folder import Folder
 from headrace.store.hubcache import HubCache, recall
@@ -153,7 +155,7 @@ class _Road:
         self._settings = settings
         self._sources = sources
         self._emit = emit
-        self._dialer = Dialer()
+        self._dialer = dialer_of(settings)
         self._limits = limits_of(settings)
 
     def listing(self, repo: str) -> Manifest:
@@ -241,6 +243,12 @@ def _wanted(whole: Manifest, include: tuple[str, ...], exclude: tuple[str, ...])
 def _several(words: str | Iterable[str]) -> tuple[str, ...]:
     """One word is meant as one, not as its letters."""
     return (words,) if isinstance(words, str) else tuple(words)
+
+
+def dialer_of(settings: Settings) -> Dialer:
+    """How hosts are reached, as the user set it."""
+    trust = Trust(settings["ca_bundle"], settings.origins["ca_bundle"])
+    return Dialer(trust=trust, proxies=Proxies(settings.proxies))
 
 
 def limits_of(settings: Settings) -> Limits:

@@ -41,7 +41,6 @@ from headrace.wire import (
     ERROR_MESSAGE,
     LINKED_ETAG,
     api_path,
-    is_private_address,
     origin_of,
     parse_content_range,
     parse_etag,
@@ -275,7 +274,7 @@ class HubSource:
             if response.status not in _REDIRECTS:
                 return response
             try:
-                self._is_private = self._is_private or (at_home and is_private_address(response.address))
+                self._is_private = self._is_private or (at_home and response.is_private)
                 target = self._target(url, response.headers.get("Location"))
                 if on_redirect is not None:
                     on_redirect(response, target)
@@ -304,9 +303,8 @@ class HubSource:
     def _check_reach(self, target: str, url: str) -> None:
         if self._is_private or origin_of(target) == origin_of(self.endpoint):
             return
-        host = origin_of(target)[1]
-        if any(is_private_address(address) for address in self._dialer.resolver.addresses(host)):
-            raise BadAnswer(f"{shown(url)} is public and redirects to a private address, {host}")
+        if self._dialer.leads_inside(origin_of(target)):
+            raise BadAnswer(f"{shown(url)} is public and redirects to a private address, {shown(target)}")
 
     def _refusal(self, response: HttpResponse, what: str) -> HeadraceError:
         """The error that an answer other than success means; `what` was asked for."""
