@@ -16,10 +16,8 @@ from headrace.manifest import Entry, Manifest
 from headrace.names import Repo, parse_address
 from headrace.plan.limits import Limits
 from headrace.settings import Settings, SourceSetting, load_settings
-from headrace.source.http import Dialer
+from headrace.source.dialer import Road
 from headrace.source.hub import HubSource
-from headrace.source.proxy import Proxies
-from headrace.source.trust import Trust
 from headrace.store.contract import Store
 from headrace.store.folder import Folder
 from headrace.store.hubcache import HubCache, recall
@@ -155,7 +153,7 @@ class _Road:
         self._settings = settings
         self._sources = sources
         self._emit = emit
-        self._dialer = dialer_of(settings)
+        self._dialer = road_of(settings).dialer()
         self._limits = limits_of(settings)
 
     def listing(self, repo: str) -> Manifest:
@@ -245,10 +243,10 @@ def _several(words: str | Iterable[str]) -> tuple[str, ...]:
     return (words,) if isinstance(words, str) else tuple(words)
 
 
-def dialer_of(settings: Settings) -> Dialer:
-    """How hosts are reached, as the user set it."""
-    trust = Trust(settings["ca_bundle"], settings.origins["ca_bundle"])
-    return Dialer(trust=trust, proxies=Proxies(settings.proxies))
+def road_of(settings: Settings) -> Road:
+    """The way to hosts, as the user set it."""
+    bundle = settings["ca_bundle"]
+    return Road(str(bundle) if bundle else None, settings.origins["ca_bundle"], settings.proxies)
 
 
 def limits_of(settings: Settings) -> Limits:

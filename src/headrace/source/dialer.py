@@ -14,9 +14,10 @@ import select
 import socket
 import ssl
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
+from pathlib import Path
 
 from headrace.errors import SourceError, Unreachable
 from headrace.source.addresses import Resolver
@@ -29,6 +30,27 @@ _NEXT_S = 0.25  # RFC 8305 §8, Connection Attempt Delay
 
 Check = Callable[[], None]
 """Raises once whoever is waiting has been given up."""
+
+
+@dataclass(frozen=True)
+class Road:
+    """What the user says of the way to hosts, in plain values that can be handed to another process.
+
+    Attributes:
+        ca_bundle: a file or folder of certificates that are believed instead of the system's.
+        ca_named: the variable or file that names it.
+        proxies: see `Proxies`.
+    """
+
+    ca_bundle: str | None = None
+    ca_named: str = "ca_bundle"
+    proxies: Mapping[str, Sequence[str]] = field(default_factory=dict, repr=False)
+
+    def dialer(self) -> Dialer:
+        """One that goes this way."""
+        bundle = Path(self.ca_bundle) if self.ca_bundle is not None else None
+        proxies = {word: (variable, url) for word, (variable, url) in self.proxies.items()}
+        return Dialer(trust=Trust(bundle, self.ca_named), proxies=Proxies(proxies))
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,7 @@ class HttpResponse:
     ) -> None:
         self.status = raw.status
         self.headers: Mapping[str, str] = raw.headers  # type: ignore[assignment]  # its get() is all we use
+        self.origin = connection.origin
         self.host = connection.origin[1]
         self.address = connection.address
         self.siblings = siblings

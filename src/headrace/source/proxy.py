@@ -127,8 +127,8 @@ def _covers(word: str, host: str, port: int) -> bool:
     try:
         network = ip_network(word.strip("[]"), strict=False)
     except ValueError:
-        pass
-    else:
+        network = None  # no address
+    if network is not None:
         return _is_in(host, network)
     bare, colon, wanted = word.rpartition(":")
     if colon and wanted.isdecimal():

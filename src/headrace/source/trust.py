@@ -95,7 +95,7 @@ class Trust:
             return truststore.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context = ssl.create_default_context()
         places = ssl.get_default_verify_paths()
-        if places.cafile is None and not (places.capath and any(Path(places.capath).glob("*.0"))):
+        if not places.cafile and not (places.capath and any(Path(places.capath).glob("*.0"))):
             usual = next((one for one in _USUAL_FILES if Path(one).is_file()), None)
             if usual is not None:
                 context.load_verify_locations(cafile=usual)
