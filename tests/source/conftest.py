@@ -133,6 +133,19 @@ def session(dialer: Dialer) -> Iterator[HttpSession]:
     session.close()
 
 
+@pytest.fixture
+def talk() -> Iterator[Callable[[Dialer], HttpSession]]:
+    """Begins sessions that end with the test."""
+    with contextlib.ExitStack() as stack:
+
+        def begin(dialer: Dialer) -> HttpSession:
+            session = HttpSession(dialer)
+            stack.callback(session.close)
+            return session
+
+        yield begin
+
+
 def answer(status: int, body: bytes = b"", **headers: object) -> bytes:
     """An answer with its length; `Content_Range="…"` adds a header, None leaves one out."""
     named: dict[str, object] = {"Content-Length": len(body)}

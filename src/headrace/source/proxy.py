@@ -72,7 +72,10 @@ class Proxy:
 
     def refusal(self, status: int, host: str) -> SourceError:
         """What its answer means, when asked for `host`."""
-        if status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+        if status in (
+            HTTPStatus.PROXY_AUTHENTICATION_REQUIRED,
+            HTTPStatus.UNAUTHORIZED,
+        ):  # tinyproxy says 401
             if self.authorization is None:
                 told = f"{self.name} wants a user name and a password"
             else:
