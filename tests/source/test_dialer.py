@@ -178,7 +178,7 @@ def test_records_are_gathered_while_they_are_at_hand_and_not_waited_for(papers: 
     session = session_of(papers)
     response = session.request("GET", serve(script, tls=papers.of_server).url, {}, patience_s=20)
     assert sent.wait(20)
-    buffer, pieces = memoryview(bytearray(1_000_000)), []
+    buffer, pieces = memoryview(bytearray(1_000_000)), list[int]()
     while sum(pieces) < 150_000:
         pieces.append(response.readinto(buffer))
     assert max(pieces) > 16_384

@@ -65,6 +65,7 @@ class HttpResponse:
         self._wire = connection.wire
         self._raw = raw
         self._left = raw.length
+        self._expected: int | None = None
 
     def readinto(self, buffer: memoryview) -> int:
         """Receive up to `len(buffer)` bytes of the body; 0 at its end.
@@ -79,11 +80,7 @@ class HttpResponse:
             return 0
         try:
             if self._left is None:
-                chunk = self._raw.read1(len(buffer))  # its readinto would wait until the buffer is full
-                buffer[: len(chunk)] = chunk
-                if not chunk:
-                    self._session.check()  # an abort looks like the end of an answer without a length
-                return len(chunk)
+                return self._unframed(buffer)
             count = self._wire.readinto(buffer)
         except (OSError, ValueError, http.client.HTTPException) as error:
             raise self._session.failure(error, self._connection.where) from error
@@ -91,6 +88,23 @@ class HttpResponse:
             raise BrokenStream(f"{self._connection.where} ended the answer {self._left} bytes early")
         self._left -= count
         return count
+
+    def expect(self, count: int) -> None:
+        """Fail unless a body that does not say its length ends after exactly `count` bytes."""
+        self._expected = count
+
+    def _unframed(self, buffer: memoryview) -> int:
+        chunk = self._raw.read1(len(buffer))  # its readinto would wait until the buffer is full
+        if not chunk:
+            self._session.check()  # an abort looks like the end of an answer without a length
+        if self._expected is not None:
+            self._expected -= len(chunk)
+            if not chunk and self._expected:
+                raise BrokenStream(f"{self._connection.where} ended the answer {self._expected} bytes early")
+            if self._expected < 0 or (chunk and not self._expected and self._raw.read1(1)):
+                raise BadAnswer(f"{self._connection.where} sends more than there should be")
+        buffer[: len(chunk)] = chunk
+        return len(chunk)
 
     def read(self, most_bytes: int) -> bytes:
         """The whole body, which must not be larger than `most_bytes`.

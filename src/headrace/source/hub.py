@@ -228,6 +228,7 @@ class HubSource:
         except HeadraceError:
             response.close()
             raise
+        response.expect(len(request.range))
         return response
 
     def _check(self, response: HttpResponse, request: Request) -> None:
