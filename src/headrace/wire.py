@@ -43,6 +43,7 @@ _DATE = re.compile(
 _EPOCH_TIME = re.compile(rb'"AWS:EpochTime"\s*:\s*([0-9]{1,12})')
 _ISO = re.compile(r"([0-9]{4})-?([0-9]{2})-?([0-9]{2})T([0-9]{2}):?([0-9]{2}):?([0-9]{2})Z")
 _RESET = re.compile(r";\s*t=([0-9]{1,9})\s*(?:;|$)")
+_USERINFO = re.compile(r":.*(?=@)", re.DOTALL)
 _NO_HOST = re.compile(r"[\s\\%<>\"^`{|}]")
 
 
@@ -89,11 +90,13 @@ def shown(url: str) -> str:
     """
     try:
         parts = urlsplit(url)
+        parts.port  # noqa: B018  # raises where it is none: then this may be half of a password
     except ValueError:
         return ""
     if not parts.netloc:
         return parts.path.rpartition("@")[2]
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    path = _USERINFO.sub("…", parts.path)  # of a user name or password with a slash in it
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], path, "", ""))
 
 
 def origin_of(url: str) -> tuple[str, str, int]:
