@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -129,13 +130,11 @@ def test_many_threads_never_ask_more_than_is_left() -> None:
 def test_a_spent_budget_is_noticed_before_the_429(serve: Serve, session: HttpSession, dialer: Dialer) -> None:
     def script(heard: Heard, connection: socket.socket) -> bool:
         left = 2 - len(server.heard)
-        headers = {"RateLimit": f'"resolvers";r={max(0, left)};t=100'}
+        limit = f'"resolvers";r={max(0, left)};t=100'
         if left < 0:
-            connection.sendall(answer(429, **headers))
+            connection.sendall(answer(429, RateLimit=limit))
         else:
-            reply = partial_answer(SOME).replace(
-                b"\r\n", b"\r\nRateLimit: %s\r\n" % headers["RateLimit"].encode(), 1
-            )
+            reply = partial_answer(SOME).replace(b"\r\n", b"\r\nRateLimit: %s\r\n" % limit.encode(), 1)
             connection.sendall(reply)
         return True
 
@@ -184,7 +183,8 @@ def test_listings_and_files_have_budgets_of_their_own(
 def test_a_pause_is_judged_by_the_servers_clock(
     headers: dict[str, str], expected: float | None, serve: Serve, session: HttpSession, dialer: Dialer
 ) -> None:
-    raw = answer(429, **{name.replace("-", "_"): value for name, value in headers.items()})
+    named: dict[str, Any] = {name.replace("-", "_"): value for name, value in headers.items()}
+    raw = answer(429, **named)
     with pytest.raises(Busy) as caught:
         hub(serve(always(raw)).url, dialer).open(ask_for(SOME), session)
     assert caught.value.retry_after_s == expected
