@@ -8,7 +8,10 @@
     │   └── EntryNotFound
     ├── AccessDenied          the token is missing, wrong or not allowed
     ├── SourceError           a place bytes come from failed; another try or place may do
-    │   ├── Unreachable         no connection, no name, no answer at all
+    │   ├── Unreachable         no connection, no answer at all
+    │   │   └── UnknownHost       no such name
+    │   ├── Untrusted           TLS cannot be had, or proves nothing
+    │   ├── ProxyRefused        the proxy will not carry it
     │   ├── Stalled             connected, then silent for too long
     │   ├── BrokenStream        the answer ended or was reset before its announced end
     │   ├── BadAnswer           an answer that cannot be what was asked (HTML, wrong range or length)
@@ -103,6 +106,27 @@ class Unreachable(SourceError):
     """No connection could be made, or it ended before any answer."""
 
     code = "unreachable"
+
+
+class UnknownHost(Unreachable):
+    """There is no such name."""
+
+    code = "unknown_host"
+    permanent = True
+
+
+class Untrusted(SourceError):
+    """TLS with this host cannot be: its certificate proves nothing, or the two have no version in common."""
+
+    code = "untrusted"
+    permanent = True
+
+
+class ProxyRefused(SourceError):
+    """The proxy that the user named will not carry this."""
+
+    code = "proxy"
+    permanent = True
 
 
 class Stalled(SourceError):

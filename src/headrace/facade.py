@@ -14,7 +14,7 @@ from headrace.manifest import Entry, Manifest
 from headrace.names import Repo, parse_address
 from headrace.plan.limits import Limits
 from headrace.settings import Settings, SourceSetting, load_settings
-from headrace.source.http import Dialer
+from headrace.source.dialer import Road
 from headrace.source.hub import HubSource
 from headrace.store.hubcache import HubCache, recall
 from headrace.transfer.dispatch import Dispatcher
@@ -160,7 +160,7 @@ class _Road:
         self._sources = sources
         self._emit = emit
         self._told: set[str] = set()
-        self._dialer = Dialer()
+        self._dialer = road_of(settings).dialer()
         self._limits = limits_of(_within_rate(settings))
 
     def listing(self, repo: str) -> Manifest:
@@ -279,6 +279,12 @@ def _several(words: str | Iterable[str]) -> tuple[str, ...]:
 def _within_rate(settings: Settings) -> Settings:
     rate, lanes = settings["limit_rate"], settings["lanes"]
     return settings.having(lanes=max(1, min(lanes, rate // _LEAST_RATE_OF_A_LANE))) if rate else settings
+
+
+def road_of(settings: Settings) -> Road:
+    """The way to hosts, as the user set it."""
+    bundle = settings["ca_bundle"]
+    return Road(str(bundle) if bundle else None, settings.origins["ca_bundle"], settings.proxies)
 
 
 def limits_of(settings: Settings) -> Limits:

@@ -21,11 +21,12 @@ class Request:
     query: str
     headers: Mapping[str, str]  # names in lower case
     body: bytes = b""
+    scheme: str = "http"
 
     @property
-    def authority(self) -> str:
-        """Host and port as the client knows them: every absolute URL is built from it."""
-        return self.headers.get("host", "127.0.0.1")
+    def origin(self) -> str:
+        """Scheme, host and port as the client knows them: every absolute URL is built from it."""
+        return f"{self.scheme}://{self.headers.get('host', '127.0.0.1')}"
 
     @property
     def arguments(self) -> dict[str, list[str]]:

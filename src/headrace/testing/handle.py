@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from http import HTTPStatus
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +25,7 @@ _START_S = 30.0
 _STOP_S = 5.0
 
 
+@dataclass
 class ChaosHub:
     """A hub in a process of its own, started on `with` (or `start`) and stopped at its end.
 
@@ -33,46 +35,33 @@ class ChaosHub:
             assert hub.log().bytes_of(digest) <= size * 1.01
 
     It dies with its parent, even one that is killed.
+
+    Attributes:
+        root: the folder with `models`, `datasets` and `spaces`; see `headrace.testing.catalog`.
+        tokens: every token that is valid → names or globs of the repos it opens.
+        rate: bytes a second that each connection gets, for ever; None is unlimited.
+        latency_s: seconds before each answer, for ever.
+        page_size: tree entries on one page.
+        url_lifetime_s: seconds that a CDN address works; 0 makes it expired at once.
+        ports: of hub and CDN; 0 takes a free one. Needed to come back after `stop`.
+        host: the address of the hub, `127.0.0.1` or `::1`.
+        cdn_host: the host name in CDN addresses; it must resolve to this machine.
+        tls: PEM files with certificate chain and key, good for `host` and `cdn_host`: both then speak TLS alone.
     """
 
-    def __init__(
-        self,
-        root: str | os.PathLike[str],
-        *,
-        tokens: Mapping[str, Sequence[str]] | None = None,
-        rate: int | None = None,
-        latency_s: float = 0.0,
-        page_size: int = 1000,
-        url_lifetime_s: float = 3600.0,
-        ports: tuple[int, int] = (0, 0),
-        cdn_host: str = "localhost",
-    ) -> None:
-        """Nothing starts yet.
-
-        Args:
-            root: the folder with `models`, `datasets` and `spaces`; see `headrace.testing.catalog`.
-            tokens: every token that is valid → names or globs of the repos it opens.
-            rate: bytes a second that each connection gets, for ever; None is unlimited.
-            latency_s: seconds before each answer, for ever.
-            page_size: tree entries on one page.
-            url_lifetime_s: seconds that a CDN address works; 0 makes it expired at once.
-            ports: of hub and CDN; 0 takes a free one. Needed to come back after `stop`.
-            cdn_host: the host name in CDN addresses; it must resolve to this machine.
-        """
-        self._tokens = dict(tokens or {})
-        self._options = {
-            "--root": os.fspath(Path(root).absolute()),
-            "--latency": str(latency_s),
-            "--page-size": str(page_size),
-            "--url-lifetime": str(url_lifetime_s),
-            "--port": str(ports[0]),
-            "--cdn-port": str(ports[1]),
-            "--cdn-host": cdn_host,
-        }
-        if rate is not None:
-            self._options["--rate"] = str(rate)
-        self._process: subprocess.Popen[bytes] | None = None
-        self._addresses: dict[str, str] = {}
+    root: str | os.PathLike[str]
+    _: KW_ONLY
+    tokens: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    rate: int | None = None
+    latency_s: float = 0.0
+    page_size: int = 1000
+    url_lifetime_s: float = 3600.0
+    ports: tuple[int, int] = (0, 0)
+    host: str = "127.0.0.1"
+    cdn_host: str = "localhost"
+    tls: tuple[str | os.PathLike[str], str | os.PathLike[str]] | None = None
+    _process: subprocess.Popen[bytes] | None = field(default=None, init=False, repr=False)
+    _addresses: dict[str, str] = field(default_factory=dict, init=False, repr=False)
 
     def __enter__(self) -> ChaosHub:  # noqa: PYI034 - typing.Self came with Python 3.11
         self.start()
@@ -115,14 +104,14 @@ class ChaosHub:
         source = os.fspath(Path(__file__).parents[2])
         search = os.pathsep.join(filter(None, [source, os.environ.get("PYTHONPATH")]))
         command = [sys.executable, "-m", "headrace.testing.hub", "--with-parent"]
-        for option, value in self._options.items():
+        for option, value in self._options().items():
             command += [option, value]
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": search}
         )
         self._addresses = self._read_addresses(self._process)
         # Not on the command line, where every user of the machine could read them.
-        self._control("PUT", "tokens", self._tokens)
+        self._control("PUT", "tokens", dict(self.tokens))
 
     def stop(self) -> None:
         """End the process; open connections are dropped. Does nothing if it is not running."""
@@ -173,6 +162,24 @@ class ChaosHub:
             if time.monotonic() > give_up_s:
                 raise TimeoutError(f"answers are still on their way after {patience_s} s")
             time.sleep(0.01)
+
+    def _options(self) -> dict[str, str]:
+        options = {
+            "--root": os.fspath(Path(self.root).absolute()),
+            "--latency": str(self.latency_s),
+            "--page-size": str(self.page_size),
+            "--url-lifetime": str(self.url_lifetime_s),
+            "--host": self.host,
+            "--port": str(self.ports[0]),
+            "--cdn-port": str(self.ports[1]),
+            "--cdn-host": self.cdn_host,
+        }
+        if self.rate is not None:
+            options["--rate"] = str(self.rate)
+        if self.tls is not None:
+            chain, key = self.tls
+            options |= {"--tls-cert": os.fspath(chain), "--tls-key": os.fspath(key)}
+        return options
 
     def _control(self, method: str, noun: str, value: Any = None) -> Any:
         connection = http.client.HTTPConnection(urlsplit(self.control).netloc, timeout=30)

@@ -9,6 +9,7 @@ import argparse
 import json
 import signal
 import socket
+import ssl
 import sys
 import threading
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from headrace.testing.catalog import Catalog
 from headrace.testing.cdn import CdnSite, Signer
 from headrace.testing.control import ControlSite
 from headrace.testing.faults import Fault, FaultBook
-from headrace.testing.listener import Listener
+from headrace.testing.listener import Listener, Traffic
 from headrace.testing.requestlog import Ledger
 from headrace.testing.resolve import Resolver
 from headrace.testing.site import HubSite
@@ -49,20 +50,26 @@ class Hub:
         control = ControlSite(book, access, ledger)
         self._host = options.host
         self._cdn_host = options.cdn_host
-        self._hub = Listener((options.host, options.port), site, "hub", book, ledger)
-        self._cdns = _listen_everywhere(options, CdnSite(catalog, signer), book, ledger)
+        self._tls = _tls(options)
+        traffic = Traffic(book, ledger, self._tls)
+        self._hub = Listener((options.host, options.port), site, "hub", traffic)
+        self._cdns = _listen_everywhere(options, CdnSite(catalog, signer), traffic)
         # What is asked of the control port is no traffic: it gets a log and a fault book of its own.
-        self._control = Listener(("127.0.0.1", 0), control, "control", FaultBook(), Ledger())
+        self._control = Listener(("127.0.0.1", 0), control, "control", Traffic(FaultBook(), Ledger()))
 
     @property
     def endpoint(self) -> str:
         """The hub's own origin, for HF_ENDPOINT."""
-        return f"http://{_bracketed(self._host)}:{self._hub.port}"
+        return f"{self._scheme}://{_bracketed(self._host)}:{self._hub.port}"
 
     @property
     def cdn(self) -> str:
         """The origin that large files come from."""
-        return f"http://{_bracketed(self._cdn_host)}:{self._cdns[0].port}"
+        return f"{self._scheme}://{_bracketed(self._cdn_host)}:{self._cdns[0].port}"
+
+    @property
+    def _scheme(self) -> str:
+        return "http" if self._tls is None else "https"
 
     @property
     def addresses(self) -> dict[str, str]:
@@ -93,6 +100,8 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--page-size", type=int, default=1000, help="tree entries on a page [%(default)s]")
     parser.add_argument("--url-lifetime", type=float, default=3600.0, help="seconds a CDN address works")
     parser.add_argument("--tokens", type=Path, help="JSON file: token to the repos it opens")
+    parser.add_argument("--tls-cert", type=Path, help="PEM chain: hub and CDN speak TLS alone")
+    parser.add_argument("--tls-key", type=Path, help="its PEM key, where the chain's file does not hold it")
     parser.add_argument("--with-parent", action="store_true", help="stop when standard input ends")
     return parser.parse_args(arguments)
 
@@ -117,16 +126,22 @@ def _await_parent(stop: threading.Event) -> None:
     stop.set()
 
 
-def _listen_everywhere(
-    options: argparse.Namespace, site: CdnSite, book: FaultBook, ledger: Ledger
-) -> list[Listener]:
+def _tls(options: argparse.Namespace) -> ssl.SSLContext | None:
+    if options.tls_cert is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(options.tls_cert, options.tls_key)
+    return context
+
+
+def _listen_everywhere(options: argparse.Namespace, site: CdnSite, traffic: Traffic) -> list[Listener]:
     """One listener for each address of the CDN's name, all on one port: clients may try any of them."""
     found = socket.getaddrinfo(options.cdn_host, None, type=socket.SOCK_STREAM)
     listeners: list[Listener] = []
     for host in dict.fromkeys(str(address[0]) for *_, address in found):
         port = listeners[0].port if listeners else options.cdn_port
         try:
-            listeners.append(Listener((host, port), site, "cdn", book, ledger))
+            listeners.append(Listener((host, port), site, "cdn", traffic))
         except OSError:
             # A name often has an IPv6 address that this machine does not; one address is enough.
             continue

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import http.server
 import socket
+import ssl
 import sys
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import unquote_to_bytes
 
@@ -17,6 +20,7 @@ from headrace.testing.requestlog import Ledger, LoggedRequest, Record
 
 _SEND_BUFFER = 256 * 1024  # bytes
 _LARGEST_REQUEST_BODY = 16 * 1024 * 1024  # bytes
+_HANDSHAKE_S = 10.0
 
 
 class Site(Protocol):
@@ -26,20 +30,28 @@ class Site(Protocol):
         """Answer any request; errors are answers too."""
 
 
+@dataclass(frozen=True)
+class Traffic:
+    """What the ports that clients talk to share: what befalls their answers, and where they are written down."""
+
+    book: FaultBook
+    ledger: Ledger
+    tls: ssl.SSLContext | None = None
+
+
 class Listener(http.server.ThreadingHTTPServer):
     """One listening address. `host` is the name that faults and the log know it by."""
 
     request_queue_size = 256
     daemon_threads = True
 
-    def __init__(
-        self, address: tuple[str, int], site: Site, host: str, book: FaultBook, ledger: Ledger
-    ) -> None:
+    def __init__(self, address: tuple[str, int], site: Site, host: str, traffic: Traffic) -> None:
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         self.site = site
         self.host = host
-        self.book = book
-        self.ledger = ledger
+        self.book = traffic.book
+        self.ledger = traffic.ledger
+        self.tls = traffic.tls
         super().__init__(address, _Connection)
 
     def server_bind(self) -> None:
@@ -63,11 +75,25 @@ class _Connection(http.server.BaseHTTPRequestHandler):
     server: Listener
 
     def setup(self) -> None:
+        if self.server.tls is not None:
+            # Here and not where it was accepted: a client that says nothing must keep nobody else waiting.
+            self.request.settimeout(_HANDSHAKE_S)
+            self.request = self.server.tls.wrap_socket(self.request, server_side=True)
+            self.request.settimeout(None)
         super().setup()
         # Else megabytes that no client has taken would lie in the kernel and count as sent.
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         self.line = Line(self.connection)
         self.number = self.server.ledger.connection()
+
+    def finish(self) -> None:
+        super().finish()
+        if isinstance(self.connection, ssl.SSLSocket):
+            # The server closes only the socket that it accepted, and TLS took that one's place.
+            with suppress(OSError, ValueError):
+                self.connection.settimeout(0)
+                self.connection.unwrap()  # says goodbye, and does not wait for an answer
+            self.connection.close()
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - http.server chose the name
         """Say nothing: the ledger is the log."""
@@ -113,7 +139,8 @@ class _Connection(http.server.BaseHTTPRequestHandler):
         parts = path.encode("latin-1").lstrip(b"/").split(b"/")
         segments = tuple(unquote_to_bytes(part).decode(errors="surrogateescape") for part in parts)
         headers = {name.lower(): value for name, value in self.headers.items()}
-        return Request(self.command, path, segments, query, headers, body)
+        scheme = "http" if self.server.tls is None else "https"
+        return Request(self.command, path, segments, query, headers, body, scheme)
 
     def _record(self) -> Record:
         return self.server.ledger.open(

@@ -28,7 +28,7 @@ def tree(commit: Commit, path: str, request: Request, page_size: int) -> Answer:
     if stop >= len(rows):
         return answer
     query = {**request.arguments, "cursor": [_write_cursor(stop)]}
-    following = f"http://{request.authority}{request.path}?{urlencode(query, doseq=True)}"
+    following = f"{request.origin}{request.path}?{urlencode(query, doseq=True)}"
     return answer.having(("Link", f'<{following}>; rel="next"'))
 
 
