@@ -145,7 +145,9 @@ def test_a_cdn_that_cannot_be_believed_ends_the_pull_at_once(
     assert "Signature" not in told
 
 
-def test_a_hub_that_does_not_exist_ends_the_pull_at_once(pull: Puller, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hub_that_does_not_exist_ends_the_pull_at_once(
+    pull: Puller, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "https://nowhere.invalid")
     pull.settings["give_up_s"] = GIVE_UP_S
     began = time.monotonic()
