@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from headrace.errors import Untrusted, UsageError
+from headrace.errors import SourceError, UnknownHost, Untrusted, UsageError
 from headrace.testing import ChaosHub, Fault, content, write_repo
 from tests.papers import Papers, issue
 
@@ -127,3 +127,30 @@ def test_a_bundle_that_is_none_is_a_mistake_in_that_variable(
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(tmp_path / "missing.pem"))
     with pytest.raises(UsageError, match=r"REQUESTS_CA_BUNDLE names .*missing\.pem"):
         pull("org/model")
+
+
+def test_a_cdn_that_cannot_be_believed_ends_the_pull_at_once(
+    secure: Secure, pull: Puller, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    papers = issue(tmp_path / "hub-only", "127.0.0.1")
+    monkeypatch.setenv("SSL_CERT_FILE", str(papers.authority))
+    secure(papers)
+    pull.settings["give_up_s"] = GIVE_UP_S
+    began = time.monotonic()
+    with pytest.raises(SourceError) as caught:
+        pull("org/model")
+    assert time.monotonic() - began < GIVE_UP_S / 2
+    told = caught.value.message + (caught.value.hint or "")
+    assert "another host than localhost" in told
+    assert "Signature" not in told
+
+
+def test_a_hub_that_does_not_exist_ends_the_pull_at_once(
+    pull: Puller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", "https://nowhere.invalid")
+    pull.settings["give_up_s"] = GIVE_UP_S
+    began = time.monotonic()
+    with pytest.raises(UnknownHost, match=r"cannot look up nowhere\.invalid"):
+        pull("org/model")
+    assert time.monotonic() - began < GIVE_UP_S / 2
