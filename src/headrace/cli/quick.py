@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 _BUNDLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+_SYSTEM: str = sys.platform  # a type of its own, or type checkers look at one system's branch only
 _PATIENCE_S = 2.0  # in all; beyond it the ordinary way begins, which says what it waits for
 _ANSWER_BYTES_MOST = 16 * 1024 * 1024
 _QUIET = ("-q", "--quiet")
@@ -72,7 +73,8 @@ def _look(repo: str, revision: str, is_empty: bool) -> None:  # noqa: FBT001 - o
 
 def _settings(environment: os._Environ[str]) -> tuple[str, str, str]:
     """Cache, endpoint and token, where nothing but the hub's own variables is set; see `settings`."""
-    if any(environment[name] for name in environment if _SETTINGS.match(name)):
+    # Elsewhere than on Linux the user's own file is in other places.
+    if _SYSTEM != "linux" or any(environment[name] for name in environment if _SETTINGS.match(name)):
         raise _Unusual
     config = environment.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
     folder, files = os.getcwd(), [f"{config}/headrace/headrace.toml", "/headrace.toml"]
