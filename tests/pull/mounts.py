@@ -6,6 +6,7 @@ import ctypes
 import importlib.util
 import mmap
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -99,6 +100,28 @@ def in_memory(point: Path, options: str) -> Iterator[Path]:
     )
     if done.returncode != 0:
         pytest.skip(f"no tmpfs can be mounted here: {done.stderr.strip()}")
+    try:
+        yield point
+    finally:
+        subprocess.run(["umount", "-l", str(point)], check=True)
+
+
+@contextmanager
+def sharing_blocks(base: Path) -> Iterator[Path]:
+    """A file system that can share blocks between files (XFS in a sparse file). Skips where none can be mounted."""
+    image, point = base / "image", base / "mount"
+    point.mkdir(parents=True)
+    with image.open("wb") as file:
+        file.truncate(320 * 1024 * 1024)
+    for command in (
+        ["mkfs.xfs", "-q", "-m", "reflink=1", str(image)],
+        ["mount", "-o", "loop", str(image), str(point)],
+    ):
+        if shutil.which(command[0]) is None:
+            pytest.skip(f"{command[0]} is not installed")
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        if done.returncode != 0:
+            pytest.skip(f"no XFS can be made and mounted here: {done.stderr.strip()}")
     try:
         yield point
     finally:

@@ -20,7 +20,7 @@ from headrace.layout import WorkshopLayout
 from headrace.manifest import Digest
 from headrace.store.leftovers import ABANDONED_S
 from headrace.testing import ChaosHub, content, write_repo
-from tests.pull.mounts import in_memory, in_user_space
+from tests.pull.mounts import in_memory, in_user_space, sharing_blocks
 
 if TYPE_CHECKING:
     from tests.pull.conftest import Puller
@@ -141,3 +141,21 @@ def test_others_leftovers_are_told_of_and_abandoned_ones_make_room(
         pull("org/model")
     assert not leftover.exists()
     assert any("removed 10.0 MiB" in event.message for event in pull.heard(Warned))
+
+
+def test_what_the_cache_has_takes_no_room_again_where_blocks_can_be_shared(
+    root: Path, hub: ChaosHub, pull: Puller, tmp_path: Path
+) -> None:
+    data = content(40 * MIB)
+    write_repo(root, "org/model", {"a.safetensors": data})
+    with sharing_blocks(tmp_path / "xfs") as disk:
+        pull.cache = disk / "cache"
+        pull("org/model")
+        before = os.statvfs(disk)
+        for number in range(10):  # more than there is room for
+            snapshot = pull("org/model", dest=disk / f"out {number}")
+            assert snapshot.network_bytes == 0
+        after = os.statvfs(disk)
+        assert (before.f_bfree - after.f_bfree) * after.f_frsize < len(data) // 2
+        (snapshot.path / "a.safetensors").write_bytes(b"edited")
+        assert (pull("org/model").path / "a.safetensors").read_bytes() == data

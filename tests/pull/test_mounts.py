@@ -213,6 +213,11 @@ class Failing:
     is_folder: bool = False
     lacks: tuple[str, ...] = ()
 
+    def __str__(self) -> str:
+        times = "once" if self.many == 1 else f"{self.many} times"
+        place = "folder" if self.is_folder else "cache"
+        return "-".join((errno.errorcode[self.code], times, place, *(f"no {one}s" for one in self.lacks)))
+
     def firsts(self, operations: int) -> list[int]:
         """All at the ends, where the kinds of operations change; some of those between, which write content."""
         edge = 14
