@@ -12,6 +12,7 @@ from headrace.layout import WORKSHOP_IN_FOLDER
 from headrace.manifest import Entry, Manifest
 from headrace.store.contract import Progress
 from headrace.store.disk import scratch, storing
+from headrace.store.lasting import SETTLING
 from headrace.store.ledger import Ledger
 from headrace.store.partial import Partial, has_size
 
@@ -69,8 +70,10 @@ class Folder:
         self._ledger.record(self._path / first.path, first.digest)
         self._spread(first, others)
 
-    def finish(self, manifest: Manifest) -> None:
-        """See `Store.finish`. A folder knows no revisions."""
+    def finish(self, manifest: Manifest) -> None:  # noqa: ARG002  # a folder knows no revisions
+        """See `Store.finish`."""
+        with storing(self._path):
+            SETTLING.settle()
 
     def root(self, commit: str) -> Path:  # noqa: ARG002  # a folder knows no commits
         """See `Store.root`."""

@@ -15,6 +15,7 @@ from headrace.manifest import Digest, Entry, Manifest
 from headrace.names import Repo, is_commit
 from headrace.store.contract import Progress
 from headrace.store.disk import scratch, storing
+from headrace.store.lasting import SETTLING
 from headrace.store.ledger import Ledger
 from headrace.store.partial import Partial, has_size
 
@@ -79,6 +80,8 @@ class HubCache:
             with storing(ref):
                 _clear_way(ref, self._layout.folder)
             self._write(ref, manifest.commit.encode())
+        with storing(self._layout.folder):
+            SETTLING.settle()
 
     def root(self, commit: str) -> Path:
         """See `Store.root`."""
@@ -102,7 +105,10 @@ class HubCache:
                 return
             # In the workshop: hub clients take every file among the refs for a ref.
             fresh = scratch(self.workshop, "text")
-            fresh.write_bytes(content)
+            with fresh.open("wb") as file:
+                file.write(content)
+                file.flush()
+                os.fdatasync(file.fileno())  # a name must never outlast its content
             _move(fresh, path)
 
 

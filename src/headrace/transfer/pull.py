@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from headrace.errors import HeadraceError, Interrupted, SourceError
+from headrace.errors import HeadraceError, Interrupted, Locked, SourceError
 from headrace.events import BlobAwaited, Checking, Emit, FileReused, SegmentFailed
 from headrace.layout import WorkshopLayout
 from headrace.manifest import Entry, Manifest
@@ -120,9 +120,16 @@ class Pull:
         """What to ask sources for."""
         return Content(self._manifest.repo, self._manifest.commit, entry)
 
-    def place_again(self, entries: Sequence[Entry]) -> bool:
+    def place_again(self, entries: Sequence[Entry], lease: Lease) -> bool:
         """Whether another process has put this content in place since `reuse` looked."""
-        if self._force or not self._store.reuse(entries, self._checking):
+
+        def checking(entry: Entry, done: int) -> None:
+            lease.beat(
+                time.monotonic()
+            )  # to hash a large file takes longer than others wait for a sign of life
+            self._checking(entry, done)
+
+        if self._force or not self._store.reuse(entries, checking):
             return False
         self._reused(entries)
         return True
@@ -195,14 +202,17 @@ class _PullJob:
                 self._pull.awaited(entry, self._watch)
             return NotYet.HELD
         try:
-            is_here = self._pull.place_again(self._entries)
+            is_here = self._pull.place_again(self._entries, lease)
         except BaseException:
             lease.release()
             raise
         if is_here:
             lease.release()
             return NotYet.HERE
-        return self._pull.claim(entry, lease)
+        try:
+            return self._pull.claim(entry, lease)
+        except Locked:
+            return NotYet.HELD
 
     def publish(self, partial: Partial) -> None:
         self._pull.publish(partial, self._entries)
