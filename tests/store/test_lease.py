@@ -170,8 +170,47 @@ def test_a_silent_holder_behind_a_dead_taker_is_not_forgotten(layout: WorkshopLa
     leave(layout, 2, dead_neighbour())
     assert watch.acquire() is None
     clock.now += SILENCE_S
-    assert not acquired(watch).inherited
+    lease = acquired(watch)
+    assert not lease.inherited
+    lease.succeed()
     assert leases(layout) == [layout.lease(3).name]
+
+
+def test_a_taker_that_dies_before_it_has_files_of_its_own_leaves_no_heir(layout: WorkshopLayout) -> None:
+    # The next one must not work on in the file of the one that was only silent: it might still wake up.
+    clock = Clock()
+    watch = LeaseWatch(layout, clock)
+    leave(layout, 1, stranger())
+    assert watch.acquire() is None
+    clock.now += SILENCE_S
+    first = acquired(watch)
+    leave(layout, 2, dead_neighbour())  # as if it had been killed here
+    second = acquired(LeaseWatch(layout, clock))  # without another wait
+    assert not second.inherited
+    second.succeed()
+    second.release()
+    first.release()
+    assert leases(layout) == []
+    assert acquired(LeaseWatch(layout)).inherited
+
+
+def test_a_holder_that_was_left_finds_its_lease_gone_and_touches_no_other(layout: WorkshopLayout) -> None:
+    clock = Clock()
+    sleeper = acquired(LeaseWatch(layout))
+    os.utime(sleeper.path, (1, 1))
+    leave(layout, 1, stranger())  # seen from elsewhere
+    watch = LeaseWatch(layout, clock)
+    assert watch.acquire() is None
+    clock.now += SILENCE_S
+    taker = acquired(watch)
+    os.utime(taker.path, (1, 1))
+    assert not sleeper.still_held()
+    sleeper.beat(1e9)
+    sleeper.release()
+    assert taker.path.stat().st_mtime == 1
+    assert taker.still_held()
+    taker.succeed()
+    assert leases(layout) == [taker.path.name]
 
 
 def test_leases_of_other_blobs_and_odd_names_are_nothing(layout: WorkshopLayout) -> None:

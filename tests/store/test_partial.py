@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +19,7 @@ from headrace.ranges import Range, RangeSet
 from headrace.store.lease import LeaseWatch
 from headrace.store.partial import JOURNALLED_FROM_BYTES, Partial, claim_partial, landed_bytes
 from headrace.store.space import check_space
+from tests.store.test_lease import dead_neighbour
 
 Claim = Callable[[WorkshopLayout, int], Partial]
 
@@ -40,7 +42,7 @@ def seize(layout: WorkshopLayout, size: int) -> Partial:
 
 
 def litter(layout: WorkshopLayout) -> list[str]:
-    return [path.name for path in layout.folder.iterdir()]
+    return sorted((path.name for path in layout.folder.iterdir()), reverse=True)
 
 
 def test_the_space_is_taken_at_once(layout: WorkshopLayout, claim: Claim) -> None:
@@ -167,15 +169,183 @@ def test_a_takeover_between_the_last_look_and_the_renaming_is_seen(
     taker.publish(tmp_path / "final")
 
 
-def test_a_taker_without_the_lease_of_the_dead_begins_afresh(layout: WorkshopLayout, claim: Claim) -> None:
+def test_a_taker_has_what_was_recorded_in_a_file_of_its_own(layout: WorkshopLayout, claim: Claim) -> None:
     sleeper = claim(layout, SIZE)
+    sleeper.write(memoryview(b"s" * len(HALF)), 0)
     sleeper.landed(HALF)
     taker = seize(layout, SIZE)
-    assert not taker.have
+    assert taker.have == RangeSet([HALF])
+    assert contents(taker, 10) == b"s" * 10
+    sleeper.write(memoryview(b"wrong"), 0)
     sleeper.landed(Range(HALF.stop, SIZE))
-    assert landed_bytes(layout, SIZE) == 0
-    taker.landed(HALF)
+    assert contents(taker, 10) == b"s" * 10
     assert landed_bytes(layout, SIZE) == len(HALF)
+    sleeper.close()
+    taker.close()
+    assert litter(layout) == [layout.partial.name, layout.journal.name]
+
+
+def contents(partial: Partial, count: int) -> bytes:
+    buffer = memoryview(bytearray(count))
+    partial.readinto(buffer, 0)
+    return bytes(buffer)
+
+
+def test_from_a_silent_machine_only_what_it_had_synced_is_taken_over(
+    layout: WorkshopLayout, claim: Claim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr("headrace.store.partial.boot_id", lambda: "of another machine")
+        sleeper = claim(layout, SIZE)
+        sleeper.landed(HALF)
+        sleeper.sync()
+        sleeper.landed(Range(HALF.stop, SIZE))
+    assert seize(layout, SIZE).have == RangeSet([HALF])
+
+
+@pytest.mark.parametrize("step", ["settle", "journal", "partial"])
+def test_a_taker_that_is_killed_on_the_way_loses_nothing(
+    step: str, layout: WorkshopLayout, claim: Claim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
+
+    def kill(*_: object) -> None:
+        raise Killed
+
+    sleeper = claim(layout, SIZE)
+    sleeper.write(memoryview(b"s" * len(HALF)), 0)
+    sleeper.landed(HALF)
+    sleeper_inode = layout.partial.stat().st_ino
+    with monkeypatch.context() as death:
+        replaced = Path.replace
+        death.setattr(Path, "unlink", lambda *_, **__: None)  # the dead tidy nothing up
+
+        def replace(path: Path, target: Path) -> Path:
+            if target == getattr(layout, step, None):
+                kill()
+            return replaced(path, target)
+
+        death.setattr(Path, "replace", replace)
+        if step == "settle":
+            death.setattr("headrace.store.partial.settle", kill)
+        death.setattr("headrace.store.lease.Lease.release", kill)
+        with pytest.raises(Killed):
+            seize(layout, SIZE)
+    (mine,) = (path for path in layout.folder.glob("*.lease.2"))
+    mine.write_text(dead_neighbour())
+    again = claim(layout, SIZE)
+    assert again.have == RangeSet([HALF])
+    assert contents(again, 10) == b"s" * 10
+    assert layout.partial.stat().st_ino != sleeper_inode
+    again.close()
+    sleeper.close()
+    assert litter(layout) == [layout.partial.name, layout.journal.name]
+
+
+def test_who_slept_between_claim_and_opening_opens_nothing_of_the_taker(layout: WorkshopLayout) -> None:
+    lease = LeaseWatch(layout).acquire()
+    assert lease is not None
+    taker = seize(layout, SIZE)
+    taker.landed(HALF)
+    with pytest.raises(Locked):
+        claim_partial(layout.folder, layout.digest, SIZE, lease)
+    assert landed_bytes(layout, SIZE) == len(HALF)
+    taker.close()
+    assert litter(layout) == [layout.partial.name, layout.journal.name]
+
+
+def test_a_holder_that_was_left_learns_of_it_at_the_next_sync(layout: WorkshopLayout, claim: Claim) -> None:
+    sleeper = claim(layout, SIZE)
+    sleeper.landed(HALF)
+    seize(layout, SIZE)
+    with pytest.raises(Locked):
+        sleeper.sync()
+
+
+def test_a_partial_of_another_user_is_taken_over(
+    layout: WorkshopLayout, claim: Claim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    partial = claim(layout, SIZE)
+    partial.landed(HALF)
+    partial.close()
+    opened = os.open
+
+    def refuse(path: Path, flags: int, *mode: int) -> int:
+        if path == layout.partial and flags & os.O_RDWR:
+            raise PermissionError(13, "Permission denied")
+        return opened(path, flags, *mode)
+
+    monkeypatch.setattr(os, "open", refuse)
+    assert claim(layout, SIZE).have == RangeSet([HALF])
+
+
+def test_what_was_synced_outlasts_a_loss_of_power(
+    layout: WorkshopLayout, claim: Claim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    partial = claim(layout, SIZE)
+    partial.landed(HALF)
+    partial.sync()
+    partial.landed(Range(HALF.stop, SIZE))
+    partial.close()
+    monkeypatch.setattr("headrace.store.partial.boot_id", lambda: "the next boot")
+    assert claim(layout, SIZE).have == RangeSet([HALF])
+
+
+def test_a_sync_is_due_after_a_while_and_only_for_what_landed(layout: WorkshopLayout, claim: Claim) -> None:
+    partial, now = claim(layout, SIZE), time.monotonic()
+    assert not partial.wants_sync(now + 100)
+    partial.landed(HALF)
+    assert not partial.wants_sync(now)
+    assert partial.wants_sync(now + 100)
+    assert not partial.wants_sync(now + 100)  # asked for once
+    partial.sync()
+    assert not partial.wants_sync(now + 200)
+
+
+@pytest.mark.parametrize("nth", [1, 2])
+def test_after_a_failed_sync_nothing_since_the_last_one_is_believed_or_published(
+    nth: int, layout: WorkshopLayout, claim: Claim, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    partial = claim(layout, SIZE)
+    partial.landed(HALF)
+    partial.sync()
+    partial.landed(Range(HALF.stop, SIZE))
+    calls: list[int] = []
+    synced = os.fdatasync
+
+    def fail(fd: int) -> None:
+        calls.append(fd)
+        if len(calls) == nth:  # of the data, or of the journal
+            raise OSError(5, "Input/output error")
+        synced(fd)
+
+    monkeypatch.setattr(os, "fdatasync", fail)
+    with pytest.raises(StoreError, match="Input/output"):
+        partial.sync()
+    partial.landed(Range(HALF.stop, SIZE))
+    with pytest.raises(StoreError, match="failed to keep"):  # the kernel tells of it only once
+        partial.publish(tmp_path / "final")
+    partial.close()
+    assert not (tmp_path / "final").exists()
+    have = claim(layout, SIZE).have
+    assert have.covers(HALF)
+    assert nth == 2 or have == RangeSet([HALF])
+
+
+def test_a_small_file_whose_sync_fails_is_not_published(
+    layout: WorkshopLayout, claim: Claim, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def fail(_: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    partial = claim(layout, 10)
+    monkeypatch.setattr(os, "fdatasync", fail)
+    with pytest.raises(StoreError, match="Input/output"):
+        partial.publish(tmp_path / "final")
+    with pytest.raises(StoreError):
+        partial.publish(tmp_path / "final")
+    assert not (tmp_path / "final").exists()
 
 
 def test_who_died_while_publishing_leaves_no_way_into_the_published_file(
@@ -240,30 +410,51 @@ def test_a_full_disk_is_found_out_before_the_first_byte(tiny_disk: Path, claim: 
         check_space(tiny_disk, [Entry("a", 20 * 1024 * 1024, layout.digest)])
 
 
-def test_a_disk_that_fills_up_meanwhile_is_an_error_and_what_landed_stays(
+def test_a_disk_that_fills_up_meanwhile_stops_neither_bytes_nor_their_record(
     tiny_disk: Path, claim: Claim
 ) -> None:
     layout = WorkshopLayout(tiny_disk, Digest(Digest.SHA256, "b" * 64))
     partial = claim(layout, SIZE)
+    fill(tiny_disk / "ballast")
+    for start in range(0, SIZE - 1000, 1000):  # more records than one area holds
+        partial.write(memoryview(b"x" * 500), start)
+        partial.landed(Range(start, start + 500))
     partial.landed(HALF)
-    with pytest.raises(NoSpace):
-        fill(tiny_disk / "ballast", partial)
-    (tiny_disk / "ballast").unlink()
+    partial.sync()
     partial.close()
-    again = claim(layout, SIZE)
+    again = claim_after(tiny_disk / "ballast", layout, claim)
     assert again.have.covers(HALF)
     again.drop()
 
 
-def fill(ballast: Path, partial: Partial) -> None:
-    """Take all the space there is, then make the journal want more."""
+def fill(ballast: Path) -> None:
+    """Take all the space there is."""
     with ballast.open("ab", buffering=0) as file:
         for piece in (1024 * 1024, 4096, 1):
             with suppress(OSError):
                 while True:
                     file.write(b"x" * piece)
-    for _ in range(1000):
-        partial.landed(HALF)
+
+
+def claim_after(ballast: Path, layout: WorkshopLayout, claim: Claim) -> Partial:
+    """Find the disk full, then not any more."""
+    with pytest.raises(NoSpace):  # a new journal is wanted
+        claim(layout, SIZE)
+    ballast.unlink()
+    return claim(layout, SIZE)
+
+
+def test_a_takeover_for_which_there_is_no_room_begins_afresh(tiny_disk: Path, claim: Claim) -> None:
+    layout = WorkshopLayout(tiny_disk, Digest(Digest.SHA256, "c" * 64))
+    for stray in tiny_disk.iterdir():
+        stray.unlink()
+    sleeper = claim(layout, 5 * 1024 * 1024)
+    sleeper.landed(HALF)
+    sleeper._lease.path.write_text("{}")
+    os.close(sleeper._fd)  # its holder is dead, which cannot be told from here
+    taker = seize(layout, 5 * 1024 * 1024)
+    assert not taker.have
+    taker.drop()
 
 
 def test_space_that_a_former_attempt_took_counts_as_had(layout: WorkshopLayout, claim: Claim) -> None:

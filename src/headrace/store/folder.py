@@ -11,6 +11,7 @@ from headrace.layout import WORKSHOP_IN_FOLDER
 from headrace.manifest import Entry, Manifest
 from headrace.store.copying import copy_to, see_room
 from headrace.store.disk import has_size, make_folders, storing
+from headrace.store.lasting import SETTLING
 from headrace.store.ledger import Ledger
 from headrace.store.shelf import Shelf
 
@@ -76,6 +77,8 @@ class Folder:
 
     def finish(self, manifest: Manifest) -> list[str]:  # noqa: ARG002  # a folder knows no revisions
         """See `Store.finish`."""
+        with storing(self._path):
+            SETTLING.settle()
         return []
 
     def root(self, commit: str) -> Path:  # noqa: ARG002  # a folder knows no commits

@@ -18,6 +18,7 @@ from headrace.manifest import Digest, Entry, Manifest
 from headrace.names import Repo, is_commit
 from headrace.store.copying import copy_to, discard, move, see_room
 from headrace.store.disk import has_size, make_folders, scratch, storing
+from headrace.store.lasting import SETTLING
 from headrace.store.ledger import Ledger
 from headrace.store.shelf import unlinked_files
 
@@ -88,6 +89,8 @@ class HubCache:
         entries = [[entry.path, entry.size, str(entry.digest)] for entry in self._whole.entries]
         with suppress(StoreError):  # a cache that cannot be written to can still be used
             self._write(_listing(self._layout, self._commit), json.dumps(entries).encode())
+        with storing(self._layout.folder):
+            SETTLING.settle()
         if manifest.revision == manifest.commit:
             return []
         ref = self._layout.ref(manifest.revision)
@@ -181,7 +184,10 @@ class HubCache:
             # In the workshop: hub clients take every file among the refs for a ref.
             fresh = scratch(self.workshop, "text")
             try:
-                fresh.write_bytes(content)
+                with fresh.open("wb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fdatasync(file.fileno())  # a name must never outlast its content
             except BaseException:
                 discard(fresh)
                 raise

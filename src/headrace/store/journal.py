@@ -1,32 +1,48 @@
 """The journal: which bytes of a partial file have landed, in a form that survives a kill at any instruction.
 
-Format. A header line, then fixed-size records, each with its own CRC:
+Format. Two areas of `AREA_BYTES` each, taken from the disk at once: a disk that fills up later cannot stop the
+record of what landed. One area is in use; when it is full, what it comes to is written into the other one, whose
+header then says the higher turn. Nobody else's names are touched after the journal was made, so a holder that
+slept through a takeover still writes into a file of its own. An area is
 
-    header   JSON in one line: version, digest, size, inode of the partial, boot id, its own crc32
-    record   kind (1 byte: L landed, F forgotten), start, stop (8 bytes each), crc32 of these 17 bytes (4)
+    header   JSON padded to a fixed length: version, digest, size, inode of the partial, boot id, turn, number of
+             the records it begins with; and a crc32 of itself and of those records
+    record   kind (1 byte: L landed, F forgotten, S synced), start, stop (8 bytes each), crc32 of the crc before
+             it and these 17 bytes (4): what an earlier use of the area left behind fits no chain
 
 A record is appended after its bytes were written, so the page cache, which outlives the process, holds what any
-record says. It does not outlive the machine: records of another boot are worth nothing. A torn or foreign tail
-ends the reading at the first record whose CRC is wrong. The journal is a hint and never proof: the digest decides.
+record says. It does not outlive the machine. There a SYNC record counts, S with the number of the records that
+were there before the data's fdatasync began: these are true after a loss of power as well, and no others.
+A torn or foreign tail ends the reading at the first record whose CRC is wrong. The journal is a hint and never
+proof: the digest decides.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import stat
 import struct
+import threading
 import zlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from headrace.ranges import Range, RangeSet
+from headrace.store.disk import scratch
+from headrace.store.reserving import reserve
 
-_VERSION = 1
+AREA_BYTES = 64 * 1024
+
+_VERSION = 2
+_HEADER_BYTES = 512
 _RECORD = struct.Struct("<cQQ")
 _CRC = struct.Struct("<I")
 _RECORD_BYTES = _RECORD.size + _CRC.size
-_HEADER_BYTES_MOST = 4096
-_LANDED, _FORGOTTEN = b"L", b"F"
+_HEADER_CRC_BYTES = 10  # a space, 8 hex digits, a line feed
+_LANDED, _FORGOTTEN, _SYNCED = b"L", b"F", b"S"
+
+_Record = tuple[bytes, int, int]
 
 
 @dataclass(frozen=True)
@@ -39,77 +55,269 @@ class JournalHeader:
     boot_id: str
     version: int = _VERSION
 
-    def encode(self) -> bytes:
-        """One line of JSON that ends with its CRC."""
-        body = json.dumps(asdict(self), sort_keys=True).encode()
-        return body + b" %08x\n" % zlib.crc32(body)
+
+@dataclass
+class Vouched:
+    """What a journal says: bytes that landed, and those of them that outlast a loss of power."""
+
+    landed: RangeSet = field(default_factory=RangeSet)
+    synced: RangeSet = field(default_factory=RangeSet)
 
 
-def read_journal(path: Path, expected: JournalHeader) -> RangeSet:
-    """The bytes a journal vouches for: none if there is no journal, or one of another partial, boot or version."""
+@dataclass
+class _Area:
+    """An area that was read and found whole, apart from its tail."""
+
+    header: JournalHeader
+    turn: int
+    records: list[_Record]
+
+
+def read_journal(path: Path, expected: JournalHeader) -> Vouched:
+    """What a journal vouches for: nothing if there is none, or one of another partial or version.
+
+    Of one from another boot only what was synced counts.
+    """
+    area = _newest(path)
+    if area is None:
+        return Vouched()
+    about = area.header
+    mine = JournalHeader(about.digest, about.size, about.inode, expected.boot_id, about.version)
+    if mine != expected:
+        return Vouched()
+    vouched = _replay(area.records)
+    if about.boot_id != expected.boot_id or not expected.boot_id:
+        vouched.landed = vouched.synced.copy()
+    return vouched
+
+
+def inode_in(path: Path) -> int | None:
+    """The inode of the partial that a journal is about; None where there is no journal."""
+    area = _newest(path)
+    return None if area is None else area.header.inode
+
+
+def _newest(path: Path) -> _Area | None:
+    raw = _contents(path)
+    areas = [_parse(raw[at : at + AREA_BYTES]) for at in (0, AREA_BYTES)]
+    return max((area for area in areas if area is not None), key=lambda area: area.turn, default=None)
+
+
+def _contents(path: Path) -> bytes:
+    """What stands there: at most what a journal may hold, and nothing where there is no plain file."""
     try:
-        raw = path.read_bytes()
+        # A pipe in its place would not open before somebody wrote to it.
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
-        return RangeSet()  # without a record nothing is known to have landed
-    end = raw.find(b"\n", 0, _HEADER_BYTES_MOST) + 1
-    if raw[:end] != expected.encode():
-        return RangeSet()
-    return _replay(raw[end:], expected.size)
+        return b""  # without a record nothing is known to have landed
+    try:
+        return os.pread(fd, 2 * AREA_BYTES, 0) if stat.S_ISREG(os.fstat(fd).st_mode) else b""
+    except OSError:
+        return b""
+    finally:
+        os.close(fd)
 
 
-def _replay(raw: bytes, size: int) -> RangeSet:
-    landed = RangeSet()
+def _parse(raw: bytes) -> _Area | None:
+    head = raw[:_HEADER_BYTES]
+    try:
+        facts = json.loads(head[:-_HEADER_CRC_BYTES])
+        turn, first = facts.pop("turn"), facts.pop("records")
+        header = JournalHeader(**facts)
+        begun = raw[_HEADER_BYTES : _HEADER_BYTES + first * _RECORD_BYTES]
+        body = head[:-_HEADER_CRC_BYTES]
+        crc = zlib.crc32(begun, zlib.crc32(body))
+        is_whole = head[-_HEADER_CRC_BYTES:] == b" %08x\n" % crc and len(begun) == first * _RECORD_BYTES
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return None
+    if not is_whole or type(turn) is not int or type(header.size) is not int:
+        return None
+    return _Area(header, turn, _chain(raw[_HEADER_BYTES:], zlib.crc32(body), header.size))
+
+
+def _chain(raw: bytes, crc: int, size: int) -> list[_Record]:
+    """The records up to the first that is not what was written there."""
+    records: list[_Record] = []
     for at in range(0, len(raw) - _RECORD_BYTES + 1, _RECORD_BYTES):
         body = raw[at : at + _RECORD.size]
         kind, start, stop = _RECORD.unpack(body)
-        (crc,) = _CRC.unpack_from(raw, at + _RECORD.size)
-        if crc != zlib.crc32(body) or not start <= stop <= size:
+        crc = zlib.crc32(body, crc)
+        most = len(records) if kind == _SYNCED else size
+        known = kind in (_LANDED, _FORGOTTEN, _SYNCED)
+        if _CRC.unpack_from(raw, at + _RECORD.size)[0] != crc or not known or not start <= stop <= most:
             break
+        records.append((kind, start, stop))
+    return records
+
+
+def _replay(records: list[_Record]) -> Vouched:
+    """What records come to. What was forgotten later is not believed, synced or not."""
+    vouched = Vouched()
+    synced = max((stop for kind, _, stop in records if kind == _SYNCED), default=0)
+    for number, (kind, start, stop) in enumerate(records):
         if kind == _LANDED:
-            landed.add(Range(start, stop))
-        else:
-            landed.remove(Range(start, stop))
-    return landed
+            vouched.landed.add(Range(start, stop))
+            if number < synced:
+                vouched.synced.add(Range(start, stop))
+        elif kind == _FORGOTTEN:
+            vouched.landed.remove(Range(start, stop))
+            vouched.synced.remove(Range(start, stop))
+    return vouched
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A moment in a journal: what had landed by then, in which record of which turn."""
+
+    landed: RangeSet
+    turn: int
+    records: int
 
 
 class Journal:
-    """A journal open for appending. One writer: the holder of the blob's lease."""
+    """A journal open for appending, by the holder of the blob's lease. For any thread."""
 
-    def __init__(self, path: Path, header: JournalHeader, landed: RangeSet) -> None:
-        """Begin a journal that says what `landed` says, in place of any older one."""
+    def __init__(self, path: Path, header: JournalHeader, vouched: Vouched) -> None:
+        """Begin a journal that says what `vouched` says, in place of any older one."""
         self.path = path
-        fresh = path.with_name(f"{path.name}.new")
-        self._fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o666)
+        self._header = header
+        self._landed, self._synced = vouched.landed.copy(), vouched.synced.copy()
+        self._forgotten = RangeSet()  # since the last mark
+        self._lock = threading.Lock()
+        self._turn = self._records = self._crc = 0
+        self._distrusted = False
+        self.unsynced = bool(self._landed) and self._landed != self._synced
+        fresh = scratch(path.parent, path.name)
+        self._fd = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         try:
-            self._append(header.encode() + b"".join(_encode(_LANDED, one) for one in landed))
+            if not reserve(self._fd, 2 * AREA_BYTES):
+                _write_all(self._fd, bytes(2 * AREA_BYTES), 0)
+            self._begin_area()
+            if self._landed:  # what the older one says must not be lost with the power
+                os.fdatasync(self._fd)
             fresh.replace(path)
         except BaseException:
             os.close(self._fd)
+            fresh.unlink(missing_ok=True)
             raise
 
     def landed(self, arrived: Range) -> None:
-        """Record bytes that have been written to the partial."""
-        self._append(_encode(_LANDED, arrived))
+        """Record bytes that have been written to the partial. Raises `OSError`; what was recorded stays."""
+        with self._lock:
+            if self._distrusted:
+                return
+            self._append([(_LANDED, arrived.start, arrived.stop)])
+            self._landed.add(arrived)
+            self.unsynced = True
 
     def forgotten(self, ranges: RangeSet) -> None:
-        """Record that these bytes are not believed any more."""
-        self._append(b"".join(_encode(_FORGOTTEN, one) for one in ranges))
+        """Record that these bytes are not believed any more. Raises `OSError`."""
+        with self._lock:
+            self._forget(ranges)
+
+    def mark(self) -> Mark:
+        """Remember this moment. What is written to the partial by now is what an fdatasync that follows saves."""
+        with self._lock:
+            self._forgotten = RangeSet()
+            self.unsynced = False
+            return Mark(self._landed.copy(), self._turn, self._records)
+
+    def synced(self, mark: Mark) -> None:
+        """Record that what had landed at the last mark outlasts a loss of power; so does this record, then.
+
+        Raises `OSError`.
+        """
+        with self._lock:
+            if self._fd < 0:
+                return
+            self._synced = mark.landed
+            for one in self._forgotten:
+                self._synced.remove(one)
+            if mark.turn == self._turn:
+                self._append([(_SYNCED, 0, mark.records)])
+            else:
+                self._begin_area()
+            fd = os.dup(self._fd)
+        try:
+            os.fdatasync(fd)
+        finally:
+            os.close(fd)
+
+    def distrust(self) -> None:
+        """Believe no record since the last SYNC: the kernel may have dropped what it could not write.
+
+        Raises `OSError`; the journal had better be removed then.
+        """
+        with self._lock:
+            self._distrusted = True
+            doubtful = self._landed.copy()
+            for one in self._synced:
+                doubtful.remove(one)
+            self._forget(doubtful)
 
     def close(self) -> None:
         """Keep the file, stop writing."""
-        os.close(self._fd)
+        with self._lock:
+            fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
 
-    def _append(self, records: bytes) -> None:
-        """Write all or nothing: behind half a record none that follows would ever be read."""
-        end = os.fstat(self._fd).st_size
-        try:
-            while records:
-                records = records[os.write(self._fd, records) :]
-        except OSError:
-            os.ftruncate(self._fd, end)
-            raise
+    def _forget(self, ranges: RangeSet) -> None:
+        self._append([(_FORGOTTEN, one.start, one.stop) for one in ranges])
+        for one in ranges:
+            self._landed.remove(one)
+            self._synced.remove(one)
+            self._forgotten.add(one)
+
+    def _append(self, records: list[_Record]) -> None:
+        """Write at the end that counts; what a failure leaves there is overwritten by the next attempt."""
+        if self._fd < 0 or not records:
+            return
+        if self._records + len(records) > _CAPACITY:
+            self._begin_area()
+        raw, crc = _encode(records, self._crc)
+        at = self._turn % 2 * AREA_BYTES + _HEADER_BYTES + self._records * _RECORD_BYTES
+        _write_all(self._fd, raw, at)
+        self._crc = crc
+        self._records += len(records)
+
+    def _begin_area(self) -> None:
+        """Write what is known into the other area. The header that makes it count covers all of it.
+
+        Of very many runs only the largest are told: what is left out is fetched again, no more.
+        """
+        unsynced = self._landed.copy()
+        for one in self._synced:
+            unsynced.remove(one)
+        records = [(_LANDED, one.start, one.stop) for one in _largest(self._synced)]
+        records.append((_SYNCED, 0, len(records)))
+        records += [(_LANDED, one.start, one.stop) for one in _largest(unsynced)]
+        turn = self._turn + 1
+        facts = {**asdict(self._header), "turn": turn, "records": len(records)}
+        body = json.dumps(facts, sort_keys=True).encode().ljust(_HEADER_BYTES - _HEADER_CRC_BYTES)
+        raw, crc = _encode(records, zlib.crc32(body))
+        head = body + b" %08x\n" % zlib.crc32(raw, zlib.crc32(body))
+        _write_all(self._fd, head + raw, turn % 2 * AREA_BYTES)
+        self._turn, self._records, self._crc = turn, len(records), crc
 
 
-def _encode(kind: bytes, one: Range) -> bytes:
-    body = _RECORD.pack(kind, one.start, one.stop)
-    return body + _CRC.pack(zlib.crc32(body))
+_CAPACITY = (AREA_BYTES - _HEADER_BYTES) // _RECORD_BYTES
+
+
+def _largest(ranges: RangeSet) -> list[Range]:
+    return sorted(ranges, key=len, reverse=True)[: _CAPACITY // 4]
+
+
+def _encode(records: list[_Record], crc: int) -> tuple[bytes, int]:
+    raw = b""
+    for record in records:
+        body = _RECORD.pack(*record)
+        crc = zlib.crc32(body, crc)
+        raw += body + _CRC.pack(crc)
+    return raw, crc
+
+
+def _write_all(fd: int, raw: bytes, at: int) -> None:
+    while raw:
+        count = os.pwrite(fd, raw, at)
+        raw, at = raw[count:], at + count

@@ -4,7 +4,12 @@ Claimed by creating `<digest>.lease.<generation>` exclusively, which is atomic w
 relied on, since it silently succeeds on Lustre, GPFS and some NFS. A holder on this machine and in this pid
 namespace is taken to be dead when no process has its pid and start time. Any other holder (another machine, a
 container) is watched: it touches its lease every few seconds, and when that has not moved for `SILENCE_S` on the
-watcher's own clock it is dead. A takeover is the next generation; of several takers one wins the exclusive create.
+watcher's own clock it counts as dead. Clocks are never compared: any change of the time that the file system gives
+is a sign of life. A takeover is the next generation; of several takers one wins the exclusive create.
+
+Who was only silent might wake up, and its files must not be worked on further. Until its taker has files of its own,
+the word that it was left stays in its lease: should the taker die, the next one still knows. The holder that wakes
+finds that its lease is not its own any more.
 
 A taker looks again after its create and withdraws if it finds a lease that it has not judged. Of any two claims
 the later create therefore sees the earlier one, however long either process slept in between, and generations
@@ -13,6 +18,7 @@ may begin again at one after a release. What a lease says is unique, so that nob
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
@@ -20,14 +26,16 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from headrace.layout import WorkshopLayout
-from headrace.store.disk import storing
+from headrace.store.disk import scratch, storing
 
 SILENCE_S = 30.0
 BEAT_S = 5.0
+
+_LEFT = "left"
 
 
 @dataclass(frozen=True)
@@ -67,21 +75,30 @@ class Lease:
     Attributes:
         text: what stands in it.
         inherited: the files of the last holder may be worked on further: there was none, or it is certainly
-            dead. A holder that was only silent might wake up, so its files are left to it.
+            dead. A holder that was only silent might wake up, so its files are left to it: `succeed` says when
+            there are new ones.
+        left: the leases of such holders.
     """
 
     path: Path
     text: str
     inherited: bool
-    _beaten_at: float = 0.0
+    _fd: int
+    left: list[Path] = field(default_factory=list)
+    _beaten_at: float = float("-inf")
 
     def beat(self, now: float) -> None:
-        """Show that this holder lives; cheap to call often."""
-        if now - self._beaten_at >= BEAT_S:
+        """Show that this holder lives; cheap to call often. By descriptor, so that no successor's lease is meant."""
+        if self._fd >= 0 and now - self._beaten_at >= BEAT_S:
             self._beaten_at = now
-            with suppress(OSError):  # taken over meanwhile, or the disk is gone: publishing will find out
-                if self.still_held():
-                    os.utime(self.path)
+            with suppress(OSError):  # the disk is gone: publishing will find out
+                os.utime(self._fd)
+
+    def succeed(self) -> None:
+        """Now this holder has files of its own: those that the silent ones left are nobody's business any more."""
+        while self.left:
+            with suppress(OSError):
+                self.left.pop().unlink(missing_ok=True)
 
     def still_held(self) -> bool:
         """Whether nobody took the blob over."""
@@ -89,9 +106,14 @@ class Lease:
 
     def release(self) -> None:
         """Let others have the blob. Never fails: a lease that cannot be removed dies with this process."""
+        fd, self._fd = self._fd, -1
+        if fd < 0:
+            return
         with suppress(OSError):
             if self.still_held():
                 self.path.unlink()
+        with suppress(OSError):
+            os.close(fd)
 
 
 class LeaseWatch:
@@ -117,26 +139,31 @@ class LeaseWatch:
         """
         with storing(self._layout.folder):
             found = self._claims()
-            verdicts = [self._verdict(generation, text) for generation, text in found.items()]
-            if None in verdicts:
+            verdicts = {generation: self._verdict(generation, text) for generation, text in found.items()}
+            if None in verdicts.values():
                 return None
             generation = max(found, default=0) + 1
-            lease = Lease(self._layout.lease(generation), json.dumps(asdict(Holder.me())), all(verdicts))
+            path, text = self._layout.lease(generation), json.dumps(asdict(Holder.me()))
             try:
-                fd = os.open(lease.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+                with path.open("x") as file:
+                    file.write(text)  # closed, it is seen by other machines, too
             except FileExistsError:
                 return None
+            lease = Lease(path, text, all(verdicts.values()), os.open(path, os.O_RDWR | os.O_CLOEXEC))
             try:
-                with os.fdopen(fd, "w") as file:
-                    file.write(lease.text)
                 others = self._claims()
-                if others.pop(generation, None) != lease.text or not others.items() <= found.items():
+                if others.pop(generation, None) != text or not others.items() <= found.items():
                     lease.release()
                     return None
-                for dead in others:
-                    self._layout.lease(dead).unlink(missing_ok=True)
+                lease.left = [self._layout.lease(one) for one in others if not verdicts[one]]
+                for path in (self._layout.lease(one) for one in others if verdicts[one]):
+                    path.unlink(missing_ok=True)
+                for path in lease.left:
+                    word = scratch(self._layout.folder, "text")
+                    word.write_text(_LEFT)
+                    word.replace(path)
             except BaseException:
-                lease.path.unlink(missing_ok=True)
+                lease.release()
                 raise
             return lease
 
@@ -154,6 +181,8 @@ class LeaseWatch:
 
     def _verdict(self, generation: int, text: str) -> bool | None:
         """None: the holder lives. True: it is certainly dead. False: it has been silent for too long."""
+        if text == _LEFT:
+            return False
         self.holder = _holder_in(text)
         is_alive = self.holder.is_alive() if self.holder is not None else None
         if is_alive is not None:
@@ -221,3 +250,7 @@ def _read(path: Path) -> str | None:
         return path.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
         return None
+    except OSError as error:
+        if error.errno == errno.ESTALE:  # removed by another machine
+            return None
+        raise

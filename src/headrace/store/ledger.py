@@ -10,6 +10,7 @@ Losing lines costs time, never correctness.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -89,7 +90,7 @@ class Ledger:
         if got != digest.hex:
             self._wrong.add(identity)
             return False
-        if _identity(path, digest) == identity:  # nobody changed it while it was read
+        if _identity(path, digest) == identity and _is_kept(path):  # and nobody changed it while it was read
             self.record(path, digest)
         return True
 
@@ -190,6 +191,29 @@ def digest_of(path: Path, algorithm: str, progress: Callable[[int], None] = lamb
             done += count
             progress(done)
     return state.hexdigest()
+
+
+def _is_kept(path: Path) -> bool:
+    """Whether the content of a file outlasts a loss of power; it is made to.
+
+    Another client may have written it this moment. Then its size and times might outlast its bytes, and a record
+    of it would vouch for zeros.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        os.fdatasync(fd)
+    except OSError as error:
+        return error.errno in (
+            errno.EROFS,
+            errno.EINVAL,
+            errno.EOPNOTSUPP,
+        )  # nothing was written there lately
+    finally:
+        os.close(fd)
+    return True
 
 
 def _identity(path: Path, digest: Digest) -> _Identity | None:

@@ -2,29 +2,41 @@
 
 Lanes write, hashers read, one owner keeps the journal and publishes. Nothing is merged or copied; nothing is
 under a final name before its digest matched.
+
+The file of a holder that is certainly dead is worked on further. One that was only silent might wake up and write:
+what it had recorded is taken over into a file of our own, and only its name is lost to it.
+
+What a loss of power leaves: records that were followed by a SYNC, begun every `SYNC_EVERY_S`. Content is on disk
+before it has its final name, and the name before partial and journal are forgotten.
 """
 
 from __future__ import annotations
 
-import ctypes
-import ctypes.util
 import errno
 import os
+import stat
+import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 
-from headrace.errors import Locked
+from headrace.errors import Locked, NoSpace, StoreError
 from headrace.layout import WorkshopLayout
 from headrace.manifest import Digest
 from headrace.ranges import Range, RangeSet
 from headrace.store.disk import scratch, storing
-from headrace.store.journal import Journal, JournalHeader, read_journal
+from headrace.store.journal import Journal, JournalHeader, Vouched, inode_in, read_journal
+from headrace.store.lasting import SETTLING, settle
 from headrace.store.lease import Lease, boot_id
+from headrace.store.reserving import reserve, take_over
 
 JOURNALLED_FROM_BYTES = 4 * 1024 * 1024
 """Smaller blobs have no journal: a kill may cost up to 4 MiB a lane anyway, and a thousand small files are fast."""
 
-_DEFAULT_MODE = 0
+SYNC_EVERY_S = 0.5
+"""What landed is safe from a loss of power after this and the time a sync takes: within a second, the design says."""
+
+_NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
@@ -36,30 +48,29 @@ class Partial:
     """
 
     def __init__(self, layout: WorkshopLayout, size: int, lease: Lease) -> None:
-        """Open the partial of a former holder where that is safe, else begin one.
+        """Open the partial of a former holder where that is safe, else begin one with what it had recorded.
+
+        May take as long as copying that; the lease is kept alive meanwhile.
 
         Raises:
             NoSpace: the file system cannot hold it.
+            Locked: another process took the blob over while this one was paused.
         """
         self.path = layout.partial
         self.size = size
         self._layout = layout
         self._lease = lease
-        self.have = RangeSet()
         self._journal: Journal | None = None
+        self._syncing = threading.RLock()  # a sync and the end of the file exclude one another
+        self._asked_at = time.monotonic()
+        self._settled = self._distrusted = False
+        self.have = RangeSet()
         with storing(self.path):
-            if not lease.inherited:
-                self.path.unlink(missing_ok=True)
-            self._fd = self._open()
-            try:
-                is_former = self._preallocate()
-                if size >= JOURNALLED_FROM_BYTES:
-                    header = JournalHeader(str(layout.digest), size, os.fstat(self._fd).st_ino, boot_id())
-                    self.have = read_journal(layout.journal, header) if is_former else RangeSet()
-                    self._journal = Journal(layout.journal, header, self.have)
-            except BaseException:
-                os.close(self._fd)
-                raise
+            if size < JOURNALLED_FROM_BYTES:
+                self._fd = self._begin()
+            else:
+                self._fd = self._open()
+        lease.succeed()
 
     def __repr__(self) -> str:
         return f"<Partial {self._layout.digest.hex[:12]} {self.have.total}/{self.size}>"
@@ -96,6 +107,38 @@ class Partial:
         """Keep the lease alive. For the owner, on every tick."""
         self._lease.beat(now)
 
+    def wants_sync(self, now: float) -> bool:
+        """Whether it is time for a `sync`; asked for once each time. For the owner, on every tick."""
+        if self._journal is None or not self._journal.unsynced or now - self._asked_at < SYNC_EVERY_S:
+            return False
+        self._asked_at = now
+        return True
+
+    def sync(self) -> None:
+        """Make what has landed outlast a loss of power. For any thread: it may take its time.
+
+        Raises:
+            Locked: another process took the blob over.
+            StoreError: the disk failed, and may have lost what it had taken: no record since the last time is
+                trusted any more, and this file cannot be published.
+        """
+        with self._syncing:
+            if self._journal is None or self._fd < 0 or self._distrusted:
+                return
+            with storing(self.path):
+                self._mine()  # who was taken over need not fetch the rest
+            mark = self._journal.mark()
+            try:
+                with storing(self.path):
+                    os.fdatasync(self._fd)
+                    if not self._settled:
+                        settle(self._layout.folder)
+                        self._settled = True
+                    self._journal.synced(mark)
+            except StoreError:
+                self._distrust()
+                raise
+
     def publish(self, final: Path) -> None:
         """Give the file its final name, its bytes safely on disk before. The caller has verified them.
 
@@ -103,24 +146,37 @@ class Partial:
             Locked: another process took the blob over.
             StoreError: the disk refused.
         """
-        with storing(final):
-            os.fdatasync(self._fd)
-            final.parent.mkdir(parents=True, exist_ok=True)
-            self._rename(final)
-        self._forget_all()
-        self.close()
+        with self._syncing:
+            if self._distrusted:
+                raise StoreError(f"cannot publish {final}: the disk failed to keep what it was given")
+            try:
+                with storing(final):
+                    os.fdatasync(self._fd)
+            except StoreError:
+                self._distrust()
+                raise
+            with storing(final):
+                final.parent.mkdir(parents=True, exist_ok=True)
+                self._rename(final)
+                if self._journal is None:
+                    SETTLING.add(final.parent)
+                else:
+                    settle(final.parent)
+            self._forget_all()
+            self.close()
 
     def close(self) -> None:
         """Keep what has landed for the next time and let others have the blob."""
-        if self._fd < 0:
-            return
-        fd, self._fd = self._fd, -1
-        with suppress(
-            OSError
-        ):  # some file systems tell of a failed write only now; the digest will tell, too
-            os.close(fd)
-        if self._journal is not None:
-            self._journal.close()
+        with self._syncing:
+            fd, self._fd = self._fd, -1
+            if fd < 0:
+                return
+            with suppress(
+                OSError
+            ):  # some file systems tell of a failed write only now; the digest will tell, too
+                os.close(fd)
+            if self._journal is not None:
+                self._journal.close()
         self._lease.release()
 
     def drop(self) -> None:
@@ -128,22 +184,138 @@ class Partial:
         self._forget_all()
         self.close()
 
+    # Opening
+
     def _open(self) -> int:
-        """Open the file, or a fresh one in place of what has been published: its holder died before the unlinking."""
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+        """A file with a journal: the former one, or one of our own that has what the former had."""
+        self._tidy()
+        if self._lease.inherited:
+            fd = self._reopen()
+            if fd is not None:
+                return fd
         try:
-            fd = os.open(self.path, flags, 0o666)
-        except PermissionError:  # another user's, who shares the folder
-            self.path.unlink()
-            fd = os.open(self.path, flags, 0o666)
-        if os.fstat(fd).st_nlink > 1:
-            for link in self._layout.folder.glob(f"{self.path.name}.*"):
-                link.unlink(missing_ok=True)
-            if os.fstat(fd).st_nlink > 1:
-                os.close(fd)
-                self.path.unlink()
-                fd = os.open(self.path, flags, 0o666)
+            return self._replace(self._former())
+        except NoSpace:
+            if not self.path.exists():
+                raise
+            # Both do not fit. If its holder is dead, the former one's space is free once it has no name.
+            self._mine().unlink()
+            return self._replace(None)
+
+    def _begin(self) -> int:
+        """An empty file under the partial's name."""
+        self._mine().unlink(missing_ok=True)
+        fd = os.open(self.path, _NEW, 0o666)
+        try:
+            self._preallocate(fd)
+        except BaseException:
+            os.close(fd)
+            self.path.unlink(missing_ok=True)
+            raise
         return fd
+
+    def _reopen(self) -> int | None:
+        """The former file, if it is as it was left and nobody's published one: for us alone to write to."""
+        try:
+            fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError:
+            return None  # there is none, or it is another user's
+        try:
+            facts = os.fstat(fd)
+            is_plain = stat.S_ISREG(facts.st_mode) and facts.st_nlink == 1
+            if is_plain and facts.st_size == self.size:
+                self._preallocate(fd)
+                self._record(fd, read_journal(self._layout.journal, self._header(fd)))
+                return fd
+        except BaseException:
+            os.close(fd)
+            raise
+        os.close(fd)
+        return None
+
+    def _former(self) -> int | None:
+        """The former file, to read what it has."""
+        try:
+            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        except OSError:
+            return None
+        facts = os.fstat(fd)
+        if stat.S_ISREG(facts.st_mode) and facts.st_size == self.size:
+            return fd
+        os.close(fd)
+        return None
+
+    def _replace(self, former: int | None) -> int:
+        """A new file in place of the former one, with the content that is recorded of that.
+
+        The journal has its name first: whoever comes after a kill in between finds the file by its inode.
+        """
+        fresh = scratch(self._layout.folder, self.path.name)
+        fd = os.open(fresh, _NEW, 0o666)
+        try:
+            vouched = Vouched()
+            self._preallocate(fd)
+            if former is not None:
+                runs = read_journal(self._layout.journal, self._header(former)).landed
+                if runs:
+                    with suppress(OSError):  # what cannot be read there is fetched
+                        take_over(former, fd, runs, lambda: self._lease.beat(time.monotonic()))
+                        self._preallocate(fd)
+                        os.fdatasync(fd)
+                        vouched = Vouched(runs, runs)
+            self._record(fd, vouched)
+            if vouched.landed:
+                settle(self._layout.folder)
+            fresh.replace(self._mine())
+        except BaseException:
+            if self._journal is not None:
+                self._journal.close()
+            os.close(fd)
+            fresh.unlink(missing_ok=True)
+            raise
+        finally:
+            if former is not None:
+                os.close(former)
+        return fd
+
+    def _record(self, fd: int, vouched: Vouched) -> None:
+        """Begin the journal of a file; not of one whose name has come to mean that of who took over."""
+        self._mine()
+        self._journal = Journal(self._layout.journal, self._header(fd), vouched)
+        self.have = vouched.landed
+
+    def _header(self, fd: int) -> JournalHeader:
+        return JournalHeader(str(self._layout.digest), self.size, os.fstat(fd).st_ino, boot_id())
+
+    def _tidy(self) -> None:
+        """Finish or undo what a killed holder was about: a second link while publishing, a copy while taking over."""
+        partial, journal = f"{self.path.name}.", f"{self._layout.journal.name}."
+        strays = [path for path in self._layout.folder.iterdir() if path.name.startswith((partial, journal))]
+        if not strays:
+            return
+        self._mine()
+        recorded = inode_in(self._layout.journal)
+        for stray in strays:
+            with suppress(OSError):
+                here = self.path.stat().st_ino if self.path.exists() else None
+                if stray.name.startswith(partial) and stray.lstat().st_ino == recorded != here:
+                    stray.replace(self._mine())
+                else:
+                    stray.unlink()
+
+    def _mine(self) -> Path:
+        """The partial's name, for doing something to it: not after it has come to belong to somebody else."""
+        if not self._lease.still_held():
+            raise Locked(f"another process took over {self.path.name} while this one was paused")
+        return self.path
+
+    def _preallocate(self, fd: int) -> None:
+        """Take the space now, so that a full disk is found out before the first byte and not at 99 %."""
+        with storing(self.path):
+            if self.size and not reserve(fd, self.size):
+                os.ftruncate(fd, self.size)
+
+    # The end
 
     def _rename(self, final: Path) -> None:
         """Give our inode its final name: by now there may be another under the partial's, of who took over.
@@ -155,6 +327,7 @@ class Partial:
             os.link(self.path, mine)
         except OSError as error:
             if error.errno not in _NO_HARD_LINKS:
+                self._mine()
                 raise
             mine = self.path
         try:
@@ -165,29 +338,23 @@ class Partial:
             if mine != self.path:
                 mine.unlink(missing_ok=True)
 
+    def _distrust(self) -> None:
+        self._distrusted = True
+        if self._journal is None:
+            return
+        try:
+            self._journal.distrust()
+        except OSError:
+            with suppress(OSError):
+                if self._lease.still_held():
+                    self._layout.journal.unlink(missing_ok=True)
+
     def _forget_all(self) -> None:
         """Remove partial and journal, unless they are somebody else's by now."""
         with suppress(OSError):  # they are a hint, no more
             if self._lease.still_held():
                 self.path.unlink(missing_ok=True)
                 self._layout.journal.unlink(missing_ok=True)
-
-    def _preallocate(self) -> bool:
-        """Take the space now, so that a full disk is found out before the first byte and not at 99 %.
-
-        Whether it had been taken before is the answer: a file of another size is none of ours, or was harmed.
-        """
-        is_former = os.fstat(self._fd).st_size == self.size
-        if not is_former:
-            os.ftruncate(self._fd, 0)
-        try:
-            if self.size and not _fallocate(self._fd, self.size):
-                os.ftruncate(self._fd, self.size)
-        except OSError:
-            if not is_former:
-                os.ftruncate(self._fd, 0)  # a failed attempt may have taken all there was
-            raise
-        return is_former
 
 
 def claim_partial(workshop: Path, digest: Digest, size: int, lease: Lease) -> Partial:
@@ -205,29 +372,5 @@ def landed_bytes(layout: WorkshopLayout, size: int) -> int:
         inode = layout.partial.stat().st_ino
     except OSError:
         return 0
-    return read_journal(layout.journal, JournalHeader(str(layout.digest), size, inode, boot_id())).total
-
-
-def _fallocate(fd: int, size: int) -> bool:
-    """Reserve space for real. Python offers only posix_fallocate, whose emulation in glibc writes every block."""
-    if _LIBC is None:
-        return False
-    while _LIBC.fallocate(fd, _DEFAULT_MODE, ctypes.c_longlong(0), ctypes.c_longlong(size)) != 0:
-        code = ctypes.get_errno()
-        if code in (errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
-            return False
-        if code != errno.EINTR:
-            raise OSError(code, os.strerror(code))
-    return True
-
-
-def _load_libc() -> ctypes.CDLL | None:
-    try:
-        libc = ctypes.CDLL(ctypes.util.find_library("c") or "libc.so.6", use_errno=True)
-        libc.fallocate.restype = ctypes.c_int
-    except (OSError, AttributeError):
-        return None
-    return libc
-
-
-_LIBC = _load_libc()
+    expected = JournalHeader(str(layout.digest), size, inode, boot_id())
+    return read_journal(layout.journal, expected).landed.total

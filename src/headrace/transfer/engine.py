@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from headrace.errors import AllSourcesFailed, DigestMismatch, HeadraceError, StoreError
 from headrace.events import (
@@ -52,24 +53,21 @@ from headrace.ranges import RangeSet
 from headrace.source.contract import Request, Source
 from headrace.source.http import Dialer
 from headrace.store.partial import Partial
+from headrace.transfer.chores import Begun, Published, Synced, begin, publish, surprise, sync
 from headrace.transfer.hashing import Crashed, Hasher, Step, Workers
 from headrace.transfer.job import Job, NotYet, key_of
 from headrace.transfer.lane import Errand, Lane, Report
 
 TICK_S = 0.1
 _HELD_RETRY_S = 0.2
+_BEGUN_AT_ONCE = 2  # opening what is here may mean to hash or copy it
+_SYNCED_AT_ONCE = 2  # syncs wait for the disk, while hashing wants processors
 _BATCH = 256
 
 
 @dataclass(frozen=True)
 class _Wanted:
     job: Job
-
-
-@dataclass(frozen=True)
-class _Published:
-    blob: str
-    error: HeadraceError | None
 
 
 class _Stop:
@@ -87,6 +85,7 @@ class _Active:
         self.landed = partial.have.copy()
         self.hasher = Hasher(self.key, entry.digest, partial, entry.size)
         self.errands = 0
+        self.syncing = False
         self.network_bytes = 0
         self.mismatch: str | None = None
         self.error: HeadraceError | None = None
@@ -94,7 +93,7 @@ class _Active:
     @property
     def idle(self) -> bool:
         """Whether no other thread touches its file."""
-        return self.errands == 0 and not self.hasher.busy
+        return self.errands == 0 and not self.hasher.busy and not self.syncing
 
 
 class Engine:
@@ -117,7 +116,10 @@ class Engine:
         self._active: dict[str, _Active] = {}
         self._lanes: dict[int, Lane] = {}
         self._idle_lanes: list[Lane] = []
+        self._beginning = 0
         self._workers = Workers(self._inbox.put)
+        self._beginners = Workers(self._inbox.put, _BEGUN_AT_ONCE)
+        self._syncers = Workers(self._inbox.put, _SYNCED_AT_ONCE)
         self._stopping = False
         self.received: dict[str, int] = {}
 
@@ -149,31 +151,38 @@ class Engine:
 
     @property
     def _idle(self) -> bool:
-        return not (self._active or self._waiting or self._held) and self._inbox.empty()
+        busy = self._active or self._waiting or self._held or self._beginning
+        return not busy and self._inbox.empty()
 
     # Jobs
 
     def _begin(self, now: float) -> None:
         for active in self._active.values():
             active.partial.beat(now)
+            if not active.syncing and active.partial.wants_sync(now):
+                active.syncing = True
+                self._syncers.run(active.key, partial(sync, active.key, active.job, active.partial))
         self._tell_silence(now)
         if now >= self._held_until:
             self._waiting.extend(self._held)
             self._held.clear()
             self._held_until = now + _HELD_RETRY_S
-        while self._waiting and self._plan.wants_blobs:
+        while self._waiting and self._plan.wants_blobs and self._beginning < _BEGUN_AT_ONCE:
             job = self._waiting.popleft()
-            try:
-                begun = job.begin()
-            except HeadraceError as error:
-                self._report_failure(job, error)
-                continue
-            if begun is NotYet.HELD:
-                self._held.append(job)
-            elif begun is NotYet.HERE:
-                job.ended(None)
-            else:
-                self._activate(_Active(job, begun), now)
+            self._beginning += 1
+            self._beginners.run(key_of(job.content.entry.digest), partial(begin, job))
+
+    def _take_begun(self, begun: Begun, now: float) -> None:
+        self._beginning -= 1
+        job, result = begun.job, begun.result
+        if isinstance(result, HeadraceError):
+            self._report_failure(job, result)
+        elif result is NotYet.HELD:
+            self._held.append(job)
+        elif result is NotYet.HERE:
+            job.ended(None)
+        else:
+            self._activate(_Active(job, result), now)
 
     def _tell_silence(self, now: float) -> None:
         """Nobody waits in the dark: where the plan bears more silence than usual, the user hears of it."""
@@ -203,7 +212,7 @@ class Engine:
             if active.idle:
                 self._let_go(active, now)
         elif active.hasher.frontier == size:
-            if active.idle:  # the last lane has yet to say that it is done
+            if active.errands == 0:  # the last lane has yet to say that it is done
                 self._judge(active, now)
         elif (end := active.landed.end_of_run(active.hasher.frontier)) > active.hasher.frontier:
             self._workers.run(active.key, active.hasher.step(end))
@@ -212,7 +221,7 @@ class Engine:
         entry, got = active.job.content.entry, active.hasher.hexdigest()
         if got == entry.digest.hex:
             active.hasher.busy = True  # the file belongs to the publisher now
-            self._workers.run(active.key, lambda: _publish(active))
+            self._workers.run(active.key, partial(publish, active.key, active.job, active.partial))
             return
         active.mismatch = got
         names = ", ".join(active.job.sources)
@@ -256,8 +265,12 @@ class Engine:
                 self._take_from_lane(message, now)
             case Step():
                 self._take_step(message, now)
-            case _Published():
+            case Published():
                 self._take_published(message, now)
+            case Begun():
+                self._take_begun(message, now)
+            case Synced():
+                self._take_synced(message, now)
             case _Wanted():
                 self._waiting.append(message.job)
             case _Stop():
@@ -316,15 +329,24 @@ class Engine:
     def _take_crash(self, crash: Crashed, now: float) -> None:
         active = self._active[crash.blob]
         active.hasher.busy = False
-        self._give_up(active, _surprise(active, crash.error))
+        self._give_up(active, surprise(active.job, crash.error))
         self._advance(active, now)
 
-    def _take_published(self, published: _Published, now: float) -> None:
+    def _take_synced(self, synced: Synced, now: float) -> None:
+        active = self._active.get(synced.blob)
+        if active is None:
+            return  # published meanwhile
+        active.syncing = False
+        if synced.error is not None:
+            self._give_up(active, synced.error)
+        self._advance(active, now)
+
+    def _take_published(self, published: Published, now: float) -> None:
         active = self._active[published.blob]
         active.hasher.busy = False
         if published.error is not None:
             active.error = published.error
-            self._let_go(active, now)
+            self._advance(active, now)
             return
         del self._active[published.blob]
         self._plan.take(Ended(published.blob), now)
@@ -406,13 +428,14 @@ class Engine:
         """Stop all threads, keep what has landed, let other processes have the blobs."""
         for lane in self._lanes.values():
             lane.cancel()
-        while any(not one.idle for one in self._active.values()):
+        while self._beginning or any(not one.idle for one in self._active.values()):
             self._take_late(self._inbox.get())
         for active in self._active.values():
             active.partial.close()
         for lane in [*self._lanes.values(), *self._idle_lanes]:
             lane.retire()
-        self._workers.close()
+        for workers in (self._workers, self._beginners, self._syncers):
+            workers.close()
 
     def _take_late(self, message: object) -> None:
         match message:
@@ -424,7 +447,13 @@ class Engine:
                 self._active[key_of(errand.request.content.entry.digest)].errands -= 1
             case Step() | Crashed():
                 self._active[message.blob].hasher.busy = False
-            case _Published():
+            case Synced() if message.blob in self._active:
+                self._active[message.blob].syncing = False
+            case Begun():
+                self._beginning -= 1
+                if isinstance(message.result, Partial):
+                    message.result.close()
+            case Published():
                 self._take_published(message, time.monotonic())
 
 
@@ -436,16 +465,3 @@ def _named(error: HeadraceError, active: _Active) -> HeadraceError:
     return AllSourcesFailed(
         f"{active.job.content.entry.path!r}: {error.message}", causes=error.causes, hint=hint
     )
-
-
-def _publish(active: _Active) -> _Published:
-    try:
-        active.job.publish(active.partial)
-    except HeadraceError as error:
-        return _Published(active.key, error)
-    return _Published(active.key, None)
-
-
-def _surprise(active: _Active, error: Exception) -> StoreError:
-    path = active.job.content.entry.path
-    return StoreError(f"cannot finish {path!r}: unexpectedly {type(error).__name__}: {error}")

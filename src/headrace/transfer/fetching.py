@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Sequence
 
-from headrace.errors import HeadraceError, Interrupted
+from headrace.errors import HeadraceError, Interrupted, Locked
 from headrace.events import BlobAwaited, Emit, Warned, WritingInOrder
 from headrace.layout import WorkshopLayout
 from headrace.manifest import Entry
@@ -108,14 +108,17 @@ class _PullJob:
             self._tell_holder()
             return NotYet.HELD
         try:
-            is_here = self._pull.place_again(self._entries)
+            is_here = self._pull.place_again(self._entries, lambda: lease.beat(time.monotonic()))
         except BaseException:
             lease.release()
             raise
         if is_here:
             lease.release()
             return NotYet.HERE
-        return claim_partial(self._store.workshop, entry.digest, entry.size, lease)
+        try:
+            return claim_partial(self._store.workshop, entry.digest, entry.size, lease)
+        except Locked:
+            return NotYet.HELD
 
     def publish(self, partial: Partial) -> None:
         self._store.publish(partial, self._entries)

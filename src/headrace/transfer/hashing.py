@@ -91,16 +91,16 @@ class Hasher:
 
 
 class Workers:
-    """Threads for work that would hold the engine up: hashing and publishing. As many as there are processors.
+    """Threads for work that would hold the engine up. As many as there are processors where none says otherwise.
 
     Daemon threads, unlike those of `concurrent.futures`: a program that is told to stop does not wait for a
     disk to sync.
     """
 
-    def __init__(self, report: Callable[[object], None]) -> None:
+    def __init__(self, report: Callable[[object], None], count: int | None = None) -> None:
         self._report = report
         self._tasks: queue.SimpleQueue[tuple[str, Callable[[], object]] | None] = queue.SimpleQueue()
-        self._count = os.cpu_count() or 1
+        self._count = count or os.cpu_count() or 1
         for index in range(self._count):
             threading.Thread(target=self._serve, daemon=True, name=f"worker {index}").start()
 

@@ -30,7 +30,7 @@ class Job(Protocol):
         """The names of the sources that may carry it."""
 
     def begin(self) -> Partial | NotYet:
-        """Open the partial, if this process may work on the blob now.
+        """Open the partial, if this process may work on the blob now. On a thread of its own: it may take its time.
 
         Raises:
             StoreError: it cannot be had on this disk.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -110,9 +110,17 @@ class Pull:
         """What to ask sources for."""
         return Content(self._manifest.repo, self._manifest.commit, entry)
 
-    def place_again(self, entries: Sequence[Entry]) -> bool:
-        """Whether another process has put this content in place since `reuse` looked."""
-        if self._force or not self._store.reuse(entries, self._checking):
+    def place_again(self, entries: Sequence[Entry], beat: Callable[[], None]) -> bool:
+        """Whether another process has put this content in place since `reuse` looked.
+
+        `beat` is called now and then: to hash a large file takes longer than others wait for a sign of life.
+        """
+
+        def checking(entry: Entry, done: int) -> None:
+            beat()
+            self._checking(entry, done)
+
+        if self._force or not self._store.reuse(entries, checking):
             return False
         self._reused(entries)
         return True
