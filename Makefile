@@ -22,6 +22,7 @@ check: setup ## lint, format, types, shape budget, import layers
 	@scripts/check
 
 bench: setup ## measure pulls against other clients
+	@scripts/peers
 	@$(BIN)/python bench/pull.py $(ARGS)
 
 soak: setup ## run the long tests under faults

@@ -19,6 +19,7 @@ SIZE_LIMIT = 2**53
 """Sizes from here on are no sizes: JSON readers elsewhere could not even hold them exactly."""
 
 _SHA256_DIGITS = 64
+_SIBLINGS_TRUSTED = 50_000
 _COMPONENT_LIMIT = 255  # bytes in one file name, on every file system we write to
 _PATH_LIMIT = 3072  # bytes; leaves room for the folder in front under Linux' limit of 4096
 
@@ -128,6 +129,28 @@ def entries_of(raw: Iterable[Any]) -> tuple[Entry, ...]:
     return tuple(
         sorted((_entry_of(item) for item in raw if not _is_folder(item)), key=lambda entry: entry.path)
     )
+
+
+def siblings_of(raw: Any) -> tuple[Entry, ...] | None:
+    """Entries from the `siblings` of a repo's info, as hubs list them with `blobs=true`; None where they do not tell.
+
+    Some mirrors leave sizes and digests out, and hubs cut the lists of very large repos short: above the number
+    from which on the stock client asks for the tree, so do we.
+
+    Raises:
+        BadManifest: what is told is impossible.
+    """
+    if not isinstance(raw, list) or not 0 < len(raw) <= _SIBLINGS_TRUSTED:
+        return None
+    files = []
+    for item in raw:
+        if not isinstance(item, dict) or item.get("size") is None or item.get("blobId") is None:
+            return None
+        lfs = item.get("lfs")
+        if isinstance(lfs, dict):
+            lfs = {"oid": lfs.get("sha256"), "size": lfs.get("size")}
+        files.append({"path": item.get("rfilename"), "size": item["size"], "oid": item["blobId"], "lfs": lfs})
+    return entries_of(files)
 
 
 def _is_folder(item: Any) -> bool:

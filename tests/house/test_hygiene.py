@@ -108,7 +108,7 @@ def test_every_dependency_is_pinned() -> None:
         *tables["build-system"]["requires"],
         *tables["project"]["dependencies"],
         *(name for extra in tables["project"]["optional-dependencies"].values() for name in extra),
-        *tables["dependency-groups"]["dev"],
+        *(name for group in tables["dependency-groups"].values() for name in group),
     ]
     lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
     pinned = {package_name(line) for line in lines if "==" in line}

@@ -7,20 +7,24 @@ from dataclasses import replace
 import pytest
 
 from headrace.errors import (
+    Busy,
     Interrupted,
+    Unreachable,
 )
 from headrace.plan.blob import segment_bytes
 from headrace.plan.orders import (
+    Added,
     Cancel,
     Fetch,
     Finished,
     Hashed,
     Landed,
+    Located,
     Place,
     Shorten,
     Shortened,
 )
-from headrace.ranges import Range
+from headrace.ranges import Range, RangeSet
 from tests.plan.play import A0, LIMITS, Play, fetched, only
 
 
@@ -31,11 +35,27 @@ def test_one_lane_asks_until_it_is_known_who_answers() -> None:
     assert len(fetched(play.open(1))) == 3
 
 
-def test_the_lowest_free_bytes_come_first_in_shrinking_segments() -> None:
+def test_as_soon_as_the_way_is_known_the_others_follow() -> None:
+    play = Play()
+    play.add()
+    assert len(fetched(play.tell(Located(1)))) == 3
+    assert fetched(play.fail(2, Unreachable("its host is gone"))) == []
+    assert fetched(play.fail(3, Unreachable("its host is gone"))) == []
+
+
+def test_the_lowest_free_bytes_come_first_in_even_shares() -> None:
     play = Play()
     orders = play.add() + play.open(1)
-    assert fetched(orders) == [(0, 125, "A"), (125, 234, "A"), (234, 329, "A"), (329, 412, "A")]
+    assert fetched(orders) == [(0, 250, "A"), (250, 500, "A"), (500, 750, "A"), (750, 1000, "A")]
     assert [order.place for order in orders if isinstance(order, Fetch)] == [Place("A"), A0, A0, A0]
+
+
+def test_several_blobs_share_the_lanes() -> None:
+    play = Play(replace(LIMITS, lanes_most=8))
+    both = Added("x", 200, RangeSet(), ("A",)), Added("y", 600, RangeSet(), ("A",))
+    # Eight lanes are expected: a hundred bytes for each, so that none of them has but a sliver to fetch.
+    assert fetched(play.tell(*both)) == [(0, 100, "A"), (0, 100, "A")]
+    assert fetched(play.open(1)) == [(100, 200, "A")]
 
 
 def test_several_sources_begin_at_once() -> None:
@@ -57,18 +77,19 @@ def test_what_is_here_is_not_fetched() -> None:
 
 
 @pytest.mark.parametrize(
-    ("free", "lanes", "overhead", "expected"),
+    ("run", "share", "overhead", "expected"),
     [
-        (1000, 4, 0, 125),  # half an even share
-        (1000, 4, 200, 200),  # so much that the first byte's wait is negligible
-        (1000, 4, 900, 250),  # but no more than an even share
-        (30, 4, 0, 10),  # what is worth a request
-        (19, 4, 0, 19),  # and no sliver left over
-        (5, 4, 0, 5),
+        (1000, 500, 0, 200),  # the usual
+        (1000, 100, 0, 100),  # but no more than a share
+        (1000, 500, 400, 400),  # so much that the first byte's wait is negligible
+        (1000, 300, 400, 300),
+        (1000, 3, 0, 10),  # what is worth a request
+        (205, 500, 0, 205),  # and no sliver left over
+        (5, 2, 0, 5),
     ],
 )
-def test_segments_are_guided(free: int, lanes: int, overhead: float, expected: int) -> None:
-    assert segment_bytes(free, lanes, overhead, LIMITS) == expected
+def test_segments_have_a_measure(run: int, share: float, overhead: float, expected: int) -> None:
+    assert segment_bytes(run, share, overhead, replace(LIMITS, segment_bytes=200)) == expected
 
 
 def test_nothing_is_fetched_beyond_the_window() -> None:
@@ -113,7 +134,7 @@ def test_an_idle_lane_takes_half_of_what_would_end_last() -> None:
     order = only(play.tell(Finished(1)), Shorten)
     assert (order.number, order.stop) == (2, 152)
     assert fetched(play.wait(1)) == []  # nothing belongs to two lanes
-    assert fetched(play.tell(Shortened(2, 160))) == [(160, 180, "A")]
+    assert fetched(play.tell(Shortened(2, 160))) == [(160, 200, "A")]
 
 
 def test_nothing_is_taken_that_would_not_gain() -> None:
@@ -142,3 +163,18 @@ def test_a_lane_that_crawls_over_the_last_bytes_is_replaced() -> None:
     play.land(2, 16, 17)
     assert fetched(play.fail(2, Interrupted("as told"))) == [(17, 30, "A")]
     assert play.plan._places.complaint("A") is None
+
+
+def test_where_fewer_lanes_are_allowed_the_slowest_stop() -> None:
+    play = Play()
+    play.add()
+    for number in (1, 2, 3, 4):
+        play.open(number, A0)
+    play.now = 1.0
+    for number, count in ((1, 50), (2, 5), (3, 6), (4, 50)):
+        play.land(number, 250 * (number - 1), 250 * (number - 1) + count)
+    orders = play.fail(4, Busy("429"))  # of four lanes two are left, and three are at work
+    assert only(orders, Shorten) == Shorten(2, 255)
+    assert fetched(play.tell(Shortened(2, 260))) == []
+    assert fetched(play.tell(Landed(2, Range(255, 260)), Finished(2))) == []
+    assert [order for order in play.wait(0.5) if isinstance(order, Shorten)] == []

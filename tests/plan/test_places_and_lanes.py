@@ -118,36 +118,61 @@ def test_what_a_server_asks_for_is_kept_to() -> None:
 
 
 class Line:
-    """A line of `capacity` on which one lane gets at most `each`."""
+    """A line of `capacity` on which one lane gets at most `each`; beyond `borne` lanes it brings a tenth."""
 
-    def __init__(self, capacity: int, each: int) -> None:
+    def __init__(self, capacity: int, each: int, borne: int = 99) -> None:
         self.governor = LaneGovernor(Limits())
-        self.capacity, self.each = capacity, each
+        self.capacity, self.each, self.borne = capacity, each, borne
         self.now = 0.0
+        self._answered = 0
 
     def run(self, seconds: float) -> list[int]:
         seen = []
         end = self.now + seconds
         while self.now < end:
             self.now += 0.1
-            self.governor.landed(min(self.capacity, self.each * self.governor.allowed) // 10)
-            self.governor.look(self.now, self.governor.allowed, 0.02)
+            lanes = self.governor.allowed
+            for _ in range(self._answered, lanes):
+                self.governor.answered()
+            self._answered = max(self._answered, lanes)
+            brought = min(self.capacity, self.each * lanes) // 10
+            self.governor.landed(brought if lanes <= self.borne else brought // 10)
+            self.governor.look(self.now, lanes, 0.02)
             seen.append(self.governor.allowed)
         return seen
 
 
-def test_lanes_grow_while_it_pays() -> None:
+def test_lanes_climb_by_doubling_as_they_are_answered() -> None:
     line = Line(10**9, 10**6)
-    line.run(10)
+    assert line.governor.expected == 32
+    assert line.run(0.5)[:4] == [8, 16, 32, 32]
+    assert set(line.run(60)) == {32, 16}  # fewer are tried now and then, and given up again
+    assert line.governor.expected == 32
+
+
+def test_lanes_that_are_not_answered_are_not_doubled() -> None:
+    governor = LaneGovernor(Limits())
+    for step in range(4):
+        assert not governor.look(step, 4, 0.02)
+        governor.answered()
+    assert governor.look(4.0, 4, 0.02)
+
+
+def test_no_more_lanes_than_the_hosts_bear() -> None:
+    line = Line(10**9, 10**6)
+    line.governor.reach(16)
+    assert max(line.run(60)) == 16
+    line.governor.reach(48)
+    line.run(60)
     assert line.governor.allowed == 32
 
 
-def test_lanes_stop_growing_when_it_does_not_pay() -> None:
+def test_lanes_that_only_share_what_there_is_are_given_up() -> None:
     line = Line(4 * 10**6, 10**6)
-    seen = line.run(60)
-    assert max(seen) == 8  # tried once
-    assert max(seen[20:]) <= 5  # a little more is tried now and then
-    assert seen.count(4) > len(seen) * 0.7
+    seen = line.run(120)
+    assert max(seen) == 32
+    assert max(seen[200:]) <= 5  # a little more is tried now and then
+    assert seen[200:].count(4) > 0.9 * len(seen[200:])
 
 
 def test_lanes_are_halved_once_a_second_when_a_server_complains() -> None:
@@ -162,25 +187,36 @@ def test_lanes_are_halved_once_a_second_when_a_server_complains() -> None:
 
 def test_after_trouble_lanes_come_back_slowly() -> None:
     line = Line(10**9, 10**6)
-    line.run(10)
+    line.run(5)
     line.governor.trouble(line.now)
     assert max(line.run(3)) == 16
     line.run(30)
     assert line.governor.allowed == 32
 
 
+def test_goodput_that_collapses_without_a_word_halves_the_lanes() -> None:
+    line = Line(10**9, 10**6)
+    line.run(3)
+    line.borne = 20
+    assert set(line.run(3)[-10:]) == {16}
+    seen = line.run(120)
+    assert seen.count(16) + seen.count(20) > 0.8 * len(seen)
+
+
 def test_an_epoch_needs_all_lanes() -> None:
-    governor = LaneGovernor(Limits())
-    for step in range(100):
-        governor.landed(10**6)
-        assert not governor.look(step * 0.1, 3 if step % 3 == 0 else 4, 0.02)
-    assert governor.allowed == 4
+    line = Line(10**9, 10**6)
+    line.run(3)
+    for step in range(1000):
+        assert not line.governor.look(line.now + step * 0.1, 31 if step % 3 == 0 else 32, 0.02)
+    assert line.governor.allowed == 32
 
 
 def test_requests_that_end_count_as_work() -> None:
     governor = LaneGovernor(Limits())
-    for step in range(100):
+    for step in range(600):
         for _ in range(governor.allowed):
+            governor.answered()
             governor.served()
         governor.look(step * 0.1, governor.allowed, 0.02)
+        assert step < 3 or governor.allowed >= 16
     assert governor.allowed == 32

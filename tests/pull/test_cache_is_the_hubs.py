@@ -134,8 +134,11 @@ def test_a_thousand_files(root: Path, hub: ChaosHub, pull: Puller) -> None:
     for path, data in files.items():
         assert (Path(snapshot.path) / path).read_bytes() == data
     log = hub.log()
-    assert log.count(path_glob="/api/models/*") == 1 + 4  # the revision, and pages of 300
+    assert log.count(path_glob="/api/models/*") == 1  # the repo's info tells all
     assert log.count(path_glob="/org/many/resolve/*") == 1000
+    again = pull(f"org/many@{snapshot.commit}")
+    assert (again.files, again.network_bytes) == (1000, 0)
+    assert hub.log().count(path_glob="/api/models/*") == 1 + 4  # of a commit the tree: pages of 300
 
 
 def test_what_the_stock_client_cached_is_verified_once_and_reused(

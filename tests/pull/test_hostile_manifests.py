@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.request import urlopen
 
 import pytest
 
@@ -55,24 +57,31 @@ def everything_in(folder: Path) -> list[str]:
     return sorted(str(Path(at, name)) for at, _, names in os.walk(folder) for name in names)
 
 
+def commit_of(hub: ChaosHub, repo: str) -> str:
+    with urlopen(f"{hub.endpoint}/api/models/{repo}") as answer:
+        return str(json.load(answer)["sha"])
+
+
 @pytest.mark.parametrize("name", HOSTILE)
 @pytest.mark.parametrize("dest", [None, "dest"])
 def test_it_is_refused_before_anything_is_written(
     name: str, dest: str | None, root: Path, hub: ChaosHub, pull: Puller, tmp_path: Path
 ) -> None:
     write_repo(root, "org/evil", {"config.json": b"{}"}, tree_extra=HOSTILE[name])
+    commit = commit_of(hub, "org/evil")
     before = everything_in(tmp_path)
-    with pytest.raises(BadManifest) as caught:
-        pull("org/evil", dest=dest and tmp_path / dest)
-    assert caught.value.code == "bad_manifest"
-    assert everything_in(tmp_path) == before
+    for revision in ("main", commit):  # the first is told by the repo's info, the second by its tree
+        with pytest.raises(BadManifest) as caught:
+            pull(f"org/evil@{revision}", dest=dest and tmp_path / dest)
+        assert caught.value.code == "bad_manifest"
+        assert everything_in(tmp_path) == before
 
 
 @pytest.mark.parametrize("answer", [{"no": "list"}, "text", 5])
 def test_a_tree_that_is_no_list_is_refused(answer: Any, root: Path, hub: ChaosHub, pull: Puller) -> None:
     write_repo(root, "org/evil", {"config.json": b"{}"}, tree_replace=[answer])
     with pytest.raises(HeadraceError):
-        pull("org/evil")
+        pull(f"org/evil@{commit_of(hub, 'org/evil')}")
 
 
 def test_a_size_no_disk_has_is_a_question_of_space(root: Path, hub: ChaosHub, pull: Puller) -> None:

@@ -46,6 +46,7 @@ from tests.source.conftest import (
 SOME, ALL = Range(100, 200), Range(0, len(DATA))
 OID = "e" * 40
 TREE = f"/api/models/org/model/tree/{COMMIT}"
+INFO = "/api/models/org/model/revision/main?blobs=true"
 
 
 def file(path: str) -> dict[str, Any]:
@@ -289,6 +290,35 @@ def test_a_remembered_address_that_is_refused_or_gone_is_asked_for_again(
 
 
 # Metadata
+
+
+SIBLING = {"rfilename": "a", "size": 3, "blobId": "b" * 40}
+
+
+@pytest.mark.parametrize(
+    "siblings",
+    [None, [], "text", [{"rfilename": "a"}], [SIBLING, {"rfilename": "b", "size": 1}], [SIBLING, 5]],
+)
+def test_where_a_repos_info_does_not_tell_its_files_the_tree_is_asked(
+    siblings: Any, serve: Serve, dialer: Dialer
+) -> None:
+    facts = answer(200, json.dumps({"sha": COMMIT, "siblings": siblings}).encode())
+    table = {INFO: facts, TREE: page("a", "b")}
+    server = serve(by_target(table))
+    manifest = hub(server.url, dialer).manifest(REPO, "main")
+    assert [entry.path for entry in manifest.entries] == ["a", "b"]
+
+
+def test_a_repos_info_that_tells_its_files_is_enough(serve: Serve, dialer: Dialer) -> None:
+    lfs = {"sha256": "c" * 64, "size": 5, "pointerSize": 130}
+    siblings = [{"rfilename": "b", "size": 9, "blobId": "d" * 40, "lfs": lfs}, SIBLING]
+    facts = answer(200, json.dumps({"sha": COMMIT, "siblings": siblings}).encode())
+    server = serve(by_target({INFO: facts}))
+    manifest = hub(server.url, dialer).manifest(REPO, "main")
+    assert [(entry.path, entry.size, str(entry.digest)) for entry in manifest.entries] == [
+        ("a", 3, f"git-blob-sha1:{'b' * 40}"),
+        ("b", 5, f"sha256:{'c' * 64}"),
+    ]
 
 
 def test_pages_are_asked_for_at_home_whatever_the_link_says(serve: Serve, dialer: Dialer) -> None:

@@ -36,12 +36,14 @@ class Tape:
 
     data: bytes
     before: Callable[[], None]
+    check: Callable[[], None]
     host: str = "tape.test"
     address: str = "127.0.0.1"
     siblings: tuple[str, ...] = ("127.0.0.1",)
 
     def readinto(self, buffer: memoryview) -> int:
         self.before()
+        self.check()
         count = min(len(buffer), len(self.data), 65536)
         buffer[:count], self.data = self.data[:count], self.data[count:]
         return count
@@ -63,11 +65,14 @@ class Shelf:
     def manifest(self, repo: Repo, revision: str) -> Manifest:
         raise NotImplementedError
 
-    def open(self, request: Request, session: HttpSession) -> Tape:
+    def open(
+        self, request: Request, session: HttpSession, located: Callable[[], None] = lambda: None
+    ) -> Tape:
         self.requests.append(request)
         self.opening()
         wanted = request.range
-        return Tape(self.files[request.content.entry.path][wanted.start : wanted.stop], self.before)
+        data = self.files[request.content.entry.path][wanted.start : wanted.stop]
+        return Tape(data, self.before, session.check)
 
 
 @dataclass

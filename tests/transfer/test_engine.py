@@ -171,6 +171,8 @@ def test_stopped_in_the_middle_it_keeps_what_landed_and_lets_go(bench: Bench) ->
     thread = in_background(engine)
     assert gate.reached.wait(20)
     engine.stop()
+    while not all(lane._session._aborted for lane in engine._lanes.values()):
+        time.sleep(0.01)
     gate.opened.set()
     thread.join()
     assert bench.leases() == []

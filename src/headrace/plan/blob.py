@@ -27,6 +27,7 @@ class BlobPlan:
         self.landed = added.have.copy()
         self.frontier = 0
         self.hosts: dict[str, str] = {}  # source → the host that turned out to answer for it
+        self.located: set[str] = set()  # sources at which the way to the content is known
         self.opening: dict[str, int] = {}  # source → the assignment that is finding that out
         self.parted: set[str] = set()  # sources that have answered with a part of it
         self.whole_only: set[str] = set()
@@ -71,6 +72,16 @@ class BlobPlan:
             if source not in self.opening and (source in self.whole_only) is whole
         ]
 
+    def locate(self, source: str) -> None:
+        """The way to the content is known there: everybody may ask."""
+        self.located.add(source)
+        self.opening.pop(source, None)
+
+    def lose(self, source: str) -> None:
+        """The host that answered is not to be had: the source is asked anew, by one."""
+        self.located.discard(source)
+        del self.hosts[source]
+
     def free(self, limits: Limits) -> Range | None:
         """The lowest free run inside the window ahead of the frontier.
 
@@ -82,6 +93,11 @@ class BlobPlan:
             return run
         worth = max(limits.segment_least_bytes, limits.window_bytes // _WINDOW_STEPS)
         return run if len(run) >= min(worth, limits.window_bytes) else None
+
+    @property
+    def unclaimed_bytes(self) -> int:
+        """Bytes that nobody has fetched or is fetching."""
+        return self.size - self._taken.total
 
     def untouched(self) -> bool:
         """Whether nothing has landed and nobody is at it: a source without ranges may begin."""
@@ -218,13 +234,13 @@ class Assignment:
         return self.position == self._start
 
 
-def segment_bytes(free: int, lanes: int, overhead_bytes: float, limits: Limits) -> int:
-    """How much of `free` bytes one of `lanes` idle lanes takes: guided self-scheduling.
+def segment_bytes(run: int, share: float, overhead_bytes: float, limits: Limits) -> int:
+    """How much of a free run of bytes one idle lane takes, where `share` is what would be left for each.
 
-    Half an even share, so that lanes of different speed end together (Polychronopoulos and Kuck, IEEE Trans.
-    Computers 36, 1987); at least `overhead_bytes`, what makes the wait for the first byte negligible, but
-    never more than an even share; never less, and no less left over, than what is worth a request.
+    At least `overhead_bytes`, what makes the wait for the first byte negligible, but never more than the share:
+    at the end all lanes should end together, and those that do not are relieved of half of what they have left.
+    Never less, and no less left over, than what is worth a request.
     """
-    share = free / lanes
-    length = int(max(share / 2, min(overhead_bytes, share), limits.segment_least_bytes))
-    return length if free - length >= limits.segment_least_bytes else free
+    usual = max(overhead_bytes, limits.segment_bytes)
+    length = int(max(min(usual, share), limits.segment_least_bytes))
+    return length if run - length >= limits.segment_least_bytes else run

@@ -15,7 +15,7 @@ when its lane has answered; at most `allowed` assignments exist; memory is bound
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from heapq import nlargest
+from heapq import nlargest, nsmallest
 
 from headrace.errors import (
     AccessDenied,
@@ -42,6 +42,7 @@ from headrace.plan.orders import (
     Hashed,
     Landed,
     LaneFact,
+    Located,
     Mismatched,
     Opened,
     Order,
@@ -73,6 +74,7 @@ class FetchPlan:
         self._places = Places(limits)
         self._governor = LaneGovernor(limits)
         self._blobs: dict[str, BlobPlan] = {}
+        self._sources: set[str] = set()
         self._assignments: dict[int, Assignment] = {}
         self._numbers = 0
         self._first_byte_s = 0.0  # the last one seen anywhere: the scale of an epoch, no more
@@ -102,6 +104,8 @@ class FetchPlan:
         match fact:
             case Added():
                 self._blobs[fact.blob] = BlobPlan(fact)
+                self._sources.update(fact.sources)
+                self._governor.reach(self._limits.lanes_per_host * len(self._sources))
                 self._upset[fact.blob] = None
             case Hashed():
                 if (blob := self._blobs.get(fact.blob)) is not None:
@@ -140,8 +144,10 @@ class FetchPlan:
             self._outbox.extend(self._thefts(now))
             if self._limits.fair:
                 self._outbox.extend(self._cessions(now))
-        if self._governor.look(now, len(self._assignments) + self._owed, self._first_byte_s):
+        if self._governor.look(now, len(self._assignments), self._first_byte_s):
             self._outbox.extend(self._fetches(now))
+            self._outbox.extend(self._thefts(now))
+        self._outbox.extend(self._retreats(now))
         for blob in upset:
             self._note(blob, now)
         orders, self._outbox = self._outbox, []
@@ -156,6 +162,8 @@ class FetchPlan:
 
     def _take_from_lane(self, one: Assignment, fact: LaneFact, now: float) -> None:
         match fact:
+            case Located():
+                one.blob.locate(one.place.source)
             case Opened():
                 self._opened(one, fact, now)
             case Landed():
@@ -181,8 +189,9 @@ class FetchPlan:
     def _opened(self, one: Assignment, fact: Opened, now: float) -> None:
         blob, source = one.blob, one.place.source
         self._first_byte_s = fact.first_byte_s
+        self._governor.answered()
         blob.hosts[source] = fact.place.host
-        blob.opening.pop(source, None)
+        blob.locate(source)
         if not one.whole:
             blob.parted.add(source)
         self._places.moved(one.place, fact.place, fact.siblings, fact.first_byte_s)
@@ -221,7 +230,7 @@ class FetchPlan:
         wait = self._places.failed(one.place, error, now, self._chance())
         host = blob.hosts.get(source)
         if host and dead and one.opened_at is None and self._places.lost((source, host), now):
-            del blob.hosts[source]  # it may have moved
+            blob.lose(source)  # it may have moved
         self._outbox.append(Retry(blob.key, one.place, error, wait))
 
     # What becomes of blobs
@@ -317,13 +326,28 @@ class FetchPlan:
         for _ in range(starved - self._owed):
             richest = max(self._blobs.values(), key=lambda blob: blob.assigned)
             lanes = [one for one in self._assignments.values() if one.blob is richest and not one.shortening]
-            able = [one for one in lanes if one.opened_at is not None and not (one.whole or one.recalled)]
-            able = [one for one in able if one.left and now - one.refused_at >= _REFUSED_S]
+            able = [one for one in lanes if self._can_stop(one, now)]
             if len(lanes) <= 1 or not able:
                 return
             ceding = max(able, key=lambda one: len(one.left))
             ceding.shortening = True
             yield Shorten(ceding.number, ceding.position)
+
+    def _retreats(self, now: float) -> Iterator[Order]:
+        """Where fewer lanes are allowed than are at work, the slowest stop now and not when a long segment ends."""
+        lanes = [one for one in self._assignments.values() if not one.shortening]
+        surplus = len(lanes) - self._governor.allowed
+        if surplus <= 0:
+            return
+        able = [one for one in lanes if self._can_stop(one, now)]
+        for one in nsmallest(surplus, able, key=lambda one: one.rate(now)):
+            one.shortening = True
+            yield Shorten(one.number, one.position)
+
+    def _can_stop(self, one: Assignment, now: float) -> bool:
+        if one.opened_at is None or one.whole or one.recalled or one.shortening:
+            return False
+        return bool(one.left) and now - one.refused_at >= _REFUSED_S
 
     def _starves(self, blob: BlobPlan, now: float) -> bool:
         if blob.assigned or blob.complete or blob.free(self._limits) is None:
@@ -343,7 +367,9 @@ class FetchPlan:
             place = self._places.choose(blob.doors(whole=True), now) if blob.untouched() else None
             return None if place is None else self._assign(blob, Range(0, blob.size), place, whole=True)
         overhead = _FIRST_BYTES_WORTH * self._places.first_byte_s(place) * self._places.rate(place)
-        length = segment_bytes(len(free), self._governor.allowed, overhead, self._limits)
+        idle = max(1, self._governor.expected - len(self._assignments))
+        share = sum(one.unclaimed_bytes for one in self._blobs.values()) / idle
+        length = segment_bytes(len(free), share, overhead, self._limits)
         return self._assign(blob, Range(free.start, free.start + length), place, whole=False)
 
     def _assign(self, blob: BlobPlan, wanted: Range, place: Place, *, whole: bool) -> Fetch:
@@ -352,7 +378,7 @@ class FetchPlan:
         self._assignments[one.number] = one
         blob.claim(wanted)
         self._places.taken(place)
-        if place.source not in blob.hosts:
+        if place.source not in blob.located:
             blob.opening[place.source] = one.number
         return Fetch(one.number, blob.key, wanted, place, whole, self._places.patience_s(place))
 

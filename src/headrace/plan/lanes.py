@@ -1,37 +1,75 @@
 """How many lanes: as many as pay.
 
-Theory of operation. An epoch is a stretch in which all allowed lanes were busy, long enough that waiting for
-first bytes does not decide it. Its goodput (bytes, and a little for each request served, so that many small
-files count as work too) is compared with that of the last epoch at fewer lanes: while a growth brings at least
-half of what it would bring if lanes were independent, lanes are doubled; once one does not, the smaller number
-is kept, and a quarter more is tried again every `REST_EPOCHS`. A server that says "too much" (429, 503, reset)
-halves the lanes at once.
+Theory of operation. A transfer climbs first: each time all allowed lanes have been answered, twice as many are
+allowed, as TCP's slow start doubles per round trip; what the first lanes bring in their first moments says nothing
+yet, on any real line, so nothing is weighed before the top. Then it cruises in epochs: stretches in which all
+allowed lanes were busy, long enough that waiting for first bytes does not decide them. An epoch's goodput is bytes,
+and a little for each request served, so that many small files count as work too. Now and then one epoch is a trial
+with fewer lanes, which are kept if hardly anything is lost, or with more, which are kept while a growth brings at
+least half of what it would bring if lanes were independent; a trial that failed is repeated half as often.
+
+A server that says "too much" (429, 503, reset) halves the lanes at once. So does goodput that collapses without
+any error: some servers punish many connections by slowing all of them down.
 """
 
 from __future__ import annotations
 
 from headrace.plan.limits import Limits
 
+CLIMB_S = 0.05  # between two doublings: a server that minds has the time to say so
 EPOCH_S = 0.5
 EPOCH_FIRST_BYTES = 4  # an epoch lasts at least this many waits for a first byte
 REQUEST_WORTH_BYTES = 256 * 1024
 REST_EPOCHS = 8
+FEWER_EPOCHS = 20
+REST_EPOCHS_MOST = 320
+CEILING_EPOCHS = 600
 PAYING = 0.5
 """The share of the proportional gain that a growth must bring. Below, lanes only share what there is."""
+SPARING = 0.97
+"""The share of the goodput that must be left with fewer lanes, for these to be kept."""
+COLLAPSED = 0.3
+"""Goodput below this share of what it was, with all lanes at work and no complaint, is a collapse."""
+
+_BEST_FADES = 0.95  # an epoch: a line that grows slow over minutes has not collapsed
+_TROUBLE_S = 1.0  # complaints of one second are one complaint
 
 
 class LaneGovernor:
-    """Says how many lanes may run now (`allowed`)."""
+    """Says how many lanes may run now (`allowed`), and how many are to be reckoned with soon (`expected`)."""
 
     def __init__(self, limits: Limits) -> None:
+        self._limits = limits
         self._most = limits.lanes_most
         self.allowed = min(limits.lanes_at_start, self._most)
+        self._climbing = True
+        self._answered = 0
+        self._grown_at = float("-inf")
         self._landed = 0
         self._epoch_began: float | None = None
-        self._before: tuple[int, float] | None = None  # lanes and goodput before the growth now on trial
-        self._doubling = True
-        self._rest = 0
+        self._before: tuple[int, float] | None = None  # lanes and goodput before the trial under way
+        self._best = 0.0
+        self._ceiling, self._ceiling_for = (
+            self._most,
+            0,
+        )  # lanes that are borne, and for how many epochs to believe it
+        self._epochs = 0  # since the last trial or trouble
+        self._more_rest, self._fewer_rest = REST_EPOCHS, FEWER_EPOCHS
         self._troubled_at = float("-inf")
+
+    @property
+    def expected(self) -> int:
+        """How many lanes work is to be shared out among."""
+        return self._most if self._climbing else self.allowed
+
+    def reach(self, lanes: int) -> None:
+        """No more lanes than this could be used: that is what the hosts bear that may be asked."""
+        self._most = max(1, min(self._limits.lanes_most, lanes))
+        self.allowed = min(self.allowed, self._most)
+
+    def answered(self) -> None:
+        """Count a request whose answer began."""
+        self._answered += 1
 
     def landed(self, count: int) -> None:
         """Count bytes that arrived in this epoch."""
@@ -42,13 +80,15 @@ class LaneGovernor:
         self._landed += REQUEST_WORTH_BYTES
 
     def look(self, now: float, busy: int, first_byte_s: float) -> bool:
-        """Weigh the epoch when it is over; `busy` lanes are at work, and a first byte takes so long.
+        """Weigh what came; `busy` lanes are at work, and a first byte takes so long.
 
         Whether more lanes may run now is the answer.
         """
         allowed = self.allowed
         if busy < self.allowed:
             self._epoch_began = None
+        elif self._climbing:
+            self._climb(now)
         elif self._epoch_began is None:
             self._epoch_began, self._landed = now, 0
         elif now - self._epoch_began >= max(EPOCH_S, EPOCH_FIRST_BYTES * first_byte_s):
@@ -58,24 +98,51 @@ class LaneGovernor:
         return self.allowed > allowed
 
     def trouble(self, now: float) -> None:
-        """A server said that this is too much; complaints of one second are one complaint."""
-        if now - self._troubled_at < 1.0:
-            return
-        self._troubled_at = now
+        """A server said that this is too much."""
+        if now - self._troubled_at >= _TROUBLE_S:
+            self._troubled_at = now
+            self._halve()
+
+    def _climb(self, now: float) -> None:
+        if self._answered >= self.allowed and now - self._grown_at >= CLIMB_S:
+            self.allowed = min(self._most, 2 * self.allowed)
+            self._grown_at = now
+        self._climbing = self.allowed < self._most
+
+    def _halve(self) -> None:
         self.allowed = max(1, self.allowed // 2)
-        self._before, self._epoch_began = None, None
-        self._doubling, self._rest = False, REST_EPOCHS
+        self._before, self._epoch_began, self._best = None, None, 0.0
+        self._climbing, self._epochs, self._more_rest = False, 0, REST_EPOCHS
 
     def _weigh(self, goodput: float) -> None:
-        if self._before is not None:
-            lanes, rate = self._before
-            self._before = None
-            if goodput < rate * (1 + PAYING * (self.allowed / lanes - 1)):
-                self.allowed, self._doubling, self._rest = lanes, False, REST_EPOCHS
+        if goodput < COLLAPSED * self._best:
+            self._ceiling, self._ceiling_for = self.allowed - 1, CEILING_EPOCHS
+            if self._before is None or self.allowed < self._before[0]:
+                self._halve()
                 return
-        if self._rest > 0:
-            self._rest -= 1
-        elif self.allowed < self._most:
-            self._before = (self.allowed, goodput)
-            step = self.allowed if self._doubling else max(1, self.allowed // 4)
-            self.allowed = min(self._most, self.allowed + step)
+        self._best = max(goodput, _BEST_FADES * self._best)
+        if self._before is not None:
+            self._end_trial(goodput, *self._before)
+            return
+        self._epochs += 1
+        self._ceiling_for -= 1
+        most = min(self._most, self._ceiling) if self._ceiling_for > 0 else self._most
+        if self._epochs >= self._more_rest and self.allowed < most:
+            self._begin_trial(goodput, min(most, self.allowed + max(1, self.allowed // 4)))
+        elif self._epochs >= self._fewer_rest and self.allowed > self._limits.lanes_at_start:
+            self._begin_trial(goodput, max(self._limits.lanes_at_start, self.allowed // 2))
+
+    def _begin_trial(self, goodput: float, lanes: int) -> None:
+        self._before = (self.allowed, goodput)
+        self.allowed, self._epochs = lanes, 0
+
+    def _end_trial(self, goodput: float, lanes: int, before: float) -> None:
+        self._before = None
+        if self.allowed > lanes:
+            pays = goodput >= before * (1 + PAYING * (self.allowed / lanes - 1))
+            self._more_rest = 1 if pays else min(REST_EPOCHS_MOST, 2 * max(REST_EPOCHS, self._more_rest))
+        else:
+            pays = goodput >= before * SPARING
+            self._fewer_rest = 1 if pays else min(REST_EPOCHS_MOST, 2 * max(FEWER_EPOCHS, self._fewer_rest))
+        if not pays:
+            self.allowed = lanes

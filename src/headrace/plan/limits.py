@@ -17,6 +17,8 @@ class Limits:
         lanes_per_host: connections to one host; servers and networks punish more than browsers would make.
         window_bytes: how far ahead of the frontier bytes may land; keeps disk writes near-sequential and
             gives readers behind the frontier something to read.
+        segment_bytes: what one request asks for, where nothing speaks for more (a long wait for its first byte)
+            or less (the end is near): the hasher, who goes in order, should not fall behind.
         segment_least_bytes: below this a request costs more than it brings.
         blobs_at_once: blobs begun and not yet published; bounds open files.
         patience_s: silence on a connection before it is given up; doubled each time a source was silent.
@@ -31,6 +33,7 @@ class Limits:
     lanes_most: int = 32
     lanes_per_host: int = 16
     window_bytes: int = 512 * MIB
+    segment_bytes: int = 16 * MIB
     segment_least_bytes: int = 1 * MIB
     blobs_at_once: int = 64
     patience_s: float = 5.0

@@ -40,6 +40,13 @@ class Added:
 
 
 @dataclass(frozen=True)
+class Located:
+    """The way to an assignment's content is known: others that ask the same source need not look for it."""
+
+    number: int
+
+
+@dataclass(frozen=True)
 class Opened:
     """An assignment's first byte is about to come, `first_byte_s` after it was asked for.
 
@@ -106,7 +113,7 @@ class Ended:
     blob: str
 
 
-LaneFact = Opened | Landed | Shortened | Finished | Failed
+LaneFact = Located | Opened | Landed | Shortened | Finished | Failed
 Fact = Added | LaneFact | Hashed | Mismatched | Ended
 
 

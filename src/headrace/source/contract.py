@@ -6,6 +6,7 @@ decides nothing: retries, the choice of a source and what to believe are other p
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -86,8 +87,12 @@ class Source(Protocol):
             BadManifest: its answer is impossible or dangerous.
         """
 
-    def open(self, request: Request, session: HttpSession) -> Stream:
+    def open(
+        self, request: Request, session: HttpSession, located: Callable[[], None] = lambda: None
+    ) -> Stream:
         """Begin to receive bytes; returns when the first is about to come. `session` is the calling lane's own.
+
+        Where the way to the content had to be asked for, `located` is called once it is known to this source.
 
         The answer was checked: it is the range asked for, of a file of the right size.
 

@@ -31,7 +31,7 @@ from headrace.errors import (
     Stalled,
     Unreachable,
 )
-from headrace.manifest import Manifest, entries_of
+from headrace.manifest import Entry, Manifest, entries_of, siblings_of
 from headrace.names import Repo, is_commit
 from headrace.ranges import Range
 from headrace.source.contract import Content, Request
@@ -124,21 +124,27 @@ class HubSource:
             response.close()
 
     def manifest(self, repo: Repo, revision: str) -> Manifest:
-        """See `Source.manifest`. One call for the revision, unless it is a commit, and one per page of the tree."""
+        """See `Source.manifest`. One call where the repo's info tells all, else one more for each page of the tree."""
         session = HttpSession(self._dialer)
         try:
-            commit = revision if is_commit(revision) else self._commit(session, repo, revision)
-            return Manifest(repo, revision, commit, entries_of(self._tree(session, repo, commit)), self.name)
+            if is_commit(revision):
+                commit, entries = revision, None
+            else:
+                commit, entries = self._told(session, repo, revision)
+            if entries is None:
+                entries = entries_of(self._tree(session, repo, commit))
+            return Manifest(repo, revision, commit, entries, self.name)
         finally:
             session.close()
 
-    def _commit(self, session: HttpSession, repo: Repo, revision: str) -> str:
-        url = self.endpoint + api_path(repo, "revision", revision)
+    def _told(self, session: HttpSession, repo: Repo, revision: str) -> tuple[str, tuple[Entry, ...] | None]:
+        """The commit a revision means, and what is in it if the same answer tells that."""
+        url = self.endpoint + api_path(repo, "revision", revision) + "?blobs=true"
         facts, _ = self._json(session, url, f"{repo} at {revision!r}")
         commit = facts.get("sha") if isinstance(facts, dict) else None
         if not isinstance(commit, str):
             raise BadManifest(f"{self.name} does not say which commit {revision!r} of {repo} is")
-        return commit
+        return commit, siblings_of(facts.get("siblings"))
 
     def _tree(self, session: HttpSession, repo: Repo, commit: str) -> list[Any]:
         entries: list[Any] = []
@@ -182,7 +188,9 @@ class HubSource:
 
     # Bytes
 
-    def open(self, request: Request, session: HttpSession) -> HttpResponse:
+    def open(
+        self, request: Request, session: HttpSession, located: Callable[[], None] = lambda: None
+    ) -> HttpResponse:
         """See `Source.open`."""
         content = request.content
         with self._lock:
@@ -190,7 +198,7 @@ class HubSource:
         if signed is not None:
             try:
                 self._check_reach(signed, self.endpoint)  # its name may mean another address by now
-                response = self._get(signed, request, session)
+                response = self._get(signed, request, session, located)
             except (Unreachable, Stalled):
                 self._forget_signed(content)  # the hub may lead to another host by now
                 raise
@@ -199,13 +207,15 @@ class HubSource:
             response.close()  # the signature has expired: ask the hub for another
             self._forget_signed(content)
         url = self.endpoint + resolve_path(content.repo, content.commit, content.entry.path)
-        return self._checked(self._get(url, request, session), request)
+        return self._checked(self._get(url, request, session, located), request)
 
     def _forget_signed(self, content: Content) -> None:
         with self._lock:
             self._signed.pop(content, None)
 
-    def _get(self, url: str, request: Request, session: HttpSession) -> HttpResponse:
+    def _get(
+        self, url: str, request: Request, session: HttpSession, located: Callable[[], None]
+    ) -> HttpResponse:
         headers = {} if request.whole else {"Range": range_header(request.range)}
 
         def route(hop: str) -> tuple[str, float]:
@@ -221,6 +231,7 @@ class HubSource:
                     self._signed[request.content] = target
                     if len(self._signed) > _SIGNED_KEPT:
                         del self._signed[next(iter(self._signed))]
+                located()
 
         return self._follow(session, url, headers, route, on_redirect)
 

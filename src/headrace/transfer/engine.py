@@ -40,6 +40,7 @@ from headrace.plan.orders import (
     GiveUp,
     Hashed,
     Landed,
+    Located,
     Mismatched,
     Opened,
     Order,
@@ -53,7 +54,7 @@ from headrace.source.http import Dialer
 from headrace.store.partial import Partial
 from headrace.transfer.hashing import Crashed, Hasher, Step, Workers
 from headrace.transfer.job import Job, NotYet, key_of
-from headrace.transfer.lane import Errand, Lane
+from headrace.transfer.lane import Errand, Lane, Report
 
 TICK_S = 0.1
 _HELD_RETRY_S = 0.2
@@ -251,7 +252,7 @@ class Engine:
 
     def _take(self, message: object, now: float) -> None:
         match message:
-            case Opened() | Landed() | Finished() | Failed():
+            case Located() | Opened() | Landed() | Finished() | Failed():
                 self._take_from_lane(message, now)
             case Step():
                 self._take_step(message, now)
@@ -264,7 +265,7 @@ class Engine:
             case Crashed():
                 self._take_crash(message, now)
 
-    def _take_from_lane(self, report: Opened | Landed | Finished | Failed, now: float) -> None:
+    def _take_from_lane(self, report: Report, now: float) -> None:
         lane = self._lanes[report.number]
         errand = lane.errand
         if errand is None:

@@ -13,18 +13,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from headrace.errors import BrokenStream, HeadraceError, SourceError
-from headrace.plan.orders import Failed, Finished, Landed, Opened, Place
+from headrace.plan.orders import Failed, Finished, Landed, Located, Opened, Place
 from headrace.ranges import Range
 from headrace.source.contract import Request, Source
 from headrace.source.http import Dialer, HttpSession
 from headrace.store.partial import Partial
 
-BUFFER_BYTES = 1024 * 1024
+BUFFER_BYTES = 256 * 1024
 REPORT_BYTES = 1024 * 1024
 REPORT_S = 0.1
 """A lane reports what landed at least this often; what was not reported is lost when the process is killed."""
 
-Report = Opened | Landed | Finished | Failed
+Report = Located | Opened | Landed | Finished | Failed
 
 
 @dataclass
@@ -100,7 +100,9 @@ class Lane:
 
     def _carry(self, errand: Errand) -> None:
         began = time.monotonic()
-        stream = errand.source.open(errand.request, self._session)
+        stream = errand.source.open(
+            errand.request, self._session, lambda: self._report(Located(errand.number))
+        )
         try:
             place = Place(errand.source.name, stream.host, stream.address)
             self._report(Opened(errand.number, place, stream.siblings, time.monotonic() - began))
