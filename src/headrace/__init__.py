@@ -1,7 +1,51 @@
-"""Headrace: large models from wherever they are nearest, verified, into PyTorch."""
+"""Headrace: large models from wherever they are nearest, verified, into PyTorch.
 
-from headrace.errors import HeadraceError
-from headrace.facade import Preview, Snapshot, load, preview, pull
-from headrace.settings import Settings, load_settings
+Names are looked up when they are first used: `import headrace`, and `headrace --version`, wait for nothing.
+"""
 
+from __future__ import annotations
+
+TYPE_CHECKING = (
+    False  # as type checkers understand it: typing itself takes longer to import than this package
+)
+if TYPE_CHECKING:
+    from headrace import errors as errors
+    from headrace import events as events
+    from headrace.errors import HeadraceError
+    from headrace.facade import Preview, Snapshot, load, preview, pull
+    from headrace.settings import Settings, load_settings
+
+__version__ = "0.1.0"
 __all__ = ["HeadraceError", "Preview", "Settings", "Snapshot", "load", "load_settings", "preview", "pull"]
+
+_MODULES = ("errors", "events")
+_HOMES = {
+    "HeadraceError": "errors",
+    "Settings": "settings",
+    "load_settings": "settings",
+    **dict.fromkeys(("Preview", "Snapshot", "load", "preview", "pull"), "facade"),
+}
+
+
+# Two things are called `load`. Python gives the name to the folder when that is first imported: now, so that what is
+# found under it from here on is the function.
+__import__("headrace.load")
+del globals()["load"]
+
+if not TYPE_CHECKING:  # a type checker that sees it takes every name for a public one
+
+    def __getattr__(name: str) -> object:
+        """A public name, from the module that has it."""
+        home = name if name in _MODULES else _HOMES.get(name)
+        if home is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from importlib import import_module  # noqa: PLC0415 - not needed to say the version
+
+        module = import_module(f"{__name__}.{home}")
+        value: object = module if home == name else getattr(module, name)
+        globals()[name] = value
+        return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_MODULES})

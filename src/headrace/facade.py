@@ -6,23 +6,26 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headrace.errors import EntryNotFound, UsageError
 from headrace.events import Done, Emit, Event, PullStarted, Warned
-from headrace.load.framework import as_loadable, load_from_cache
-from headrace.load.needed import needed
 from headrace.manifest import Entry, Manifest
 from headrace.names import Repo, parse_address
 from headrace.plan.limits import Limits
 from headrace.settings import Settings, SourceSetting, load_settings
 from headrace.source.http import Dialer
 from headrace.source.hub import HubSource
-from headrace.store.contract import Store
-from headrace.store.folder import Folder
 from headrace.store.hubcache import HubCache, recall
 from headrace.transfer.dispatch import Dispatcher
 from headrace.transfer.pull import Carriers, Pull, Tally, resolve
+
+if TYPE_CHECKING:
+    from headrace.source.contract import Source
+    from headrace.store.contract import Store
+
+_LEAST_RATE_OF_A_LANE = 256 * 1024
+"""Where the rate is limited, connections that would get less than this each are not made: servers drop those."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ def pull(
     with Dispatcher((on_event,) if on_event else ()) as dispatcher:
         road = _Road(settings or load_settings(), _several(sources), dispatcher.emit)
         whole = road.listing(repo)
-        manifest = _wanted(whole, _several(include), _several(exclude))
+        manifest = _wanted(whole, _several(include), _several(exclude), dispatcher.emit)
         return road.bring(manifest, road.store(whole, dest), force=force)
 
 
@@ -103,6 +106,9 @@ def load(
         LoadError: the files are verified, and the framework cannot use them.
         HeadraceError: as for `pull`.
     """
+    from headrace.load.framework import as_loadable, load_from_cache  # noqa: PLC0415  # a pull needs none of it
+    from headrace.load.needed import needed  # noqa: PLC0415
+
     loadable = as_loadable(cls, arguments)
     settings = settings or load_settings()
     with Dispatcher((on_event,) if on_event else ()) as dispatcher:
@@ -137,7 +143,7 @@ def preview(
     with Dispatcher((on_event,) if on_event else ()) as dispatcher:
         road = _Road(settings or load_settings(), _several(sources), dispatcher.emit)
         whole = road.listing(repo)
-    manifest = _wanted(whole, _several(include), _several(exclude))
+        manifest = _wanted(whole, _several(include), _several(exclude), dispatcher.emit)
     store = road.store(whole, dest)
     held = {entry: not force and store.holds(entry) for entry in manifest.entries}
     missing, here = (tuple(entry for entry in held if held[entry] is wanted) for wanted in (False, True))
@@ -153,8 +159,9 @@ class _Road:
         self._settings = settings
         self._sources = sources
         self._emit = emit
+        self._told: set[str] = set()
         self._dialer = Dialer()
-        self._limits = limits_of(settings)
+        self._limits = limits_of(_within_rate(settings))
 
     def listing(self, repo: str) -> Manifest:
         """What the trusted source lists; offline, what the cache remembers."""
@@ -165,7 +172,11 @@ class _Road:
 
     def store(self, whole: Manifest, dest: str | Path | None) -> Store:
         """Where the files are to rest."""
-        return HubCache(self._settings.cache, whole) if dest is None else Folder(Path(dest).expanduser())
+        if dest is None:
+            return HubCache(self._settings.cache, whole)
+        from headrace.store.folder import Folder  # noqa: PLC0415  # most pulls go into the cache
+
+        return Folder(Path(dest).expanduser())
 
     def bring(self, manifest: Manifest, store: Store, *, force: bool) -> Snapshot:
         """Put every file of the manifest in place, and say what it came to."""
@@ -216,17 +227,35 @@ class _Road:
 
     def _carriers(self) -> Carriers:
         carriers = self._settings.carriers(self._sources)
-        return Carriers(tuple(map(self._hub, carriers)), self._dialer, self._limits)
+        sources: tuple[Source, ...] = tuple(map(self._hub, carriers))
+        if rate := self._settings["limit_rate"]:
+            from headrace.transfer.pacer import PacedSource, Pacer  # noqa: PLC0415  # few ask for it
+
+            pacer = Pacer(rate)
+            sources = tuple(PacedSource(source, pacer) for source in sources)
+        return Carriers(sources, self._dialer, self._limits)
 
     def _hub(self, source: SourceSetting) -> HubSource:
         if source.token_hint:
             self._emit(Warned("token", f"{source.name}: {source.token_hint}"))
         return HubSource(
-            source.name, source.url, self._dialer, token=source.token, token_hint=source.token_hint
+            source.name,
+            source.url,
+            self._dialer,
+            token=source.token,
+            token_hint=source.token_hint,
+            warn=lambda told: self._pass_on(source.name, told),
         )
 
+    def _pass_on(self, name: str, told: str) -> None:
+        """What a hub wants its users to know, once; written `topic; text`, or text alone."""
+        if told not in self._told:
+            self._told.add(told)
+            topic, _, text = told.partition(";")
+            self._emit(Warned(topic.strip() if text else "hub", f"{name}: {(text or topic).strip()}"))
 
-def _wanted(whole: Manifest, include: tuple[str, ...], exclude: tuple[str, ...]) -> Manifest:
+
+def _wanted(whole: Manifest, include: tuple[str, ...], exclude: tuple[str, ...], emit: Emit) -> Manifest:
     """The part of a listing that the globs choose; choosing nothing is a mistake worth telling."""
     chosen = whole.select(include, exclude)
     if whole.entries and not chosen.entries:
@@ -235,12 +264,20 @@ def _wanted(whole: Manifest, include: tuple[str, ...], exclude: tuple[str, ...])
             f"no file of {whole.repo} matches {globs}",
             hint=f"it has {len(whole.entries)} files, {whole.entries[0].path!r} for one",
         )
+    for glob in include if include[1:] else ():
+        if not whole.select((glob,)).entries:
+            emit(Warned("include", f"no file of {whole.repo} matches {glob}"))
     return chosen
 
 
 def _several(words: str | Iterable[str]) -> tuple[str, ...]:
     """One word is meant as one, not as its letters."""
     return (words,) if isinstance(words, str) else tuple(words)
+
+
+def _within_rate(settings: Settings) -> Settings:
+    rate, lanes = settings["limit_rate"], settings["lanes"]
+    return settings.having(lanes=max(1, min(lanes, rate // _LEAST_RATE_OF_A_LANE))) if rate else settings
 
 
 def limits_of(settings: Settings) -> Limits:

@@ -20,6 +20,17 @@ SIZE_LIMIT = 2**53
 
 _SHA256_DIGITS = 64
 _SIBLINGS_TRUSTED = 50_000
+_LARGE_FROM_BYTES = 16 * 1024 * 1024
+_FIRST_NAMES = (
+    "config",
+    "tokenizer",
+    "generation_config",
+    "preprocessor_config",
+    "vocab",
+    "merges",
+    "special_",
+)
+_NUMBER = re.compile(r"([0-9]+)")
 _COMPONENT_LIMIT = 255  # bytes in one file name, on every file system we write to
 _PATH_LIMIT = 3072  # bytes; leaves room for the folder in front under Linux' limit of 4096
 
@@ -116,6 +127,27 @@ class Manifest:
     def entry(self, path: str) -> Entry | None:
         """The entry at this path, or None."""
         return next((entry for entry in self.entries if entry.path == path), None)
+
+
+def in_fetch_order(entries: Iterable[Entry]) -> tuple[Entry, ...]:
+    """The entries in the order in which to fetch them: what is useful by itself comes first.
+
+    Configuration and tokenizers, whose readers need no weights; then all that is small, so that nothing but
+    large files is open in the end; then those, as people count: `model-2` before `model-10`.
+    """
+    return tuple(sorted(entries, key=_fetch_rank))
+
+
+def _fetch_rank(entry: Entry) -> tuple[int, list[str | int], str]:
+    name = entry.path.rpartition("/")[2]
+    if name.startswith(_FIRST_NAMES) or name.endswith(".index.json"):
+        group = 0
+    else:
+        group = 1 if entry.size < _LARGE_FROM_BYTES else 2
+    # Text and numbers take turns, so that like is compared with like.
+    parts = _NUMBER.split(entry.path)
+    natural: list[str | int] = [int(part) if index % 2 else part for index, part in enumerate(parts)]
+    return group, natural, entry.path
 
 
 def entries_of(raw: Iterable[Any]) -> tuple[Entry, ...]:

@@ -16,19 +16,14 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
 from headrace.errors import UsageError
 from headrace.wire import normalized_endpoint, origin_of
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 HUGGING_FACE = "https://huggingface.co"
 BUILT_IN_SOURCES = {"huggingface": HUGGING_FACE, "hf-mirror": "https://hf-mirror.com"}
 FILE_NAME = "headrace.toml"
+
+_ON_LINUX: bool = sys.platform.startswith("linux")
 
 _FLAGS = ("trusted", "token", "plain_http_token")
 _FLAGS_HINT = "tokens are read from HF_TOKEN; token = true says that this source may have it"
@@ -62,6 +57,16 @@ def _parse_count(text: str) -> int:
     if value < 1:
         raise ValueError(text)
     return value
+
+
+def _parse_rate(text: str) -> int:
+    """Bytes a second: a number, with K, M, G or T behind it for powers of 1024."""
+    number = text.strip().upper()
+    power = "_KMGT".find(number[-1:], 1)
+    value = float(number[:-1]) * 1024**power if power > 0 else float(number)
+    if not (value == 0 or 1 <= value < float("inf")):
+        raise ValueError(text)
+    return int(value)
 
 
 def _parse_path(text: str) -> Path:
@@ -101,6 +106,14 @@ SPECS = (
         16,
         "connections to one host, at most",
         "a number from 1",
+    ),
+    Spec(
+        "limit_rate",
+        ("HEADRACE_LIMIT_RATE",),
+        _parse_rate,
+        0,
+        "bytes a second over all connections, at most; 0 is no limit",
+        "a number, or one with K, M or G, powers of 1024",
     ),
     Spec(
         "idle_timeout_s",
@@ -255,8 +268,8 @@ def load_settings(
 
 def user_file(environment: Mapping[str, str] | None = None) -> Path:
     """Where the user's own `headrace.toml` is looked for."""
-    home = (os.environ if environment is None else environment).get("XDG_CONFIG_HOME")
-    return (Path(home) / "headrace" if home else Path(platformdirs.user_config_dir("headrace"))) / FILE_NAME
+    environment = os.environ if environment is None else environment
+    return _own_folder(environment, "XDG_CONFIG_HOME", "~/.config", "user_config_dir") / FILE_NAME
 
 
 def settings_files(environment: Mapping[str, str] | None = None, directory: Path | None = None) -> list[Path]:
@@ -291,6 +304,10 @@ def _read_toml(path: Path, *, mine: bool) -> dict[str, Any]:
 
     Otherwise any checkout that somebody steps into could have the token sent to a host of its choice.
     """
+    if sys.version_info >= (3, 11):  # here: it is seldom that there is a file
+        import tomllib  # noqa: PLC0415
+    else:
+        import tomli as tomllib  # noqa: PLC0415
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -357,7 +374,17 @@ def _fill_paths(values: dict[str, Any], origins: dict[str, str], environment: Ma
         values["cache"] = _hf_home(environment) / "hub"
         origins["cache"] = "HF_HOME" if environment.get("HF_HOME") else "default"
     if values["data"] is None:
-        values["data"] = Path(platformdirs.user_data_dir("headrace")) / "node"
+        values["data"] = _own_folder(environment, "XDG_DATA_HOME", "~/.local/share", "user_data_dir") / "node"
+
+
+def _own_folder(environment: Mapping[str, str], variable: str, default: str, kind: str) -> Path:
+    """A folder of the program's own, by the XDG specification; elsewhere than on Linux as is usual there."""
+    named = environment.get(variable, "")
+    if named or _ON_LINUX:
+        return Path(named if Path(named).is_absolute() else default).expanduser() / "headrace"
+    import platformdirs  # noqa: PLC0415 - only where it is not known already
+
+    return Path(getattr(platformdirs, kind)("headrace"))
 
 
 def _hf_home(environment: Mapping[str, str]) -> Path:

@@ -11,15 +11,15 @@ from pathlib import Path
 import click
 import pytest
 
-from headrace.cli.main import COMMANDS
-from headrace.cli.main import headrace as group
+from headrace.cli.root import COMMANDS
+from headrace.cli.root import headrace as group
 from tests.cli.shell import Shell
 
 HELP = Path(__file__).parent / "help"
 HEAVY = {"aiohttp", "torch", "sqlalchemy", "prometheus_client", "rich", "headrace.node"}
 LOADED = """
 import sys
-from headrace.cli.main import headrace
+from headrace.cli.root import headrace
 try:
     headrace.main({arguments!r}, prog_name="headrace", standalone_mode=False)
 finally:

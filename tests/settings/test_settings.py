@@ -330,3 +330,25 @@ def test_an_endpoint_that_is_none_is_refused(endpoint: str, read: Callable[..., 
     with pytest.raises(UsageError, match="HF_ENDPOINT") as caught:
         read({"HF_ENDPOINT": endpoint})
     assert SECRET not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [
+        ("50M", 50 * 2**20),
+        ("1.5k", 1536),
+        ("1G", 2**30),
+        ("2T", 2**41),
+        ("1000", 1000),
+        ("0", 0),
+        (" 8m ", 2**23),
+    ],
+)
+def test_rates_are_bytes_and_letters_are_powers_of_1024(text: str, rate: int) -> None:
+    assert load_settings({"HEADRACE_LIMIT_RATE": text})["limit_rate"] == rate
+
+
+@pytest.mark.parametrize("text", ["fast", "-1", "M", "0.5", "nan", "inf", "5Mbit", "1e400"])
+def test_what_is_no_rate_is_told(text: str) -> None:
+    with pytest.raises(UsageError, match="HEADRACE_LIMIT_RATE"):
+        load_settings({"HEADRACE_LIMIT_RATE": text})

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headrace.errors import BadManifest
-from headrace.manifest import SIZE_LIMIT, Digest, Entry, Manifest, entries_of
+from headrace.manifest import SIZE_LIMIT, Digest, Entry, Manifest, entries_of, in_fetch_order
 from headrace.names import Repo
 
 SHA1, SHA256, COMMIT = "a1" * 20, "b2" * 32, "c" * 40
@@ -173,3 +173,24 @@ def test_selection_keeps_what_was_said_about_the_commit() -> None:
     chosen = manifest(file("a.bin"), file("dir/b.bin"), file("c.txt")).select(["*.bin"], ["dir/"])
     assert [entry.path for entry in chosen.entries] == ["a.bin"]
     assert (chosen.commit, chosen.source) == (COMMIT, "hub")
+
+
+@given(st.lists(st.text("m-²٣019.", min_size=1, max_size=12), unique=True))
+def test_any_names_can_be_put_in_order_and_numbers_count_as_numbers(names: list[str]) -> None:
+    entries = [Entry(f"x{name}", 1, Digest.of_etag(SHA1)) for name in names]
+    ordered = in_fetch_order(entries)
+    assert {entry.path for entry in ordered} == {entry.path for entry in entries}
+    assert in_fetch_order(reversed(ordered)) == ordered
+
+
+def test_small_files_do_not_wait_for_large_ones() -> None:
+    sizes = {
+        "model-10.bin": 2**30,
+        "model-2.bin": 2**30,
+        "a/notes.txt": 9,
+        "sub/config.json": 5,
+        "model-3.bin": 7,
+    }
+    entries = [Entry(path, size, Digest.of_etag(SHA1)) for path, size in sizes.items()]
+    ordered = [entry.path for entry in in_fetch_order(entries)]
+    assert ordered == ["sub/config.json", "a/notes.txt", "model-3.bin", "model-2.bin", "model-10.bin"]

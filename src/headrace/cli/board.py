@@ -109,6 +109,7 @@ class Board:
         self.files_in_place = 0
         self._now = 0.0
         self._fetching_since: float | None = None
+        self._landed_at: float | None = None  # when anything came last
         self._meter = Meter()
         self._bytes_in_place = 0
         self._earlier_in_place = 0
@@ -178,6 +179,12 @@ class Board:
         """Until all bytes are here, at the present rate."""
         return _time_for(self.total - self.landed, self.rate(now))
 
+    def silent_s(self, now: float) -> float | None:
+        """Seconds since the last byte came, where that is so long that there is no rate any more."""
+        if self._landed_at is None or self.landed >= self.total or self.rate(now) > 0:
+            return None
+        return now - self._landed_at
+
     def active(self) -> list[FileState]:
         """Files that something is happening to, oldest first."""
         return [one for one in self._files.values() if one.stage is not Stage.FAILED]
@@ -216,6 +223,7 @@ class Board:
             one.landed = min(one.size, one.landed + count)
             one.meter.count(count, self._now)
             self._meter.count(count, self._now)
+            self._landed_at = self._now
 
     def _bytes_hashed(self, event: BytesHashed) -> None:
         one = self._files.get(event.digest)

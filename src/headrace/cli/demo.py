@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from headrace.cli.follow import Manner, following
+from headrace.cli.talk import log_to_stderr
 
 EXAMPLES = """\b
 Examples:
@@ -25,4 +26,5 @@ def demo(repo: str | None, source: str | None) -> None:
     """
     from headrace.demo.run import run_demo  # noqa: PLC0415  # the demo brings a server and PyTorch along
 
+    log_to_stderr("WARNING")
     run_demo(repo, source, lambda stage: following(stage, Manner()))

@@ -17,11 +17,10 @@ from headrace.cli.board import Board
 from headrace.cli.jsonlines import JsonLines
 from headrace.cli.lines import Lines
 from headrace.cli.notes import Notes
-from headrace.cli.talk import is_terminal, say
+from headrace.cli.talk import is_terminal, log_to_stderr, say
 from headrace.cli.words import duration, files, part, rate, safe, size
 from headrace.errors import Interrupted
 from headrace.events import Done, Event
-from headrace.store.partial import JOURNALLED_FROM_BYTES
 from headrace.transfer.dispatch import Subscriber
 
 
@@ -60,14 +59,16 @@ def following(what: str, manner: Manner) -> Iterator[Subscriber]:
             for view in views:
                 view.take(event, now)
         except Exception as error:
-            failures.append(
-                error
-            )  # the engine goes on without us; the command must not end as if all were told
+            # The engine goes on without us, and logs that; the command must not end as if all were told.
+            failures.append(error)
+            log_to_stderr("WARNING")
             raise
 
     try:
         yield on_event
     except (KeyboardInterrupt, Interrupted):
+        from headrace.store.partial import JOURNALLED_FROM_BYTES  # noqa: PLC0415 - only now
+
         kept = f"{part(board.kept(JOURNALLED_FROM_BYTES), board.total, ' of ')} are kept"
         message = f"interrupted: {kept}" if board.started else "interrupted before anything was fetched"
         raise Interrupted(message, hint=f"to go on: {_command_line()}") from None

@@ -28,6 +28,7 @@ class JsonLines:
         """Nothing is pending: every line was flushed."""
 
     def _progress(self, files: int, now: float) -> dict[str, object]:
+        silent_s = self._board.silent_s(now)
         board, left = self._board, self._board.seconds_left(now)
         return {
             "event": "progress",
@@ -38,5 +39,6 @@ class JsonLines:
             "verified_bytes": board.verified,
             "earlier_bytes": board.earlier,
             "rate": round(board.rate(now)),
+            "silent_s": None if silent_s is None else round(silent_s, 1),
             "seconds_left": None if left is None else round(left, 1),
         }

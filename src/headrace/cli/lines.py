@@ -5,7 +5,7 @@ from __future__ import annotations
 from headrace.cli.board import Board
 from headrace.cli.notes import Notes
 from headrace.cli.talk import say
-from headrace.cli.words import clock, files, part, percent, rate, size
+from headrace.cli.words import clock, duration, files, part, percent, rate, size
 from headrace.events import Event
 
 _PROGRESS_EVERY_S = 5.0
@@ -41,6 +41,10 @@ class Lines:
 def progress_line(board: Board, wanted: int, now: float) -> str:
     """All in one line: `45 %, 3.1/6.9 GiB, 112 MiB/s, 0:34 left, 3 of 12 files verified`."""
     far = f"{percent(board.landed, board.total)} %, {part(board.landed, board.total)}"
-    left = f"{rate(board.rate(now))}, {clock(board.seconds_left(now))} left"
+    silent_s = board.silent_s(now)
+    if silent_s is None:
+        left = f"{rate(board.rate(now))}, {clock(board.seconds_left(now))} left"
+    else:
+        left = f"no byte for {duration(silent_s)}"
     earlier = f" ({size(board.earlier)} from before)" if board.earlier else ""
     return f"{far}{earlier}, {left}, {board.files_in_place:,} of {files(wanted)} verified"

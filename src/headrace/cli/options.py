@@ -33,13 +33,22 @@ def with_manner(command: Command) -> Command:
 
 
 def with_settings(command: Command) -> Command:
-    """`--cache`, `--offline` and `--lanes`, on top of environment and files, handed over as `settings`."""
+    """`--cache`, `--offline`, `--lanes` and `--limit-rate`, on top of environment and files, handed over as `settings`."""
 
     @click.option("--cache", type=FOLDER, help="The hub cache.  [default: HF_HUB_CACHE]")
     @click.option("--offline", is_flag=True, help="Use no network: verify what the cache has.")
     @click.option("--lanes", type=click.IntRange(1), metavar="N", help="Connections in all, at most.")
+    @click.option("--limit-rate", metavar="RATE", help="Bytes a second in all, at most: 50M, 800K.")
     @functools.wraps(command)
-    def wrapped(*, cache: Path | None, offline: bool, lanes: int | None, **others: Any) -> None:
-        command(settings=load_settings(cache=cache, offline=offline or None, lanes=lanes), **others)
+    def wrapped(
+        *, cache: Path | None, offline: bool, lanes: int | None, limit_rate: str | None, **others: Any
+    ) -> None:
+        given: dict[str, Any] = {
+            "cache": cache,
+            "offline": offline or None,
+            "lanes": lanes,
+            "limit_rate": limit_rate,
+        }
+        command(settings=load_settings(**given), **others)
 
     return wrapped

@@ -6,15 +6,26 @@ A reader that went away (`headrace … | head -1`) is no error and no reason to 
 from __future__ import annotations
 
 import errno
-import json
 import os
 import sys
-from collections.abc import Mapping
 from io import TextIOWrapper
-from pathlib import Path
-from typing import Any
 
-from headrace.errors import StoreError
+TYPE_CHECKING = False  # as type checkers understand it, and without importing typing
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+    from typing import Any
+
+
+def print_version(version: str) -> int:
+    """Say which version this is; the exit code is the answer."""
+    try:
+        put_line(f"headrace {version}")
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is told as all else is
+        from headrace.cli.report import report  # noqa: PLC0415 - only now
+
+        return report(error, as_json=False)
+    return 0
 
 
 def put_line(text: str) -> None:
@@ -35,6 +46,8 @@ def put_path(path: Path) -> None:
 
 def put_json(value: Mapping[str, Any]) -> None:
     """Write one object as one line of ASCII, so that neither locale nor terminal can spoil it."""
+    import json  # noqa: PLC0415 - not every command speaks it
+
     put_line(json.dumps(value, default=str).replace("\x7f", "\\u007f"))
 
 
@@ -53,6 +66,8 @@ def _put(line: bytes) -> None:
     except OSError as error:
         _turn_away()
         if error.errno != errno.EPIPE:
+            from headrace.errors import StoreError  # noqa: PLC0415 - only now
+
             raise StoreError(f"cannot write to standard output: {error.strerror}") from error
 
 

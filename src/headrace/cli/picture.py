@@ -8,6 +8,7 @@ least important column first.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -15,9 +16,11 @@ from rich.cells import cell_len, set_cell_size
 from rich.text import Text
 
 from headrace.cli.board import IN_PLACE, Board, FileState, Stage
-from headrace.cli.words import clock, files, part, percent, rate, safe, size
+from headrace.cli.words import clock, duration, files, part, percent, rate, safe, size
 
 ROWS_MOST = 8
+
+_SHARD = re.compile(r"[0-9]+-of-[0-9]+")
 
 _NAME_LEAST, _NAME_MOST = 12, 46
 _BAR_LEAST, _BAR_MOST = 8, 40
@@ -139,6 +142,8 @@ class Picture:
         if not board.is_fetching:
             checks = any(one.stage is Stage.CHECKING for one in board.active())
             return Row(*row, far, "checking" if checks else "waiting", is_total=True)
+        if (silent_s := board.silent_s(now)) is not None:
+            return Row(*row, far, f"no byte for {duration(silent_s)}", is_total=True)
         return Row(*row, far, rate(board.rate(now)), clock(board.seconds_left(now)), is_total=True)
 
     def _line(self, row: Row, width: int) -> Text:
@@ -180,12 +185,29 @@ class Picture:
         return bar
 
     def _fitted(self, name: str, cells: int) -> str:
-        """The name in exactly so many cells; one too long loses its middle, since `-00001-of-00030` says most."""
+        """The name in exactly so many cells; one too long loses what does not tell it from its siblings.
+
+        The middle, since names of formats and sizes stand at the end; of a shard all but its number, if need be.
+        """
         over = cell_len(name) - cells
         if over <= 0:
             return set_cell_size(name, cells)
+        shard = _SHARD.search(name)
+        if shard is not None and cell_len(shard[0]) < cells:
+            return self._around(name, shard.end(), cells)
         tail = name[-(cells * 3 // 5) :]
         while cell_len(tail) > cells * 3 // 5:
             tail = tail[1:]
         head = set_cell_size(name, cells - cell_len(tail) - 1).rstrip()
         return set_cell_size(f"{head}{self._glyphs.ellipsis}{tail}", cells)
+
+    def _around(self, name: str, stop: int, cells: int) -> str:
+        """The name with what stands before `stop`, and of the rest before and behind it what there is room for."""
+        body, rest, mark = name[:stop], name[stop:], self._glyphs.ellipsis
+        if cell_len(body) >= cells:
+            while cell_len(body) > cells - 1 - bool(rest):
+                body = body[1:]
+            return set_cell_size(f"{mark}{body}{mark if rest else ''}", cells)
+        while cell_len(body) + 1 + cell_len(rest) > cells:
+            rest = rest[1:]
+        return set_cell_size(f"{body}{mark}{rest}", cells)

@@ -8,6 +8,7 @@ import click
 
 from headrace import facade
 from headrace.cli.follow import Manner, following
+from headrace.cli.habits import extra
 from headrace.cli.options import FOLDER, with_manner, with_settings
 from headrace.cli.output import put_path
 from headrace.cli.preview import show_preview
@@ -20,7 +21,8 @@ Examples:
   headrace pull openai-community/gpt2@main --include '*.safetensors' --include '*.json'
   headrace pull squad --type dataset --dest ./squad
   headrace pull Qwen/Qwen3-8B --source hf-mirror --source http://node:8090
-  headrace pull Qwen/Qwen3-8B --dry-run
+  headrace pull Qwen/Qwen3-8B --dry-run --json
+  headrace pull Qwen/Qwen3-8B --limit-rate 20M
   model=$(headrace pull -q Qwen/Qwen3-8B)
 
 \b
@@ -29,7 +31,11 @@ deliver, 13 integrity, 14 storage, 130 interrupted (the same command goes on).
 """
 
 
-@click.command(epilog=EXAMPLES, short_help="Get a repo's files, every byte verified.")
+@click.command(
+    context_settings={"allow_extra_args": True},
+    epilog=EXAMPLES,
+    short_help="Get a repo's files, every byte verified.",
+)
 @click.argument("repo", metavar="REPO[@REVISION]")
 @click.option(
     "--type",
@@ -59,6 +65,8 @@ def pull(
     REPO is ORG/NAME, as on the hub; REVISION a branch, a tag, refs/pr/N or a commit. What an earlier attempt
     fetched is kept and continued. The last line on standard output is the folder the files are in.
     """
+    if words := click.get_current_context().args:
+        raise extra(repo, words)
     prefix = RepoKind(kind).url_prefix if kind else ""
     address = prefix + repo.removeprefix(prefix)
     if dry_run:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import click
 
 from headrace.cli.exits import BUG, INTERRUPTED, exit_code
+from headrace.cli.habits import hint_for
 from headrace.cli.output import put_json
 from headrace.cli.talk import say
 from headrace.cli.words import safe
@@ -34,8 +35,11 @@ def failure_of(error: BaseException) -> Failure:
         return failure_of(Interrupted("interrupted"))
     if isinstance(error, click.ClickException):
         context = getattr(error, "ctx", None)
-        hint = f"`{context.command_path} --help` tells what can be said" if context else None
-        return failure_of(UsageError(error.format_message().rstrip("."), hint=hint))
+        habit = hint_for(error.option_name) if isinstance(error, click.NoSuchOption) else None
+        hint = habit or (f"`{context.command_path} --help` tells what can be said" if context else None)
+        # What click would guess from the spelling is wrong where it is known what was meant.
+        message = error.message if habit else error.format_message()
+        return failure_of(UsageError(message.rstrip("."), hint=hint))
     message = f"unexpected {type(error).__name__}: {error}; this is a bug"
     return Failure("bug", message, "set HEADRACE_DEBUG=1 to see where, and report it", BUG)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +14,7 @@ from headrace.cli.talk import log_to_stderr, say
 from headrace.cli.words import safe
 from headrace.errors import UsageError
 from headrace.facade import limits_of
-from headrace.settings import Settings, load_settings
+from headrace.settings import Settings, is_debugging, load_settings
 
 if TYPE_CHECKING:
     from headrace.node.config import Upstream
@@ -76,8 +75,8 @@ def serve(listen: str | None, data: Path | None, sources: tuple[str, ...], manne
             mirrored = ", ".join(one.url for one in config.sources)
             say(f"listening on {ready.endpoint}, mirroring {safe(mirrored)} into {safe(str(config.data))}")
 
-    if manner.verbose:
-        log_to_stderr(logging.INFO)
+    if not is_debugging():
+        log_to_stderr("INFO" if manner.verbose else "WARNING")
     server.serve(config, on_ready)
 
 

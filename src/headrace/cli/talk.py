@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import sys
 
 import click
 
-from headrace.cli.words import safe
-from headrace.settings import is_debugging, wants_color
+from headrace.settings import wants_color
 
 
 def say(line: str, *, mark: str = "", color: str = "") -> None:
@@ -31,17 +29,8 @@ def is_terminal() -> bool:
     return sys.stderr is not None and sys.stderr.isatty()
 
 
-def log_to_stderr(level: int) -> None:
+def log_to_stderr(level: str) -> None:
     """Show log records of the package from `level` on, and warnings of all others, as talk."""
-    logging.getLogger().handlers = [_Talk()]
-    logging.getLogger("headrace").setLevel(level)
+    from headrace.cli.logs import show_logs  # noqa: PLC0415 - a pull logs nothing, and shall not wait for it
 
-
-class _Talk(logging.Handler):
-    def emit(self, record: logging.LogRecord) -> None:
-        text = record.getMessage()
-        if record.exc_info and record.exc_info[1] and not is_debugging():
-            text += f": {type(record.exc_info[1]).__name__}: {record.exc_info[1]}"
-        say(f"{record.levelname.lower()}: {safe(text)}")
-        if record.exc_info and is_debugging():
-            say(logging.Formatter().formatException(record.exc_info))
+    show_logs(level)

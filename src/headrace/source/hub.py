@@ -40,6 +40,7 @@ from headrace.wire import (
     ERROR_CODE,
     ERROR_MESSAGE,
     LINKED_ETAG,
+    WARNING,
     api_path,
     is_private_address,
     origin_of,
@@ -78,6 +79,7 @@ class HubSource:
         name: what to call it.
         token: sent to the endpoint's own origin only; None for none.
         patience_s: how long metadata may be silent.
+        warn: is told what the hub wants its users to know (`X-HF-Warning`).
         token_hint: what to tell a user who was refused (for example that a token was withheld, and why).
     """
 
@@ -90,6 +92,7 @@ class HubSource:
         token: str | None = None,
         token_hint: str | None = None,
         patience_s: float = 5.0,
+        warn: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.name = name
         self.endpoint = endpoint
@@ -97,6 +100,7 @@ class HubSource:
         self._token = token
         self._token_hint = token_hint
         self._patience_s = patience_s
+        self._warn = warn
         self._signed: dict[Content, str] = {}
         self._is_private = False
         self._lock = threading.Lock()
@@ -140,7 +144,7 @@ class HubSource:
     def _told(self, session: HttpSession, repo: Repo, revision: str) -> tuple[str, tuple[Entry, ...] | None]:
         """The commit a revision means, and what is in it if the same answer tells that."""
         url = self.endpoint + api_path(repo, "revision", revision) + "?blobs=true"
-        facts, _ = self._json(session, url, f"{repo} at {revision!r}")
+        facts, _ = self._json(session, url, repo, revision)
         commit = facts.get("sha") if isinstance(facts, dict) else None
         if not isinstance(commit, str):
             raise BadManifest(f"{self.name} does not say which commit {revision!r} of {repo} is")
@@ -153,7 +157,7 @@ class HubSource:
         asked: set[str] = set()
         while query is not None:
             asked.add(query)
-            page, link = self._json(session, f"{tree}?{query}", f"{repo} at {commit!r}")
+            page, link = self._json(session, f"{tree}?{query}", repo, commit)
             if not isinstance(page, list):
                 raise BadManifest(f"{self.name} lists the files of {repo} as something that is no list")
             entries += page
@@ -165,7 +169,7 @@ class HubSource:
                 raise BadManifest(f"{self.name} lists the files of {repo} in circles")
         return entries
 
-    def _json(self, session: HttpSession, url: str, what: str) -> tuple[Any, str | None]:
+    def _json(self, session: HttpSession, url: str, repo: Repo, revision: str) -> tuple[Any, str | None]:
         try:
             response = self._follow(
                 session, url, {"Accept": "application/json"}, lambda _: ("", self._patience_s)
@@ -175,8 +179,10 @@ class HubSource:
             self._patience_s = min(2 * self._patience_s, _PATIENCE_MOST_S)
             raise
         try:
+            if warning := response.headers.get(WARNING):
+                self._warn(warning)
             if response.status != HTTPStatus.OK:
-                raise self._refusal(response, what)
+                raise self._refusal(response, f"{repo} at {revision!r}", repo)
             try:
                 return json.loads(response.read(_PAGE_BYTES_MOST)), parse_next_link(
                     response.headers.get("Link")
@@ -248,7 +254,7 @@ class HubSource:
         size, path = request.content.entry.size, request.content.entry.path
         where = f"{response.host} ({response.address})"
         if response.status not in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
-            raise self._refusal(response, repr(path))
+            raise self._refusal(response, repr(path), request.content.repo)
         if response.status == HTTPStatus.PARTIAL_CONTENT:
             told = parse_content_range(response.headers.get("Content-Range"))
             if told is None or told[0] != request.range:
@@ -319,7 +325,7 @@ class HubSource:
         if any(is_private_address(address) for address in self._dialer.resolver.addresses(host)):
             raise BadAnswer(f"{shown(url)} is public and redirects to a private address, {host}")
 
-    def _refusal(self, response: HttpResponse, what: str) -> HeadraceError:
+    def _refusal(self, response: HttpResponse, what: str, repo: Repo | None = None) -> HeadraceError:
         """The error that an answer other than success means; `what` was asked for."""
         code = response.headers.get(ERROR_CODE, "")
         message = _message(response)
@@ -328,7 +334,7 @@ class HubSource:
             told = f"{self.name} cannot give {what} now: {message}"
             return Busy(told, retry_after_s=retry_after_s(response.headers))
         if code == "GatedRepo":
-            ask = f"ask for access at {self.endpoint}, then set HF_TOKEN"
+            ask = f"ask for access at {self.endpoint}/{repo.address if repo else ''}, then set HF_TOKEN"
             return AccessDenied(refuses, hint=self._token_hint or ask)
         if code == "RepoNotFound" or (response.status == HTTPStatus.UNAUTHORIZED and not self._token):
             # Hubs say the same of what is missing and of what is none of the caller's business.

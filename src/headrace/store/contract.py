@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from headrace.manifest import Entry, Manifest
-from headrace.store.partial import Partial
+
+if TYPE_CHECKING:
+    from headrace.store.partial import Partial
 
 Progress = Callable[[Entry, int], None]
 """Told how many bytes of an entry have been hashed while existing content is checked."""

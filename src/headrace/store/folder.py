@@ -6,14 +6,17 @@ import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from headrace.errors import BadManifest
 from headrace.layout import WORKSHOP_IN_FOLDER
 from headrace.manifest import Entry, Manifest
-from headrace.store.contract import Progress
 from headrace.store.disk import scratch, storing
 from headrace.store.ledger import Ledger
-from headrace.store.partial import Partial, has_size
+
+if TYPE_CHECKING:
+    from headrace.store.contract import Progress
+    from headrace.store.partial import Partial
 
 _OURS = WORKSHOP_IN_FOLDER.parts
 
@@ -52,6 +55,8 @@ class Folder:
 
     def holds(self, entry: Entry) -> bool:
         """See `Store.holds`."""
+        from headrace.store.partial import has_size  # noqa: PLC0415  # brings the writing of files along
+
         return has_size(self._path / entry.path, entry.size)
 
     def reuse(self, entries: Sequence[Entry], progress: Progress) -> bool:

@@ -8,15 +8,18 @@ import shutil
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from headrace.errors import BadManifest, RevisionNotFound, StoreError
 from headrace.layout import CACHEDIR_TAG, HubCacheLayout
 from headrace.manifest import Digest, Entry, Manifest
 from headrace.names import Repo, is_commit
-from headrace.store.contract import Progress
 from headrace.store.disk import scratch, storing
 from headrace.store.ledger import Ledger
-from headrace.store.partial import Partial, has_size
+
+if TYPE_CHECKING:
+    from headrace.store.contract import Progress
+    from headrace.store.partial import Partial
 
 
 class HubCache:
@@ -50,6 +53,8 @@ class HubCache:
 
     def holds(self, entry: Entry) -> bool:
         """See `Store.holds`."""
+        from headrace.store.partial import has_size  # noqa: PLC0415  # brings the writing of files along
+
         return has_size(self._layout.blob(entry.digest), entry.size)
 
     def reuse(self, entries: Sequence[Entry], progress: Progress) -> bool:

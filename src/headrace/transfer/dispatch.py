@@ -6,7 +6,6 @@ subscriber that raises is told about once and not called again.
 
 from __future__ import annotations
 
-import logging
 import queue
 import threading
 from collections.abc import Callable
@@ -17,8 +16,6 @@ from headrace.events import Event
 _PENDING_MOST = 4096
 
 Subscriber = Callable[[Event], None]
-
-_log = logging.getLogger("headrace")
 
 
 class Dispatcher:
@@ -55,5 +52,11 @@ class Dispatcher:
                 try:
                     subscriber(event)
                 except Exception:  # noqa: BLE001, PERF203  # it is somebody else's code
-                    _log.exception("a subscriber of events failed and is left out from now on")
+                    _complain("a subscriber of events failed and is left out from now on")
                     self._subscribers.remove(subscriber)
+
+
+def _complain(text: str) -> None:
+    import logging  # noqa: PLC0415  # takes longer to import than many a pull takes, and is hardly ever needed
+
+    logging.getLogger("headrace").exception(text)  # noqa: LOG004  # called where the exception is handled

@@ -19,7 +19,9 @@ from headrace.source.contract import Request, Source
 from headrace.source.http import Dialer, HttpSession
 from headrace.store.partial import Partial
 
-BUFFER_BYTES = 256 * 1024
+BUFFER_BYTES = 1024 * 1024
+_GRASP_BYTES = 64 * 1024
+_GRASP = 4  # times what came last is received next at most: what a slow lane holds on to can be taken from it sooner
 REPORT_BYTES = 1024 * 1024
 REPORT_S = 0.1
 """A lane reports what landed at least this often; what was not reported is lost when the process is killed."""
@@ -108,8 +110,10 @@ class Lane:
             self._report(Opened(errand.number, place, stream.siblings, time.monotonic() - began))
             reported, reported_at = errand.position, time.monotonic()
             try:
-                while count := errand.reserve(BUFFER_BYTES):
+                grasp = _GRASP_BYTES
+                while count := errand.reserve(grasp):
                     count = stream.readinto(self._buffer[:count])
+                    grasp = min(BUFFER_BYTES, max(_GRASP_BYTES, _GRASP * count))
                     if not count:  # the length was not announced, and it was not what was promised
                         raise BrokenStream(f"{stream.host} ended the answer at byte {errand.position}")
                     errand.partial.write(self._buffer[:count], errand.position)

@@ -7,22 +7,24 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from headrace.errors import HeadraceError, Interrupted, SourceError
 from headrace.events import BlobAwaited, Checking, Emit, FileReused, SegmentFailed
 from headrace.layout import WorkshopLayout
-from headrace.manifest import Entry, Manifest
+from headrace.manifest import Entry, Manifest, in_fetch_order
 from headrace.names import Repo
 from headrace.plan.limits import Limits
 from headrace.plan.retry import pause_s
 from headrace.source.contract import Content, Source
 from headrace.source.http import Dialer
-from headrace.store.contract import Store
-from headrace.store.lease import Lease, LeaseWatch
-from headrace.store.partial import Partial, claim_partial, landed_bytes
-from headrace.store.space import check_space
-from headrace.transfer.engine import Engine
-from headrace.transfer.job import NotYet
+
+if TYPE_CHECKING:
+    from headrace.store.contract import Store
+    from headrace.store.lease import Lease, LeaseWatch
+    from headrace.store.partial import Partial
+    from headrace.transfer.engine import Engine
+    from headrace.transfer.job import NotYet
 
 _AWAITED_EVERY_S = 1.0
 _FAREWELL_S = 0.8  # what may pass between Ctrl-C and the end; users count one second
@@ -63,7 +65,9 @@ def resolve(source: Source, repo: Repo, revision: str, limits: Limits, emit: Emi
             wait = pause_s(failures, chance=chance, most_s=limits.pause_most_s, asked_s=error.retry_after_s)
             if error.permanent or time.monotonic() - began + wait > limits.give_up_s:
                 raise
-            emit(SegmentFailed("", "", source.name, "", error.code, error.message, wait))
+            left_s = limits.give_up_s - (time.monotonic() - began)
+            told = f"{error.message} (tried for {left_s:.0f} s more)"
+            emit(SegmentFailed("", "", source.name, "", error.code, told, wait))
             time.sleep(wait)
 
 
@@ -76,7 +80,7 @@ class Pull:
         self._store = store
         self._emit = emit
         self._force = force
-        self._blobs = _by_digest(manifest.entries)
+        self._blobs = _by_digest(in_fetch_order(manifest.entries))
         self.tally = Tally()
 
     def reuse(self) -> list[list[Entry]]:
@@ -96,6 +100,10 @@ class Pull:
             HeadraceError: the first thing that could not be had, and why. All that landed is kept.
             Interrupted: the user said stop. All that landed is kept.
         """
+        # A pull that finds everything in place, as most do, shall not wait for these; likewise below.
+        from headrace.store.space import check_space  # noqa: PLC0415
+        from headrace.transfer.engine import Engine  # noqa: PLC0415
+
         self._store.prepare(self._manifest)
         names = [entries if self._store.copies else entries[:1] for entries in missing]
         check_space(self._store.workshop, [entry for entries in names for entry in entries])
@@ -129,6 +137,8 @@ class Pull:
 
     def claim(self, entry: Entry, lease: Lease) -> Partial:
         """The partial of a blob whose lease was acquired."""
+        from headrace.store.partial import claim_partial  # noqa: PLC0415
+
         return claim_partial(self._store.workshop, entry.digest, entry.size, lease)
 
     def publish(self, partial: Partial, entries: Sequence[Entry]) -> None:
@@ -141,6 +151,8 @@ class Pull:
 
     def awaited(self, entry: Entry, watch: LeaseWatch) -> None:
         """Tell that somebody else is at it."""
+        from headrace.store.partial import landed_bytes  # noqa: PLC0415
+
         landed = landed_bytes(self.workshop(entry), entry.size)
         holder = str(watch.holder or "another process")
         self._emit(BlobAwaited(entry.path, str(entry.digest), entry.size, landed, holder))
@@ -177,6 +189,8 @@ class _PullJob:
     def __init__(
         self, pull: Pull, entries: Sequence[Entry], sources: tuple[str, ...], outcome: _Outcome
     ) -> None:
+        from headrace.store.lease import LeaseWatch  # noqa: PLC0415
+
         self._pull = pull
         self._entries = entries
         self._outcome = outcome
@@ -187,6 +201,8 @@ class _PullJob:
         self.sources = sources
 
     def begin(self) -> Partial | NotYet:
+        from headrace.transfer.job import NotYet  # noqa: PLC0415
+
         entry = self._entries[0]
         lease = self._watch.acquire()
         if lease is None:

@@ -1,0 +1,25 @@
+"""Log records as talk, for what logs: a node, a demo, debugging."""
+
+from __future__ import annotations
+
+import logging
+
+from headrace.cli.talk import say
+from headrace.cli.words import safe
+from headrace.settings import is_debugging
+
+
+def show_logs(level: str) -> None:
+    """Show log records of the package from `level` on, and warnings of all others."""
+    logging.getLogger().handlers = [_Talk()]
+    logging.getLogger("headrace").setLevel(level)
+
+
+class _Talk(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if record.exc_info and record.exc_info[1] and not is_debugging():
+            text += f": {type(record.exc_info[1]).__name__}: {record.exc_info[1]}"
+        say(f"{record.levelname.lower()}: {safe(text)}")
+        if record.exc_info and is_debugging():
+            say(logging.Formatter().formatException(record.exc_info))
