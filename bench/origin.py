@@ -26,6 +26,7 @@ from headrace.testing import ChaosHub
 
 _START_S = 10.0
 _SETTLED_S = 0.3
+_TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 _LOG_FORMAT = (
     '\'{"host":"$log_host","path":"$uri","status":$status,"sent":$body_bytes_sent,'
     '"ended_s":$msec,"took_s":$request_time}\''
@@ -256,9 +257,7 @@ def _configuration(
     digests = "".join(f'"{file.path}" "{file.promised}"; ' for file in repo.files)
     sizes = "".join(f'"{file.path}" {file.size}; ' for file in repo.files)
     user = f"user {pwd.getpwuid(os.getuid()).pw_name};" if os.getuid() == 0 else ""
-    temporary = " ".join(
-        f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    )
+    temporary = " ".join(f"{kind}_temp_path {folder}/{kind};" for kind in _TEMPORARY)
     return f"""\
 daemon off; {user} worker_processes 2; pid {folder}/nginx.pid; error_log {folder}/errors;
 events {{ worker_connections 1024; }}
@@ -269,6 +268,8 @@ http {{
   access_log {folder}/log facts;
   map $file $digest {{ {digests} }}
   map $file $size {{ {sizes} }}
+  # CDNs say it on a 206 too, nginx on a 200 only; pypdl uses one connection where it is missing.
+  map $http_range $accept_ranges {{ default bytes; "" ""; }}
   server {{
     listen {listens[0]};
     set $log_host hub;
@@ -296,7 +297,10 @@ http {{
     listen {listens[1]};
     set $log_host cdn;
     {limit}
-    location / {{ root {repo.folder}; }}
+    location / {{
+      root {repo.folder};
+      add_header Accept-Ranges $accept_ranges;
+    }}
   }}
 }}
 """

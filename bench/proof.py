@@ -23,6 +23,7 @@ from bench.run import is_right, say
 from bench.scenario import LANES
 
 _KILLED = -9
+_PATIENCE_S = 150.0
 _SMALL = MIB
 
 
@@ -102,4 +103,4 @@ def _task(endpoint: str, repo: BenchRepo, folder: Path) -> Task:
 
 def _measure(name: str, task: Task, kill_at: int | None = None) -> Figures:
     kill_when = None if kill_at is None else kill_at.__le__
-    return measure(CONTESTANTS[name](task), task.environment(), kill_when=kill_when, limit_s=300.0)
+    return measure(CONTESTANTS[name](task), task.environment(), kill_when=kill_when, limit_s=_PATIENCE_S)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -28,6 +29,7 @@ from bench.versions import told
 
 def main() -> None:
     """Run the scenarios asked for and print what came of them."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("told to stop"))  # origins and lines are taken down
     options = parse()
     runs = options.runs or (1 if options.quick else 5)
     print(f"{told()}; {runs} runs\n")
@@ -43,6 +45,8 @@ def main() -> None:
             raw[scenario.name] = {name: [asdict(one) for one in many] for name, many in results.runs.items()}
             if proofs:
                 raw["proofs"] = {name: asdict(proof) for name, proof in proofs.items()}
+    if options.quick:
+        print("The files were small: the figures say no more than that the bench works.\n")
     print(verdict_table(gathered))
     if options.json:
         options.json.write_text(json.dumps(raw, indent=1))

@@ -11,7 +11,8 @@ from bench.scenario import OBSERVED, Road
 from bench.stats import cpu_of, median, peak_of, share_of, wall_of, written_of
 from bench.targets import verdicts
 
-_KEPT = 0.6
+_RESUMED = 0.9
+"""Who asks for more than this share again, after a kill half way, has kept next to nothing."""
 
 
 def scenario_table(results: Results, proofs: Mapping[str, Proof]) -> str:
@@ -66,7 +67,7 @@ def _proof(proof: Proof) -> list[str]:
     if proof.again is None:
         kept = "not killed in time"
     else:
-        does = "yes" if proof.again <= _KEPT else "no"
+        does = "yes" if proof.again <= _RESUMED else "no"
         kept = f"{does}: {proof.again:.0%} asked for again"
     return ["yes" if proof.refuses else "no", kept if proof.right else f"{kept}, **and left a wrong file**"]
 

@@ -19,6 +19,7 @@ settings.load_profile("headrace")
 # What would make a test depend on who runs it, and where.
 _PRIVATE_PREFIXES = ("HEADRACE_", "HF_", "HUGGING", "MODELSCOPE_", "TRANSFORMERS_", "XDG_")
 _PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy", "ftp_proxy")
+_TRUST = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 # Addresses that nobody has: tests dial them to be left waiting.
 _NOBODYS = [ipaddress.ip_network(net) for net in ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24")]
 _OWN_NAMES = ("", "localhost", socket.gethostname())
@@ -53,9 +54,9 @@ def _stay_on_this_machine(event: str, arguments: tuple[object, ...]) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Leaves the caller's hubs, tokens, proxies and home behind, also for what libraries read at import."""
+    """Leaves the caller's hubs, tokens, proxies, certificates and home behind, also for what libraries read at import."""
     for name in tuple(os.environ):
-        if name.startswith(_PRIVATE_PREFIXES) or name.lower() in _PROXIES:
+        if name.startswith(_PRIVATE_PREFIXES) or name.lower() in _PROXIES or name in _TRUST:
             del os.environ[name]
     home = tempfile.TemporaryDirectory(prefix="headrace-tests-")
     config.add_cleanup(home.cleanup)

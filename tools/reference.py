@@ -91,7 +91,7 @@ def _settings() -> Iterator[str]:
     yield ""
     yield "## Sources"
     yield ""
-    yield "Only the user's own file may have these: otherwise any checkout could have a token sent anywhere."
+    yield "Only the user's own file may have these, and `ca_bundle`: otherwise any checkout could have a token sent anywhere."
     yield ""
     yield "| in `[sources.NAME]` | what it is |"
     yield "|---|---|"

@@ -8,7 +8,10 @@
     │   └── EntryNotFound
     ├── AccessDenied          the token is missing, wrong or not allowed
     ├── SourceError           a place bytes come from failed; another try or place may do
-    │   ├── Unreachable         no connection, no name, no answer at all
+    │   ├── Unreachable         no connection, no answer at all
+    │   │   └── UnknownHost       no such name
+    │   ├── Untrusted           TLS cannot be had, or proves nothing
+    │   ├── ProxyRefused        the proxy will not carry it
     │   ├── Stalled             connected, then silent for too long
     │   ├── BrokenStream        the answer ended or was reset before its announced end
     │   ├── BadAnswer           an answer that cannot be what was asked (HTML, wrong range or length)
@@ -20,6 +23,7 @@
     │   └── DigestMismatch
     ├── StoreError            this machine's disk
     │   ├── NoSpace
+    │   ├── ReadOnly            it may be used and not written
     │   ├── Locked
     │   └── Corrupt
     ├── LoadError             bytes are fine, tensors are not
@@ -104,6 +108,27 @@ class Unreachable(SourceError):
     code = "unreachable"
 
 
+class UnknownHost(Unreachable):
+    """There is no such name."""
+
+    code = "unknown_host"
+    permanent = True
+
+
+class Untrusted(SourceError):
+    """TLS with this host cannot be: its certificate proves nothing, or the two have no version in common."""
+
+    code = "untrusted"
+    permanent = True
+
+
+class ProxyRefused(SourceError):
+    """The proxy that the user named will not carry this."""
+
+    code = "proxy"
+    permanent = True
+
+
 class Stalled(SourceError):
     """The connection stands and no byte comes."""
 
@@ -177,6 +202,12 @@ class NoSpace(StoreError):
     """Not enough bytes or quota left; what was fetched is kept and continued later."""
 
     code = "no_space"
+
+
+class ReadOnly(StoreError):
+    """Something is to be written where this process may only read."""
+
+    code = "read_only"
 
 
 class Locked(StoreError):

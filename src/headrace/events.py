@@ -175,6 +175,15 @@ class BlobFailed(Event):
 
 
 @dataclass(frozen=True)
+class WritingInOrder(Event):
+    """The folder lies on a medium that wants its bytes in order: few lanes, close together. `why` says it in words."""
+
+    folder: str
+    medium: str
+    why: str
+
+
+@dataclass(frozen=True)
 class Warned(Event):
     """Something the user should know and nothing they must do now."""
 

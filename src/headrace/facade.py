@@ -14,7 +14,7 @@ from headrace.manifest import Entry, Manifest
 from headrace.names import Repo, parse_address
 from headrace.plan.limits import Limits
 from headrace.settings import Settings, SourceSetting, load_settings
-from headrace.source.http import Dialer
+from headrace.source.dialer import Road
 from headrace.source.hub import HubSource
 from headrace.store.hubcache import HubCache, recall
 from headrace.transfer.dispatch import Dispatcher
@@ -160,7 +160,7 @@ class _Road:
         self._sources = sources
         self._emit = emit
         self._told: set[str] = set()
-        self._dialer = Dialer()
+        self._dialer = road_of(settings).dialer()
         self._limits = limits_of(_within_rate(settings))
 
     def listing(self, repo: str) -> Manifest:
@@ -175,8 +175,9 @@ class _Road:
         if dest is None:
             return HubCache(self._settings.cache, whole)
         from headrace.store.folder import Folder  # noqa: PLC0415  # most pulls go into the cache
+        from headrace.store.shelf import Shelf  # noqa: PLC0415
 
-        return Folder(Path(dest).expanduser())
+        return Folder(Path(dest).expanduser(), Shelf(self._settings.cache))
 
     def bring(self, manifest: Manifest, store: Store, *, force: bool) -> Snapshot:
         """Put every file of the manifest in place, and say what it came to."""
@@ -203,7 +204,7 @@ class _Road:
             others = f" and {len(missing) - 1} more files" if missing[1:] else ""
             raise EntryNotFound(
                 f"{missing[0][0].path!r}{others} of {manifest.repo} not found in {store.root(manifest.commit)}",
-                hint="pull once without --offline; a folder takes nothing from the cache",
+                hint="pull once without --offline",
             )
         snapshot = self._snapshot(manifest, store, task.tally)
         self._emit(_done(snapshot))
@@ -279,6 +280,12 @@ def _several(words: str | Iterable[str]) -> tuple[str, ...]:
 def _within_rate(settings: Settings) -> Settings:
     rate, lanes = settings["limit_rate"], settings["lanes"]
     return settings.having(lanes=max(1, min(lanes, rate // _LEAST_RATE_OF_A_LANE))) if rate else settings
+
+
+def road_of(settings: Settings) -> Road:
+    """The way to hosts, as the user set it."""
+    bundle = settings["ca_bundle"]
+    return Road(str(bundle) if bundle else None, settings.origins["ca_bundle"], settings.proxies)
 
 
 def limits_of(settings: Settings) -> Limits:

@@ -13,8 +13,8 @@ Pure path arithmetic; `store/` does the touching. The layout is huggingface_hub'
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from headrace.manifest import Digest
@@ -36,7 +36,7 @@ class HubCacheLayout:
     root: Path
     repo: Repo
 
-    @property
+    @cached_property
     def folder(self) -> Path:
         """The repo's folder: `models--org--name`."""
         return self.root / "--".join([self.repo.kind.plural, *self.repo.name.split("/")])
@@ -62,9 +62,9 @@ class HubCacheLayout:
         """The name a file of the repo has in its snapshot."""
         return self.snapshot(commit) / path
 
-    def link_target(self, commit: str, path: str, digest: Digest) -> str:
+    def link_target(self, path: str, digest: Digest) -> str:
         """What the symlink at `link()` says: the blob, relative, so that the cache can be moved whole."""
-        return os.path.relpath(self.blob(digest), self.link(commit, path).parent)
+        return f"{'../' * (2 + path.count('/'))}blobs/{digest.hex}"
 
 
 @dataclass(frozen=True)

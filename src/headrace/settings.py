@@ -131,6 +131,14 @@ SPECS = (
         "seconds without a new byte from anywhere before a pull fails",
         "seconds above 0",
     ),
+    Spec(
+        "ca_bundle",
+        ("HEADRACE_CA_BUNDLE", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+        _parse_path,
+        None,
+        "certificates that are believed instead of the system's",
+        "a PEM file, or a folder of such",
+    ),
     Spec("listen", ("HEADRACE_LISTEN",), str, "127.0.0.1:8090", "where `serve` listens", "HOST:PORT"),
     Spec("data", ("HEADRACE_DATA",), _parse_path, None, "where `serve` keeps blobs and catalog", "a folder"),
     Spec(
@@ -156,7 +164,10 @@ class SourceSetting:
 
 @dataclass(frozen=True)
 class Settings:
-    """All settings, read. `origins` says for each key where its value came from."""
+    """All settings, read. `origins` says for each key where its value came from.
+
+    `proxies` has for `http`, `https`, `all` and `no` the variable that names them and its value.
+    """
 
     values: Mapping[str, Any]
     origins: Mapping[str, str]
@@ -164,6 +175,7 @@ class Settings:
     hf_endpoint: str | None
     token: str | None = field(repr=False)
     token_origin: str | None = None
+    proxies: Mapping[str, tuple[str, str]] = field(default_factory=dict, repr=False)
 
     def __getitem__(self, key: str) -> Any:
         return self.values[key]
@@ -263,7 +275,9 @@ def load_settings(
         if value is not None:
             values[key], origins[key] = _parsed(known, str(value), f"argument {key}"), "argument"
     sources: dict[str, Mapping[str, Any]] = next((t["sources"] for _, t in tables if "sources" in t), {})
-    return Settings(values, origins, sources, _endpoint(environment), *_token(environment))
+    return Settings(
+        values, origins, sources, _endpoint(environment), *_token(environment), _proxies(environment)
+    )
 
 
 def user_file(environment: Mapping[str, str] | None = None) -> Path:
@@ -300,7 +314,7 @@ def is_debugging() -> bool:
 
 
 def _read_toml(path: Path, *, mine: bool) -> dict[str, Any]:
-    """Read a settings file; one that is not the user's own may not name sources, nor so whom to trust.
+    """Read a settings file; one that is not the user's own may name neither sources nor certificates.
 
     Otherwise any checkout that somebody steps into could have the token sent to a host of its choice.
     """
@@ -319,9 +333,10 @@ def _read_toml(path: Path, *, mine: bool) -> dict[str, Any]:
         raise UsageError(
             f"{path} has no setting {unknown[0]!r}", hint=f"known are: {', '.join(sorted(known))}"
         )
-    if "sources" in table and not mine:
-        hint = f"sources, and whom to trust, are named in your own file: {user_file()}"
-        raise UsageError(f"{path} may not name sources", hint=hint)
+    for key in ("sources", "ca_bundle"):
+        if key in table and not mine:
+            hint = f"sources, and whom to trust, are named in your own file: {user_file()}"
+            raise UsageError(f"{path} may not name {key}", hint=hint)
     _check_sources(table.get("sources", {}), path)
     return table
 
@@ -419,6 +434,21 @@ def _token(environment: Mapping[str, str]) -> tuple[str | None, str | None]:
             f"{origin} holds something that is no token", hint="one word, as the hub gave it out"
         )
     return (token, origin) if token else (None, None)
+
+
+def _proxies(environment: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """The proxy variables as curl, urllib and requests read them: in lower case first, where empty means none.
+
+    A web server hands the header `Proxy` of any request to its scripts as `HTTP_PROXY` (httpoxy): not for them.
+    """
+    found = {}
+    for word in ("http", "https", "all", "no"):
+        lower, upper = f"{word}_proxy", f"{word}_proxy".upper()
+        variables = (lower,) if word == "http" and "REQUEST_METHOD" in environment else (lower, upper)
+        variable = next((one for one in variables if one in environment), None)
+        if variable is not None and environment[variable].strip():
+            found[word] = (variable, environment[variable].strip())
+    return found
 
 
 def _is_exposed(url: str) -> bool:

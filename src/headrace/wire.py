@@ -6,9 +6,12 @@ Hub headers as huggingface_hub's clients and the hub itself use them; ranges as 
 from __future__ import annotations
 
 import re
+from base64 import b64decode
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 
 from headrace.errors import UsageError
 from headrace.names import Repo
@@ -29,8 +32,18 @@ _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19})", 
 _RANGE = re.compile(r"bytes=(?:([0-9]{1,19})-([0-9]{0,19})|-([0-9]{1,19}))", re.IGNORECASE)
 _NEXT_LINK = re.compile(r"<([^>]*)>\s*;(?:[^,]*[;\s])?rel=\"?next(?![^\s\";,])", re.IGNORECASE)
 _SECONDS = re.compile(r"[0-9]{1,9}")
-_SPENT = re.compile(r";\s*r=0\s*(?:;|$)")
+_LEFT = re.compile(r";\s*r=([0-9]{1,9})\s*(?:;|$)")
+_LIMIT = re.compile(r";\s*q=([0-9]{1,9})\s*(?:;|,|$)")
+_EPOCH = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,9})?")
+_MONTHS = "JanFebMarAprMayJunJulAugSepOctNovDec"
+_DATE = re.compile(
+    r"[A-Z][a-z]{2}, ([0-9]{2}) (Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec) ([0-9]{4}) "
+    r"([0-9]{2}):([0-9]{2}):([0-9]{2}) GMT"
+)
+_EPOCH_TIME = re.compile(rb'"AWS:EpochTime"\s*:\s*([0-9]{1,12})')
+_ISO = re.compile(r"([0-9]{4})-?([0-9]{2})-?([0-9]{2})T([0-9]{2}):?([0-9]{2}):?([0-9]{2})Z")
 _RESET = re.compile(r";\s*t=([0-9]{1,9})\s*(?:;|$)")
+_USERINFO = re.compile(r":.*(?=@)", re.DOTALL)
 _NO_HOST = re.compile(r"[\s\\%<>\"^`{|}]")
 
 
@@ -77,11 +90,13 @@ def shown(url: str) -> str:
     """
     try:
         parts = urlsplit(url)
+        parts.port  # noqa: B018  # raises where it is none: then this may be half of a password
     except ValueError:
         return ""
     if not parts.netloc:
         return parts.path.rpartition("@")[2]
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    path = _USERINFO.sub("…", parts.path)  # of a user name or password with a slash in it
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], path, "", ""))
 
 
 def origin_of(url: str) -> tuple[str, str, int]:
@@ -165,13 +180,105 @@ def parse_etag(header: str | None) -> str | None:
     return header.strip().removeprefix("W/").strip('"') if header else None
 
 
+def parse_date(text: str | None) -> float | None:
+    """The moment an HTTP date means, in seconds since 1970; None where it is none of the form RFC 9110 §5.6.7 wants."""
+    match = _DATE.fullmatch(text.strip()) if text else None
+    if match is None:
+        return None
+    day, month, year, hour, minute, second = match.groups()
+    numbers = (
+        int(year),
+        _MONTHS.index(month) // 3 + 1,
+        int(day),
+        int(hour),
+        int(minute),
+        min(int(second), 59),
+    )
+    return _moment(numbers)
+
+
 def retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """How long the server wants to be left alone: `Retry-After` in seconds, else the hub's `RateLimit` when spent."""
-    after = _SECONDS.fullmatch((headers.get("Retry-After") or "").strip())
-    if after:
-        return float(after.group())
+    """How long the server wants to be left alone: `Retry-After`, else the hub's `RateLimit` when spent.
+
+    A date is judged by the server's own `Date`: this machine's clock may be wrong.
+    """
+    told = (headers.get("Retry-After") or "").strip()
+    if _SECONDS.fullmatch(told):
+        return float(told)
+    moment, now = parse_date(told), parse_date(headers.get("Date"))
+    if moment is not None and now is not None:
+        return max(0.0, moment - now)
+    limit = rate_limit(headers)
+    return limit.reset_s if limit is not None and limit.left == 0 else None
+
+
+@dataclass(frozen=True)
+class RateLimit:
+    """How many more requests are welcome before `reset_s` seconds have passed, of `limit` in all if that is told."""
+
+    left: int
+    reset_s: float
+    limit: int | None = None
+
+
+def rate_limit(headers: Mapping[str, str]) -> RateLimit | None:
+    """What `RateLimit` and `RateLimit-Policy` say of this kind of request; of several windows the one with least left.
+
+    As hubs write it: `RateLimit: "api";r=489;t=189`, `RateLimit-Policy: "fixed window";"api";q=500;w=300`.
+    """
+    found = []
     for quota in (headers.get("RateLimit") or "").split(","):
-        reset = _RESET.search(quota)
-        if reset and _SPENT.search(quota):
-            return float(reset.group(1))
-    return None
+        left, reset = _LEFT.search(quota), _RESET.search(quota)
+        if left and reset:
+            found.append(RateLimit(int(left.group(1)), float(reset.group(1))))
+    if not found:
+        return None
+    least = min(found, key=lambda one: (one.left, -one.reset_s))
+    limit = _LIMIT.search(headers.get("RateLimit-Policy") or "") if len(found) == 1 else None
+    return replace(least, limit=int(limit.group(1))) if limit else least
+
+
+def signed_life_s(url: str, date: str | None) -> float | None:
+    """How long a signed URL works, counted from the server's `date`; None where it does not say.
+
+    S3 and Google Cloud Storage (X-Amz-Date + X-Amz-Expires), CloudFront (Expires, or a Policy), Azure (se).
+    """
+    try:
+        query = {name.lower(): value for name, value in parse_qsl(urlsplit(url).query)}
+    except ValueError:
+        return None
+    now = parse_date(date)
+    for vendor in ("amz", "goog"):
+        issued, life = _parse_iso(query.get(f"x-{vendor}-date")), query.get(f"x-{vendor}-expires", "")
+        if issued is not None and _SECONDS.fullmatch(life):
+            return float(life) if now is None else issued + float(life) - now
+    end = _parse_iso(query.get("se"))
+    if _EPOCH.fullmatch(query.get("expires", "")):
+        end = float(query["expires"])
+    elif "policy" in query:
+        end = _policy_end(query["policy"])
+    return end - now if end is not None and now is not None else None
+
+
+def _policy_end(policy: str) -> float | None:
+    """The end in a CloudFront policy: base64 of JSON, with its own three letters for those that URLs cannot have."""
+    text = policy.translate(str.maketrans("-_~", "+=/"))
+    try:
+        found = _EPOCH_TIME.search(b64decode(text))
+    except ValueError:
+        return None
+    return float(found.group(1)) if found else None
+
+
+def _parse_iso(text: str | None) -> float | None:
+    """`20261122T101530Z` or `2026-11-22T10:15:30Z`."""
+    match = _ISO.fullmatch(text) if text else None
+    return _moment(tuple(map(int, match.groups()))) if match else None
+
+
+def _moment(numbers: tuple[int, ...]) -> float | None:
+    try:
+        year, month, day, hour, minute, second = numbers
+        return datetime(year, month, day, hour, minute, second, tzinfo=timezone.utc).timestamp()
+    except (ValueError, OverflowError):
+        return None

@@ -33,7 +33,7 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_repo(root, "org/private", {"weights.bin": b"private"}, private=True)
     write_repo(root, "org/evil", {name: content(2_000, seed=index) for index, name in enumerate(HOSTILE)})
     write_repo(root, "org/escape", {"a.txt": b"a"}, tree_extra=[_FAR_OUT])
-    write_repo(root, "org/huge", {"a.txt": b"a"}, tree_replace=[_HUGE])
+    write_repo(root, "org/huge", {"a.txt": b"a"}, tree_extra=[_HUGE])
     write_repo(root, "org/many", {f"part-{index:03}.json": b"%d" % index for index in range(120)})
     return root
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
+from headrace.testing import ChaosHub, content, write_repo
 from tests.cli.shell import Shell, next_event
+from tests.papers import issue
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -71,3 +74,18 @@ def test_without_its_libraries_it_says_what_to_install(headrace: Shell) -> None:
     _, err = process.communicate(timeout=20)
     assert process.returncode == 2
     assert err == b"error: a node needs aiohttp\nhint: pip install 'headrace[serve]'\n"
+
+
+def test_it_reaches_its_sources_by_the_users_road(headrace: Shell, tmp_path: Path) -> None:
+    papers = issue(tmp_path / "papers", "127.0.0.1", "localhost")
+    weights = content(3_000_000)  # large ones are fetched by a process of their own
+    write_repo(tmp_path / "behind", "org/far", {"model.safetensors": weights})
+    with ChaosHub(tmp_path / "behind", tls=(papers.chain, papers.key)) as hub:
+        road = {"HF_ENDPOINT": hub.endpoint, "HEADRACE_CA_BUNDLE": str(papers.authority)}
+        process = headrace.start("serve", "--json", "--listen", "127.0.0.1:0", "--data", "data", **road)
+        endpoint = next_event(process, lambda event: event["event"] == "ready")["endpoint"]
+        told = headrace("pull", "-q", "org/far", HF_ENDPOINT=endpoint)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=20)
+    assert told.code == 0, told.err
+    assert (Path(told.out.strip()) / "model.safetensors").read_bytes() == weights

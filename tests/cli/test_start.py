@@ -35,8 +35,9 @@ def test_importing_the_package_is_light(headrace: Shell) -> None:
 
 
 def test_a_pull_of_what_is_here_imports_no_engine(headrace: Shell) -> None:
+    """Where it goes the ordinary way, too: see `test_quick.py` for the other."""
     headrace("pull", "-q", "org/tiny")
-    told = headrace("pull", "-q", "org/tiny", PYTHONPROFILEIMPORTTIME="1")
+    told = headrace("pull", "-q", "org/tiny", PYTHONPROFILEIMPORTTIME="1", HEADRACE_LANES="32")
     assert told.code == 0
     unwanted = {
         "headrace.transfer.engine",

@@ -10,8 +10,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 import headrace
-from headrace.errors import AccessDenied, EntryNotFound, RepoNotFound, RevisionNotFound, UsageError
-from headrace.events import FileReused
+from headrace.errors import (
+    AccessDenied,
+    BadManifest,
+    EntryNotFound,
+    RepoNotFound,
+    RevisionNotFound,
+    UsageError,
+)
+from headrace.events import Checking, FileReused
 from headrace.testing import ChaosHub, Fault, content, write_repo
 
 if TYPE_CHECKING:
@@ -48,6 +55,65 @@ def test_dest_is_a_plain_folder_of_real_files(
     assert len(twins) == 2  # editing one must not edit the other
     assert hub.settled_log().blob_bytes == sum(map(len, FILES.values())) - 9_000_000
     assert pull("org/model", dest=tmp_path / "out").network_bytes == 0
+
+
+def test_dest_takes_what_the_cache_has(root: Path, hub: ChaosHub, pull: Puller, tmp_path: Path) -> None:
+    write_repo(root, "org/model", FILES)
+    write_repo(root, "org/fork", {**FILES, "notes.md": b"other notes"})
+    pull("org/model")
+    hub.clear_log()
+    out = tmp_path / "out"
+    snapshot = pull("org/fork", dest=out)
+    assert hub.settled_log().blob_bytes == snapshot.network_bytes == len(b"other notes")
+    assert snapshot.reused_bytes == snapshot.bytes - snapshot.network_bytes
+    assert pull.heard(Checking) == []  # the cache's ledger vouches for it
+    assert files_in(out) == {**FILES, "notes.md": b"other notes"}
+    (out / "model.safetensors").write_bytes(b"edited")
+    assert (pull("org/model").path / "model.safetensors").read_bytes() == FILES["model.safetensors"]
+    pull.settings["offline"] = True
+    pull("org/model", dest=tmp_path / "offline")
+    assert files_in(tmp_path / "offline") == FILES
+
+
+def test_dest_takes_nothing_from_the_cache_that_is_not_what_its_name_says(
+    root: Path, hub: ChaosHub, pull: Puller, tmp_path: Path
+) -> None:
+    write_repo(root, "org/model", FILES)
+    pull("org/model")
+    blob = (pull.cache / "models--org--model").glob("snapshots/*/model.safetensors")
+    target = next(blob).resolve()
+    target.write_bytes(content(9_000_000, seed=9))
+    snapshot = pull("org/model", dest=tmp_path / "out")
+    assert files_in(tmp_path / "out") == FILES
+    assert snapshot.network_bytes == 9_000_000
+
+
+def test_what_the_cache_has_is_not_put_among_our_own_files(
+    root: Path, hub: ChaosHub, pull: Puller, tmp_path: Path
+) -> None:
+    write_repo(root, "org/evil", {".cache/headrace/verified.jsonl": b"[]"})
+    pull("org/evil")
+    with pytest.raises(BadManifest, match=r"\.cache/headrace"):
+        pull("org/evil", dest=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_dest_takes_what_the_stock_client_shares_among_repos(
+    root: Path, hub: ChaosHub, pull: Puller, tmp_path: Path
+) -> None:
+    """Newer hub clients may keep a blob as a link into a store beside the repos."""
+    write_repo(root, "org/model", FILES)
+    pull("org/model")
+    (found,) = (pull.cache / "models--org--model").glob("snapshots/*/model.safetensors")
+    blob = found.resolve()
+    shared = pull.cache / "blobs" / "ab" / ("ab" * 32)
+    shared.parent.mkdir(parents=True)
+    blob.rename(shared)
+    blob.symlink_to(os.path.relpath(shared, blob.parent))
+    snapshot = pull("org/model", dest=tmp_path / "out")
+    assert snapshot.network_bytes == 0
+    assert files_in(tmp_path / "out") == FILES
+    assert pull("org/model").network_bytes == 0
 
 
 def test_dest_leaves_strangers_alone_and_replaces_what_differs(

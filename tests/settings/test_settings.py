@@ -352,3 +352,50 @@ def test_rates_are_bytes_and_letters_are_powers_of_1024(text: str, rate: int) ->
 def test_what_is_no_rate_is_told(text: str) -> None:
     with pytest.raises(UsageError, match="HEADRACE_LIMIT_RATE"):
         load_settings({"HEADRACE_LIMIT_RATE": text})
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({}, {}),
+        ({"HTTPS_PROXY": "http://p:1"}, {"https": ("HTTPS_PROXY", "http://p:1")}),
+        (
+            {"https_proxy": "http://l:1", "HTTPS_PROXY": "http://u:1"},
+            {"https": ("https_proxy", "http://l:1")},
+        ),
+        ({"https_proxy": "", "HTTPS_PROXY": "http://u:1"}, {}),
+        ({"ALL_PROXY": " p:1 ", "no_proxy": "x"}, {"all": ("ALL_PROXY", "p:1"), "no": ("no_proxy", "x")}),
+        ({"HTTP_PROXY": "http://p:1"}, {"http": ("HTTP_PROXY", "http://p:1")}),
+        ({"HTTP_PROXY": "http://p:1", "REQUEST_METHOD": "GET"}, {}),
+        ({"http_proxy": "http://p:1", "REQUEST_METHOD": "GET"}, {"http": ("http_proxy", "http://p:1")}),
+    ],
+)
+def test_proxies_are_named_as_for_curl_and_requests(
+    environment: dict[str, str], expected: dict[str, tuple[str, str]], read: Callable[..., Settings]
+) -> None:
+    assert read(environment).proxies == expected
+
+
+def test_a_proxys_password_is_in_no_text_of_the_settings(read: Callable[..., Settings]) -> None:
+    assert "s3cret" not in repr(read({"ALL_PROXY": "http://user:s3cret@p:1"}))
+
+
+def test_the_first_variable_that_names_certificates_counts(
+    read: Callable[..., Settings], user: Callable[[str], Path], tmp_path: Path
+) -> None:
+    assert read()["ca_bundle"] is None
+    path = user('ca_bundle = "own.pem"')
+    assert read()["ca_bundle"] == path.parent / "own.pem"
+    environment = {}
+    for variable in ("CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "HEADRACE_CA_BUNDLE"):
+        environment[variable] = str(tmp_path / variable)
+        settings = read(environment)
+        assert (settings["ca_bundle"], settings.origins["ca_bundle"]) == (tmp_path / variable, variable)
+
+
+def test_a_checkout_may_not_say_which_certificates_are_believed(
+    read: Callable[..., Settings], project: Callable[[str], Path]
+) -> None:
+    project('ca_bundle = "theirs.pem"')
+    with pytest.raises(UsageError, match="may not name ca_bundle"):
+        read()

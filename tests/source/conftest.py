@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -48,6 +49,7 @@ class ScriptedServer:
     script: Script
     host: str = "127.0.0.1"
     port: int = 0
+    tls: ssl.SSLContext | None = None
     heard: list[Heard] = field(default_factory=list)
     connections: int = 0
     _open: list[socket.socket] = field(default_factory=list)
@@ -60,7 +62,8 @@ class ScriptedServer:
 
     @property
     def url(self) -> str:
-        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+        scheme = "https" if self.tls else "http"
+        return f"{scheme}://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
 
     def close(self) -> None:
         for one in [self._listener, *self._open]:
@@ -81,6 +84,9 @@ class ScriptedServer:
     def _serve(self, connection: socket.socket, number: int) -> None:
         kept: object = True
         with contextlib.suppress(OSError):
+            if self.tls is not None:
+                connection = self.tls.wrap_socket(connection, server_side=True)
+                self._open.append(connection)
             while kept and (heard := self._hear(connection, number)):
                 self.heard.append(heard)
                 kept = self.script(heard, connection)
@@ -125,6 +131,19 @@ def session(dialer: Dialer) -> Iterator[HttpSession]:
     session = HttpSession(dialer)
     yield session
     session.close()
+
+
+@pytest.fixture
+def talk() -> Iterator[Callable[[Dialer], HttpSession]]:
+    """Begins sessions that end with the test."""
+    with contextlib.ExitStack() as stack:
+
+        def begin(dialer: Dialer) -> HttpSession:
+            session = HttpSession(dialer)
+            stack.callback(session.close)
+            return session
+
+        yield begin
 
 
 def answer(status: int, body: bytes = b"", **headers: object) -> bytes:

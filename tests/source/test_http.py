@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import queue
 import socket
-import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -293,7 +292,7 @@ def test_an_abort_is_felt_while_connecting(
 
     def connecting() -> None:
         deadline = time.monotonic() + 10
-        while session._current is None or session._current.wire is None:
+        while session._current is None or not session._current.sockets:
             assert time.monotonic() < deadline
 
     error, took = aborted_while(session, black_hole, connecting)
@@ -305,7 +304,7 @@ def test_an_abort_is_felt_while_connecting(
 def test_an_abort_is_felt_during_a_tls_handshake(tmp_path: Path, open_files: Callable[[], int]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"https://127.0.0.1:{listener.getsockname()[1]}/"
-        session = HttpSession(Dialer(tls=ssl.create_default_context(), connect_timeout_s=30))
+        session = HttpSession(Dialer(connect_timeout_s=30))
         accepted: list[socket.socket] = []
 
         def hello_came() -> None:

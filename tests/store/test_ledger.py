@@ -94,11 +94,12 @@ def test_what_cannot_be_read_is_not_there(workshop: Path, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    "line", [b"", b"{", b"5", b"[1]", b"[[],[],[],[]]", b"\xff\xfe", b"[" * 100_000, b'["a",1,2,3', b"null"]
+    "line",
+    [b"", b"{", b"5", b"[1]", b"[[],[],[],[],[]]", b"\xff\xfe", b"[" * 100_000, b'["a",1,2,3,"x', b"null"],
 )
 def test_lines_that_are_none_are_skipped(line: bytes, workshop: Path, file: Path) -> None:
     facts = file.stat()
-    good = json.dumps([str(DIGEST), facts.st_size, facts.st_ino, facts.st_mtime_ns]).encode()
+    good = json.dumps([str(DIGEST), facts.st_size, facts.st_ino, facts.st_mtime_ns, "../file"]).encode()
     (workshop / "verified.jsonl").write_bytes(line + b"\n" + good + b"\n")
     reader = Reader()
     assert Ledger(workshop).check(file, DIGEST, len(DATA), reader)
@@ -107,7 +108,7 @@ def test_lines_that_are_none_are_skipped(line: bytes, workshop: Path, file: Path
 
 def test_a_torn_last_line_is_read_when_it_is_whole(workshop: Path, file: Path) -> None:
     facts = file.stat()
-    good = json.dumps([str(DIGEST), facts.st_size, facts.st_ino, facts.st_mtime_ns]).encode()
+    good = json.dumps([str(DIGEST), facts.st_size, facts.st_ino, facts.st_mtime_ns, "../file"]).encode()
     (workshop / "verified.jsonl").write_bytes(good[:20])
     ledger, reader = Ledger(workshop), Reader()
     (workshop / "verified.jsonl").write_bytes(good + b"\n")
@@ -141,3 +142,55 @@ def test_gits_blob_id_is_that_of_git(tmp_path: Path) -> None:
     (tmp_path / "hello").write_bytes(b"hello\n")
     assert digest_of(tmp_path / "hello", Digest.GIT_BLOB_SHA1) == "ce013625030ba8dba906f756967f9e9ca394464a"
     assert digest_of(tmp_path / "hello", Digest.SHA256) == sha256(b"hello\n").hex
+
+
+def test_a_ledger_that_has_grown_is_rewritten_without_what_is_no_longer_so(
+    workshop: Path, tmp_path: Path
+) -> None:
+    kept, gone = tmp_path / "kept", tmp_path / "gone"
+    kept.write_bytes(DATA)
+    gone.write_bytes(b"gone")
+    mine, other = Ledger(workshop), Ledger(workshop)
+    mine.record(kept, DIGEST)
+    mine.record(gone, DIGEST)
+    gone.unlink()
+    page = workshop / "verified.jsonl"
+    page.write_bytes(page.read_bytes() * 6000)
+    assert page.stat().st_size > 1024 * 1024
+    new = tmp_path / "new"
+    new.write_bytes(b"new")
+    Ledger(workshop).record(new, sha256(b"new"))
+    assert page.stat().st_size < 1024
+    assert [path.name for path in workshop.iterdir()] == ["verified.jsonl"]
+    reader = Reader()
+    for ledger in (Ledger(workshop), other):  # that other one had read further than the new file is long
+        assert ledger.check(new, sha256(b"new"), 3, reader)
+        assert ledger.check(kept, DIGEST, len(DATA), reader)
+    assert reader.times == 0
+    other.record(new, sha256(b"other"))
+    assert len(page.read_bytes().splitlines()) == 4  # how large it was, and three files
+
+
+def test_a_ledger_that_is_large_for_a_reason_is_not_rewritten_each_time(
+    workshop: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    ledger = Ledger(workshop)
+    page = workshop / "verified.jsonl"
+    inodes = set()
+    for number in range(12_000):
+        ledger.record(file, Digest(Digest.SHA256, f"{number:064x}"))
+        if number % 100 == 0:
+            inodes.add(page.stat().st_ino)
+    assert page.stat().st_size > 1024 * 1024
+    assert len(inodes) <= 3
+
+
+def test_who_may_not_write_the_ledger_keeps_one_beside_it(workshop: Path, file: Path) -> None:
+    (workshop / "verified.jsonl").mkdir()
+    Ledger(workshop).record(file, DIGEST)
+    assert (workshop / f"verified.{os.geteuid()}.jsonl").exists()
+    reader = Reader()
+    assert Ledger(workshop).check(file, DIGEST, len(DATA), reader)
+    assert reader.times == 0

@@ -30,7 +30,7 @@ def test_a_repo_has_the_hubs_folder(name: str, kind: RepoKind) -> None:
 @pytest.mark.parametrize("path", ["a", "dir/sub/a b", "..hidden/a"])
 def test_links_are_relative_and_lead_to_the_blob(root: str, path: str) -> None:
     layout = HubCacheLayout(Path(root), Repo("org/name"))
-    target = layout.link_target(COMMIT, path, DIGEST)
+    target = layout.link_target(path, DIGEST)
     assert not PurePosixPath(target).is_absolute()
     assert target == "../" * (2 + path.count("/")) + f"blobs/{DIGEST.hex}"
     link = layout.link(COMMIT, path)

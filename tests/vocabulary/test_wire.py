@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,19 +12,23 @@ from headrace.errors import UsageError
 from headrace.names import Repo, RepoKind
 from headrace.ranges import Range
 from headrace.wire import (
+    RateLimit,
     Unsatisfiable,
     api_path,
     is_private_address,
     normalized_endpoint,
     origin_of,
     parse_content_range,
+    parse_date,
     parse_etag,
     parse_next_link,
     parse_range_header,
     range_header,
+    rate_limit,
     resolve_path,
     retry_after_s,
     shown,
+    signed_life_s,
 )
 
 HUGE = "9" * 5000
@@ -199,6 +205,8 @@ def test_refuses_what_is_no_endpoint_and_keeps_its_secrets(url: str) -> None:
         ("user:secret@h/p", "h/p"),
         ("//u:secret@h/p", "//h/p"),
         ("https://u:secret@[::1/p?secret", ""),
+        ("https://u:pass/word@h/p", ""),
+        ("https://u/x:secret@h/p", "https://u/x…@h/p"),
         ("", ""),
     ],
 )
@@ -276,3 +284,102 @@ def test_addresses_that_lead_into_a_network_are_private(address: str) -> None:
 @pytest.mark.parametrize("address", ["8.8.8.8", "64:ff9b::808:808", "2002:808:808::", "2606:4700::1111"])
 def test_public_addresses_are_not(address: str) -> None:
     assert not is_private_address(address)
+
+
+DATE, MOMENT = "Sun, 22 Nov 2026 10:15:30 GMT", 1795342530
+POLICY = b64encode(b'{"Statement":[{"Condition":{"DateLessThan":{"AWS:EpochTime":%d}}}]}' % (MOMENT + 77))
+CLOUDFRONT = POLICY.decode().translate(str.maketrans("+=/", "-_~"))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (DATE, MOMENT),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", 0),
+        ("Sun, 32 Nov 2026 10:15:30 GMT", None),
+        ("Sun, 22 Nov 2026 25:15:30 GMT", None),
+        ("Sun, 22 Nov 0000 10:15:30 GMT", None),
+        ("22 Nov 2026", None),
+        ("17", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_dates_of_http(text: str | None, expected: float | None) -> None:
+    assert parse_date(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("query", "date", "expected"),
+    [
+        ("X-Amz-Date=20261122T101500Z&X-Amz-Expires=3600", DATE, 3570),
+        ("X-Amz-Date=20261122T101500Z&X-Amz-Expires=3600", None, 3600),
+        ("X-Goog-Date=20261122T101500Z&X-Goog-Expires=60", DATE, 30),
+        (f"Expires={MOMENT + 5}&Signature=x", DATE, 5),
+        (f"Expires={MOMENT + 5}.250&Signature=x", DATE, 5.25),
+        (f"Expires={MOMENT - 5}&Signature=x", DATE, -5),
+        (f"Expires={MOMENT + 5}", None, None),
+        (f"Policy={CLOUDFRONT}&Signature=x&Key-Pair-Id=y", DATE, 77),
+        ("se=2026-11-22T10%3A15%3A45Z&sig=x", DATE, 15),
+        ("X-Amz-Date=20269922T101500Z&X-Amz-Expires=3600", DATE, None),
+        ("X-Amz-Date=20261122T101500Z&X-Amz-Expires=soon", DATE, None),
+        ("Policy=%%%&Expires=never", DATE, None),
+        ("", DATE, None),
+    ],
+)
+def test_how_long_a_signature_lasts_is_counted_from_the_servers_date(
+    query: str, date: str | None, expected: float | None
+) -> None:
+    assert signed_life_s(f"https://cdn.test/x?{query}", date) == expected
+
+
+@given(st.text(), st.text())
+def test_any_signature_and_date_may_come(query: str, date: str) -> None:
+    for url in (f"https://h/x?{query}", f"https://h/x?X-Amz-Date={query}&Policy={query}&Expires={date}"):
+        assert isinstance(signed_life_s(url, date), float | None)
+        assert isinstance(signed_life_s(url, DATE), float | None)
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({}, None),
+        ({"RateLimit": '"api";r=489;t=189'}, RateLimit(489, 189)),
+        (
+            {
+                "RateLimit": '"resolvers";r=2;t=9',
+                "RateLimit-Policy": '"fixed window";"resolvers";q=3000;w=300',
+            },
+            RateLimit(2, 9, 3000),
+        ),
+        ({"RateLimit": '"a";r=5;t=9, "b";r=1;t=60'}, RateLimit(1, 60)),
+        ({"RateLimit": '"a";r=0;t=9, "b";r=0;t=60'}, RateLimit(0, 60)),
+        ({"RateLimit": "nonsense"}, None),
+        ({"RateLimit": '"a";r=-1;t=9'}, None),
+        ({"RateLimit": '"a";r=1'}, None),
+    ],
+)
+def test_what_a_hub_allows(headers: dict[str, str], expected: RateLimit | None) -> None:
+    assert rate_limit(headers) == expected
+
+
+SECRET = "s3cr3t"
+
+
+@given(
+    st.sampled_from(["http", "https", "HTTP", "ftp", "socks5", "", "x"]),
+    st.text(),
+    st.text(st.characters(codec="ascii")),
+    st.text(),
+)
+def test_no_secret_of_any_url_is_shown(scheme: str, user: str, host: str, path: str) -> None:
+    for url in (
+        f"{scheme}://{user}:{SECRET}@{host}/{path}",
+        f"{scheme}://{SECRET}@{host}/{path}",
+        f"{scheme}://{host}/{path}?Signature={SECRET}",
+        f"{scheme}://{host}/{path}?a=b&token={SECRET}#x",
+        f"{scheme}://{host}/{path}#{SECRET}",
+        f"//{SECRET}@{host}/{path}",
+        f"{user}:{SECRET}@{host}",
+    ):
+        assert SECRET not in shown(url)

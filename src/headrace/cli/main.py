@@ -13,6 +13,12 @@ def main() -> int:
         from headrace.cli.output import print_version  # noqa: PLC0415 - one of two ways to go on
 
         return print_version(__version__)
+    if sys.argv[1:2] == ["pull"]:
+        from headrace.cli.quick import quick_pull  # noqa: PLC0415 - as above
+
+        code = quick_pull(sys.argv[1:])
+        if code is not None:
+            return code
     from headrace.cli.root import run  # noqa: PLC0415 - as above
 
     return run()

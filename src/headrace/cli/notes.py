@@ -19,6 +19,7 @@ from headrace.events import (
     SegmentOpened,
     SourceSilent,
     Warned,
+    WritingInOrder,
 )
 
 _QUIET_S = 5.0  # how long the same thing is not said again
@@ -113,6 +114,10 @@ def _reused(event: FileReused) -> _Told:
     return (), f"{event.path}: verified, was here already"
 
 
+def _in_order(event: WritingInOrder) -> _Told:
+    return (), f"writing in order, with few lanes: {event.why}"
+
+
 _ALWAYS: dict[type[Event], Callable[[Any], _Told]] = {
     PullStarted: _started,
     SegmentFailed: _segment_failed,
@@ -127,4 +132,5 @@ _VERBOSE: dict[type[Event], Callable[[Any], _Told]] = {
     SegmentOpened: _opened,
     BlobPublished: _published,
     FileReused: _reused,
+    WritingInOrder: _in_order,
 }

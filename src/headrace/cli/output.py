@@ -38,7 +38,7 @@ def put_line(text: str) -> None:
         _put(text.encode(sys.stdout.encoding, "backslashreplace"))
 
 
-def put_path(path: Path) -> None:
+def put_path(path: Path | str) -> None:
     """Write a path, byte for byte as the file system knows it, whatever the locale can spell."""
     if sys.stdout is not None:
         _put(os.fsencode(path))

@@ -13,7 +13,7 @@ from headrace.cli.output import put_json
 from headrace.cli.talk import log_to_stderr, say
 from headrace.cli.words import safe
 from headrace.errors import UsageError
-from headrace.facade import limits_of
+from headrace.facade import limits_of, road_of
 from headrace.settings import Settings, is_debugging, load_settings
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ def serve(listen: str | None, data: Path | None, sources: tuple[str, ...], manne
         port=port,
         ref_ttl_s=settings["ref_ttl_s"],
         limits=limits_of(settings),
+        road=road_of(settings),
     )
 
     def on_ready(ready: server.Ready) -> None:

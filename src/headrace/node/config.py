@@ -8,6 +8,7 @@ from pathlib import Path
 
 from headrace.errors import UsageError
 from headrace.plan.limits import Limits
+from headrace.source.dialer import Road
 from headrace.wire import normalized_endpoint
 
 DEFAULT_PORT = 8090
@@ -41,6 +42,7 @@ class NodeConfig:
         ref_ttl_s: seconds that a branch is believed to mean the same commit.
         visibility_ttl_s: seconds that a repo seen public is believed to be.
         limits: bounds of the transfers from the sources.
+        road: the way to the sources: certificates, proxies.
         patience_s: seconds that a client waits for a source that says nothing, before it is told what was known
             already, or that there is nothing. Hub clients hang up after 10.
         farewell_s: seconds that streams get to end after the node was told to stop.
@@ -54,6 +56,7 @@ class NodeConfig:
     ref_ttl_s: float = 60.0
     visibility_ttl_s: float = 60.0
     limits: Limits = field(default_factory=Limits)
+    road: Road = field(default_factory=Road)
     patience_s: float = 6.0
     farewell_s: float = 10.0
     page_entries: int = 1000

@@ -35,6 +35,7 @@ class WorkerLink:
         self._first_line = {
             "data": str(config.data),
             "sources": [[source.name, source.url] for source in config.sources],
+            "road": asdict(config.road),
             "limits": asdict(replace(config.limits, fair=True)),
         }
         self._process: asyncio.subprocess.Process | None = None

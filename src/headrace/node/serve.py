@@ -92,7 +92,7 @@ class Node:
     def __init__(self, config: NodeConfig) -> None:
         layout = DataTree(config.data)
         layout.prepare()
-        dialer = Dialer()
+        dialer = config.road.dialer()
         self._threads = Threads()
         self._catalog = SqlCatalog.in_folder(config.data)
         self.link = WorkerLink(config)

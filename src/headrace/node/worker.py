@@ -28,7 +28,7 @@ from headrace.node.tree import DataTree
 from headrace.plan.limits import Limits
 from headrace.ranges import Range, RangeSet
 from headrace.source.contract import Content
-from headrace.source.http import Dialer
+from headrace.source.dialer import Road
 from headrace.source.hub import HubSource
 from headrace.store.lease import LeaseWatch
 from headrace.store.partial import Partial, claim_partial
@@ -163,7 +163,7 @@ def main() -> None:
     lines = sys.stdin.buffer
     orders = json.loads(lines.readline())
     reporter = Reporter(sys.stdout.buffer)
-    dialer = Dialer()
+    dialer = Road(**orders["road"]).dialer()
     sources = {name: HubSource(name, url, dialer) for name, url in orders["sources"]}
     layout = DataTree(Path(orders["data"]))
     engine = Engine(sources, dialer, Limits(**orders["limits"]), reporter.emit)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 MIB = 1024 * 1024
 
@@ -41,3 +41,19 @@ class Limits:
     give_up_s: float = 60.0
     pause_most_s: float = 5.0
     fair: bool = False
+
+    def sequential(self) -> Limits:
+        """The same patience where bytes must be written near each other: few lanes, close behind the frontier."""
+        return replace(
+            self,
+            lanes_at_start=min(self.lanes_at_start, _FEW_LANES),
+            lanes_most=min(self.lanes_most, _FEW_LANES),
+            lanes_per_host=min(self.lanes_per_host, _FEW_LANES),
+            window_bytes=min(self.window_bytes, _NEAR_BYTES),
+            blobs_at_once=min(self.blobs_at_once, _FEW_BLOBS),
+        )
+
+
+_FEW_LANES = 4  # what hides the wait for a first byte; more would only scatter the writes
+_NEAR_BYTES = 64 * MIB  # stays in the page cache until it is written back as one run
+_FEW_BLOBS = 16  # small files must not wait for each other's sync

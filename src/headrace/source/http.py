@@ -1,29 +1,27 @@
 """HTTP/1.1 as lanes need it: one connection at a time, bytes received straight into the caller's buffer.
 
-`http.client` writes the request and parses the head; the body is then read with single receives, which for an
-identity body go past every buffer in between (0.75 CPU s/GB against 1.05 through `HTTPResponse.readinto`).
-Connections are kept while their answers are read to the end. Another thread may `abort()` a session at any
-moment: whatever it was waiting for fails at once.
+`http.client` parses heads and chunks; a body with a length is received past it. Connections are kept while their
+answers are read to the end. Another thread may `abort()` a session at any moment: whatever it was waiting for
+fails at once.
 """
 
 from __future__ import annotations
 
-import errno
 import http.client
-import os
-import select
-import socket
-import ssl
 import threading
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
 from urllib.parse import quote, urlsplit
 
-from headrace.errors import BadAnswer, BrokenStream, SourceError, Stalled, Unreachable
-from headrace.source.addresses import Resolver
+from headrace.errors import BadAnswer, BrokenStream, HeadraceError, SourceError, Stalled
+from headrace.source.connection import Connection, receive_answer
+from headrace.source.dialer import Dialer
+from headrace.source.proxy import Origin, named_place
 from headrace.wire import origin_of, shown
+
+__all__ = ["URL_SAFE", "USER_AGENT", "Dialer", "HttpResponse", "HttpSession"]
 
 USER_AGENT = "headrace/0.1"
 
@@ -31,92 +29,43 @@ _KEPT_CONNECTIONS = 2  # a hub and its CDN
 _KEPT_S = (
     15.0  # servers close idle connections after 15 s to some minutes; a closed one costs a failed request
 )
+_READ_RATE_LEAST = 4096  # bytes/s of what is read whole; what comes slower is taken for a trickle
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 
 URL_SAFE = "!#$%&'()*+,/:;=?@[]~"
 """What stands in URLs unquoted; `%` among it, so that quoting twice is quoting once."""
 
 
-@dataclass(frozen=True)
-class Dialer:
-    """What all sessions of a process share: how to find and reach hosts."""
-
-    resolver: Resolver = field(default_factory=Resolver)
-    tls: ssl.SSLContext = field(default_factory=ssl.create_default_context)
-    connect_timeout_s: float = 5.0
-
-
-class _Connection(http.client.HTTPConnection):
-    """A connection to one address of a host; the URL's host still names it in the Host header and for TLS.
+class HttpResponse:
+    """An answer whose head has come. Read its body with `readinto` or `read`, then `close` it.
 
     Attributes:
-        wire: the socket, from before it is connected until after `http.client` has let go of it.
+        address, siblings: which of the host's addresses answers, and all of them; a proxy's name behind one.
+        is_private: whether it is known to come from this machine or its network.
+        length: bytes of the body; None where that is not said beforehand.
     """
-
-    auto_open = 0  # http.client must not go to another address on its own
-
-    def __init__(self, origin: tuple[str, str, int], address: str) -> None:
-        self.origin = origin
-        self.address = address
-        self.idle_since = 0.0
-        self.wire: socket.socket | None = None
-        super().__init__(origin[1], origin[2])
-        self.default_port = {"http": 80, "https": 443}[origin[0]]
-
-    def dial(self, dialer: Dialer, check: Callable[[], None]) -> None:
-        """Connect. `check` raises once this has been given up.
-
-        A shutdown ends any wait on a socket that has begun to connect, and none that has not: hence a check
-        after each new thing to wait for.
-        """
-        sock = socket.socket(socket.AF_INET6 if ":" in self.address else socket.AF_INET, socket.SOCK_STREAM)
-        self.sock = self.wire = sock
-        sock.settimeout(0)
-        code = sock.connect_ex((self.address, self.origin[2]))
-        check()
-        if code == errno.EINPROGRESS:
-            poll = select.poll()
-            poll.register(sock, select.POLLOUT)
-            if not poll.poll(dialer.connect_timeout_s * 1000):
-                raise TimeoutError(errno.ETIMEDOUT, "timed out")
-            code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if code:
-            raise OSError(code, os.strerror(code))
-        check()
-        sock.settimeout(dialer.connect_timeout_s)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if self.origin[0] == "https":
-            tls = dialer.tls.wrap_socket(sock, server_hostname=self.origin[1], do_handshake_on_connect=False)
-            self.sock = self.wire = tls
-            check()
-            tls.do_handshake()
-
-    def close(self) -> None:
-        """Close it, also where `http.client` knows of no socket any more."""
-        super().close()
-        if self.wire is not None:
-            self.wire.close()
-
-
-class HttpResponse:
-    """An answer whose head has come. Read its body with `readinto` or `read`, then `close` it."""
 
     def __init__(
         self,
         session: HttpSession,
-        connection: _Connection,
+        connection: Connection,
         raw: http.client.HTTPResponse,
         siblings: tuple[str, ...],
     ) -> None:
         self.status = raw.status
         self.headers: Mapping[str, str] = raw.headers  # type: ignore[assignment]  # its get() is all we use
+        self.origin = connection.origin
         self.host = connection.origin[1]
         self.address = connection.address
         self.siblings = siblings
+        self.is_private = connection.is_private
         self.length = raw.length
         self._session = session
         self._connection = connection
+        self._wire = connection.wire
         self._raw = raw
         self._left = raw.length
+        self._expected: int | None = None
 
     def readinto(self, buffer: memoryview) -> int:
         """Receive up to `len(buffer)` bytes of the body; 0 at its end.
@@ -131,29 +80,46 @@ class HttpResponse:
             return 0
         try:
             if self._left is None:
-                chunk = self._raw.read1(len(buffer))  # its readinto would wait until the buffer is full
-                buffer[: len(chunk)] = chunk
-                if not chunk:
-                    self._session.check()  # an abort looks like the end of an answer without a length
-                return len(chunk)
-            count = self._raw.fp.readinto1(buffer)
+                return self._unframed(buffer)
+            count = self._wire.readinto(buffer)
         except (OSError, ValueError, http.client.HTTPException) as error:
-            raise self._session.failure(error, f"{self.host} ({self.address})") from error
+            raise self._session.failure(error, self._connection.where) from error
         if count == 0:
-            raise BrokenStream(f"{self.host} ({self.address}) ended the answer {self._left} bytes early")
+            raise BrokenStream(f"{self._connection.where} ended the answer {self._left} bytes early")
         self._left -= count
         return count
+
+    def expect(self, count: int) -> None:
+        """Fail unless a body that does not say its length ends after exactly `count` bytes."""
+        self._expected = count
+
+    def _unframed(self, buffer: memoryview) -> int:
+        chunk = self._raw.read1(len(buffer))  # its readinto would wait until the buffer is full
+        if not chunk:
+            self._session.check()  # an abort looks like the end of an answer without a length
+        if self._expected is not None:
+            self._expected -= len(chunk)
+            if not chunk and self._expected:
+                raise BrokenStream(f"{self._connection.where} ended the answer {self._expected} bytes early")
+            if self._expected < 0 or (chunk and not self._expected and self._raw.read1(1)):
+                raise BadAnswer(f"{self._connection.where} sends more than there should be")
+        buffer[: len(chunk)] = chunk
+        return len(chunk)
 
     def read(self, most_bytes: int) -> bytes:
         """The whole body, which must not be larger than `most_bytes`.
 
         Raises:
             BadAnswer: it is larger.
-            Stalled, BrokenStream: as `readinto`.
+            Stalled: nothing came in time, or so little at a time that it would not end.
+            BrokenStream: as `readinto`.
         """
-        body, chunk = bytearray(), memoryview(bytearray(64 * 1024))
+        body, chunk, began = bytearray(), memoryview(bytearray(64 * 1024)), time.monotonic()
         while count := self.readinto(chunk):
             body += chunk[:count]
+            took = time.monotonic() - began
+            if took > self._wire.patience_s and len(body) < took * _READ_RATE_LEAST:
+                raise Stalled(f"{self._connection.where} sends only {len(body) / took:.0f} bytes a second")
             if len(body) > most_bytes:
                 raise BadAnswer(
                     f"{self.host} answers with more than {most_bytes} bytes where few were expected"
@@ -167,13 +133,23 @@ class HttpResponse:
         self._session.hand_back(self._connection, reusable=ended and not self._raw.will_close)
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """A request, ready to be sent; `siblings` are the addresses that may answer it."""
+
+    method: str
+    message: bytes
+    patience_s: float
+    siblings: tuple[str, ...]
+
+
 class HttpSession:
     """The connections of one thread. Only `abort` may be called from another."""
 
     def __init__(self, dialer: Dialer) -> None:
         self._dialer = dialer
-        self._idle: list[_Connection] = []
-        self._current: _Connection | None = None
+        self._idle: list[Connection] = []
+        self._current: Connection | None = None
         self._aborted = False
         self._lock = threading.Lock()
 
@@ -203,28 +179,37 @@ class HttpSession:
             BrokenStream: the connection ended before the answer began.
         """
         origin = origin_of(url)
-        parts = urlsplit(url)
-        target = quote((parts.path or "/") + (f"?{parts.query}" if parts.query else ""), safe=URL_SAFE)
-        head = {"User-Agent": USER_AGENT, "Accept-Encoding": "identity", **headers}
-        siblings = self._dialer.resolver.addresses(origin[1], self.check)
+        proxy = self._dialer.proxies.of(origin)
+        siblings = self._dialer.addresses(origin, self.check)
+        fields = {"Accept-Encoding": "identity", **headers}
+        if proxy is not None and origin[0] == "http":
+            fields |= proxy.headers
+        line = f"{method} {_target(url, absolute=proxy is not None)} HTTP/1.1"
+        message = _message(line, {"Host": _host_of(origin), "User-Agent": USER_AGENT, **fields}, body)
+        asked = _Asked(method, message, patience_s, siblings)
+        address = "" if proxy is not None else address
         kept = self._take_idle(origin, address)
         if kept is not None:
             try:
-                return self._ask(kept, (method, target, head, body), patience_s, siblings)
+                return self._ask(kept, asked)
             except BrokenStream:
                 self.check()  # otherwise it was closed while idle, which is no fault: ask again on a new one
-        connection = self._dial(origin, (address,) if address else siblings, shown(url))
-        return self._ask(connection, (method, target, head, body), patience_s, siblings)
+        connection = Connection(origin, proxy)
+        self._hold(connection)
+        try:
+            self._dialer.dial(connection, (address,) if address else siblings, self.check, shown(url))
+        except HeadraceError:
+            self.hand_back(connection, reusable=False)
+            self.check()
+            raise
+        return self._ask(connection, asked)
 
     def abort(self) -> None:
         """Make whatever this session is doing fail now, and everything it is asked later."""
         with self._lock:
             self._aborted = True
-            sock = self._current.wire if self._current is not None else None
-            if sock is not None:
-                # Not SSLSocket's own method: it would take TLS state away from the thread that is reading.
-                with suppress(OSError):  # not connected yet, or no longer: then the flag is seen
-                    socket.socket.shutdown(sock, socket.SHUT_RDWR)
+            if self._current is not None:
+                self._current.shutdown()
 
     def revive(self) -> None:
         """Be usable again after an abort that has been answered."""
@@ -236,7 +221,7 @@ class HttpSession:
         while self._idle:
             self._idle.pop().close()
 
-    def hand_back(self, connection: _Connection, *, reusable: bool) -> None:
+    def hand_back(self, connection: Connection, *, reusable: bool) -> None:
         """Take a connection back from its answer."""
         with self._lock:
             self._current = None
@@ -253,7 +238,7 @@ class HttpSession:
         if self._aborted:
             return BrokenStream(f"the connection to {where} was given up")
         if isinstance(error, TimeoutError):
-            return Stalled(f"{where} sends nothing")
+            return Stalled(f"{where} {error}")
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         return BrokenStream(f"the connection to {where} broke: {reason}")
 
@@ -262,55 +247,31 @@ class HttpSession:
         if self._aborted:
             raise BrokenStream("the request was given up")
 
-    def _take_idle(self, origin: tuple[str, str, int], address: str) -> _Connection | None:
+    def _take_idle(self, origin: tuple[str, str, int], address: str) -> Connection | None:
         for connection in reversed(self._idle):
             if connection.origin == origin and address in ("", connection.address):
                 self._idle.remove(connection)
-                if time.monotonic() - connection.idle_since < _KEPT_S:
+                if time.monotonic() - connection.idle_since < _KEPT_S and connection.wire.is_quiet:
                     return connection
                 connection.close()
         return None
 
-    def _dial(self, origin: tuple[str, str, int], addresses: tuple[str, ...], where: str) -> _Connection:
-        reasons = []
-        for address in addresses:
-            connection = _Connection(origin, address)
-            self._hold(connection)
-            try:
-                connection.dial(self._dialer, self.check)
-            except (OSError, ValueError) as error:  # a name that TLS cannot have is a ValueError
-                self.hand_back(connection, reusable=False)
-                self.check()
-                reasons.append(f"{address}: {getattr(error, 'strerror', None) or str(error) or 'timed out'}")
-            except BrokenStream:
-                self.hand_back(connection, reusable=False)
-                raise
-            else:
-                return connection
-        raise Unreachable(
-            f"cannot connect to {where} ({'; '.join(reasons)})",
-            hint="check HF_ENDPOINT and the network; with --offline what the cache has is used",
-        )
-
-    def _ask(
-        self,
-        connection: _Connection,
-        message: tuple[str, str, dict[str, str], bytes],
-        patience_s: float,
-        siblings: tuple[str, ...],
-    ) -> HttpResponse:
+    def _ask(self, connection: Connection, asked: _Asked) -> HttpResponse:
         self._hold(connection)
-        method, target, head, body = message
+        wire = connection.wire
         try:
-            connection.sock.settimeout(patience_s)
-            connection.request(method, target, body=body or None, headers=head)
-            raw = connection.getresponse()
+            wire.patience_s = asked.patience_s
+            wire.send(asked.message)
+            raw = receive_answer(wire, asked.method)
         except (OSError, http.client.HTTPException) as error:
             self.hand_back(connection, reusable=False)
-            raise self.failure(error, f"{connection.origin[1]} ({connection.address})") from error
-        return HttpResponse(self, connection, raw, siblings)
+            raise self.failure(error, connection.where) from error
+        if connection.proxy is not None and raw.status == HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+            self.hand_back(connection, reusable=False)
+            raise connection.proxy.refusal(raw.status, connection.origin[1])
+        return HttpResponse(self, connection, raw, asked.siblings)
 
-    def _hold(self, connection: _Connection) -> None:
+    def _hold(self, connection: Connection) -> None:
         """Make a connection the one that `abort` shuts down."""
         with self._lock:
             self._current = connection
@@ -319,3 +280,31 @@ class HttpSession:
         except BrokenStream:
             self.hand_back(connection, reusable=False)
             raise
+
+
+def _target(url: str, *, absolute: bool) -> str:
+    """The request target; absolute for a proxy that reads it (RFC 9112 §3.2)."""
+    parts = urlsplit(url)
+    target = quote((parts.path or "/") + (f"?{parts.query}" if parts.query else ""), safe=URL_SAFE)
+    origin = origin_of(url)
+    return f"http://{_host_of(origin)}{target}" if absolute and origin[0] == "http" else target
+
+
+def _host_of(origin: Origin) -> str:
+    """The Host header: no port where it is the scheme's own."""
+    scheme, host, port = origin
+    if not host.isascii():
+        host = host.encode("idna").decode()  # as the look-up has it
+    if port != _DEFAULT_PORTS[scheme]:
+        return named_place(host, port)
+    return f"[{host}]" if ":" in host else host
+
+
+def _message(line: str, fields: Mapping[str, str], body: bytes) -> bytes:
+    """A request as it is sent. Raises `BadAnswer` where a URL would break out of its line."""
+    if body:
+        fields = {**fields, "Content-Length": str(len(body))}
+    lines = [line, *(f"{name}: {value}" for name, value in fields.items())]
+    if not all(one.isascii() and one.isprintable() for one in lines):
+        raise BadAnswer("a URL leads to a host that cannot be one")
+    return "\r\n".join([*lines, "", ""]).encode() + body

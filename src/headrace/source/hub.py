@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -34,15 +33,16 @@ from headrace.errors import (
 from headrace.manifest import Entry, Manifest, entries_of, siblings_of
 from headrace.names import Repo, is_commit
 from headrace.ranges import Range
-from headrace.source.contract import Content, Request
+from headrace.source.budget import Budget
+from headrace.source.contract import Request
 from headrace.source.http import URL_SAFE, Dialer, HttpResponse, HttpSession
+from headrace.source.signed import SignedUrls
 from headrace.wire import (
     ERROR_CODE,
     ERROR_MESSAGE,
     LINKED_ETAG,
     WARNING,
     api_path,
-    is_private_address,
     origin_of,
     parse_content_range,
     parse_etag,
@@ -51,6 +51,7 @@ from headrace.wire import (
     resolve_path,
     retry_after_s,
     shown,
+    signed_life_s,
 )
 
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
@@ -59,7 +60,7 @@ _PAGE_BYTES_MOST = 64 * 1024 * 1024
 _PATIENCE_MOST_S = 30.0
 _ENTRIES_MOST = 1_000_000
 _REDIRECT_BODY_BYTES = 64 * 1024
-_SIGNED_KEPT = 4096
+_SIGNATURE_OVER = frozenset((401, 403, 404, 410))
 _TRY_LATER = frozenset((408, 425, 429))
 
 
@@ -96,14 +97,15 @@ class HubSource:
     ) -> None:
         self.name = name
         self.endpoint = endpoint
+        self._api = f"{urlsplit(endpoint).path}/api/"  # hubs count these apart from others
         self._dialer = dialer
         self._token = token
         self._token_hint = token_hint
         self._patience_s = patience_s
         self._warn = warn
-        self._signed: dict[Content, str] = {}
+        self._signed = SignedUrls()
+        self._budget = Budget(name)
         self._is_private = False
-        self._lock = threading.Lock()
 
     def __repr__(self) -> str:
         return f"<HubSource {self.name} at {self.endpoint}>"
@@ -198,26 +200,23 @@ class HubSource:
         self, request: Request, session: HttpSession, located: Callable[[], None] = lambda: None
     ) -> HttpResponse:
         """See `Source.open`."""
-        content = request.content
-        with self._lock:
-            signed = self._signed.get(content)
-        if signed is not None:
+        content, refused = request.content, None
+        while (signed := self._signed.find(content, refused, request.patience_s, session.check)) is not None:
             try:
                 self._check_reach(signed, self.endpoint)  # its name may mean another address by now
                 response = self._get(signed, request, session, located)
             except (Unreachable, Stalled):
-                self._forget_signed(content)  # the hub may lead to another host by now
+                self._signed.forget(content, signed)  # the hub may lead to another host by now
                 raise
-            if response.status not in (401, 403, 404, 410):
+            if response.status not in _SIGNATURE_OVER or refused is not None:
                 return self._checked(response, request)
             response.close()  # the signature has expired: ask the hub for another
-            self._forget_signed(content)
+            refused = signed
         url = self.endpoint + resolve_path(content.repo, content.commit, content.entry.path)
-        return self._checked(self._get(url, request, session, located), request)
-
-    def _forget_signed(self, content: Content) -> None:
-        with self._lock:
-            self._signed.pop(content, None)
+        try:
+            return self._checked(self._get(url, request, session, located), request)
+        finally:
+            self._signed.settle(content)
 
     def _get(
         self, url: str, request: Request, session: HttpSession, located: Callable[[], None]
@@ -233,10 +232,8 @@ class HubSource:
             if claimed is not None and claimed != request.content.entry.digest.hex:
                 raise BadAnswer(f"{self.name} has other content at {request.content.entry.path!r}")
             if origin_of(target) != origin_of(self.endpoint):
-                with self._lock:
-                    self._signed[request.content] = target
-                    if len(self._signed) > _SIGNED_KEPT:
-                        del self._signed[next(iter(self._signed))]
+                life_s = signed_life_s(target, response.headers.get("Date"))
+                self._signed.keep(request.content, target, life_s)
                 located()
 
         return self._follow(session, url, headers, route, on_redirect)
@@ -248,13 +245,14 @@ class HubSource:
         except HeadraceError:
             response.close()
             raise
+        response.expect(len(request.range))
         return response
 
     def _check(self, response: HttpResponse, request: Request) -> None:
         size, path = request.content.entry.size, request.content.entry.path
         where = f"{response.host} ({response.address})"
         if response.status not in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
-            raise self._refusal(response, repr(path), request.content.repo)
+            raise self._refusal_of_bytes(response, repr(path), request.content.repo)
         if response.status == HTTPStatus.PARTIAL_CONTENT:
             told = parse_content_range(response.headers.get("Content-Range"))
             if told is None or told[0] != request.range:
@@ -286,13 +284,16 @@ class HubSource:
             at_home = origin_of(url) == home
             credentials = {"Authorization": f"Bearer {self._token}"} if self._token and at_home else {}
             address, patience_s = route(url)
-            response = session.request(
-                "GET", url, {**headers, **credentials}, address=address, patience_s=patience_s
-            )
+            kind = (origin_of(url), urlsplit(url).path.startswith(self._api))
+            with self._budget.request(kind):
+                response = session.request(
+                    "GET", url, {**headers, **credentials}, address=address, patience_s=patience_s
+                )
+                self._budget.learn(kind, response.status, response.headers)
             if response.status not in _REDIRECTS:
                 return response
             try:
-                self._is_private = self._is_private or (at_home and is_private_address(response.address))
+                self._is_private = self._is_private or (at_home and response.is_private)
                 target = self._target(url, response.headers.get("Location"))
                 if on_redirect is not None:
                     on_redirect(response, target)
@@ -315,15 +316,25 @@ class HubSource:
             scheme, host, target = "", "", ""
         if not location or scheme not in ("http", "https") or not host:
             raise BadAnswer(f"{shown(url)} redirects to {shown(location or '')!r}")
+        if scheme == "http" and self.endpoint.startswith("https:"):
+            raise BadAnswer(f"{shown(url)} redirects from https to plain http, {shown(target)}")
         self._check_reach(target, url)
         return target
 
     def _check_reach(self, target: str, url: str) -> None:
         if self._is_private or origin_of(target) == origin_of(self.endpoint):
             return
-        host = origin_of(target)[1]
-        if any(is_private_address(address) for address in self._dialer.resolver.addresses(host)):
-            raise BadAnswer(f"{shown(url)} is public and redirects to a private address, {host}")
+        if self._dialer.leads_inside(origin_of(target)):
+            raise BadAnswer(f"{shown(url)} is public and redirects to a private address, {shown(target)}")
+
+    def _refusal_of_bytes(self, response: HttpResponse, what: str, repo: Repo) -> HeadraceError:
+        """As `_refusal`; but what another host thinks of the URL it was given is not the hub's word on who may read."""
+        if response.status not in _SIGNATURE_OVER - {404} or response.origin == origin_of(self.endpoint):
+            return self._refusal(response, what, repo)
+        return Busy(
+            f"{response.host} refuses the URL that {self.name} gave out for {what}: HTTP {response.status}",
+            hint="it may be out of its time, or this network shut out there; another source may serve it",
+        )
 
     def _refusal(self, response: HttpResponse, what: str, repo: Repo | None = None) -> HeadraceError:
         """The error that an answer other than success means; `what` was asked for."""

@@ -47,8 +47,12 @@ class Store(Protocol):
     def publish(self, partial: Partial, entries: Sequence[Entry]) -> None:
         """Put a verified partial under the names of all these entries."""
 
-    def finish(self, manifest: Manifest) -> None:
-        """All entries of the manifest are in place: make the revision point to them."""
+    def finish(self, manifest: Manifest) -> list[str]:
+        """All entries of the manifest are in place: make the revision point to them. What users should know is told.
+
+        Raises:
+            StoreError: that cannot be done in a place that was just written to.
+        """
 
     def root(self, commit: str) -> Path:
         """The folder that looks like the repo."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -11,8 +9,10 @@ from typing import TYPE_CHECKING
 from headrace.errors import BadManifest
 from headrace.layout import WORKSHOP_IN_FOLDER
 from headrace.manifest import Entry, Manifest
-from headrace.store.disk import scratch, storing
+from headrace.store.copying import copy_to, see_room
+from headrace.store.disk import has_size, make_folders, storing
 from headrace.store.ledger import Ledger
+from headrace.store.shelf import Shelf
 
 if TYPE_CHECKING:
     from headrace.store.contract import Progress
@@ -22,10 +22,14 @@ _OURS = WORKSHOP_IN_FOLDER.parts
 
 
 class Folder:
-    """The files of one commit below `path`. Files of other names in it are left alone."""
+    """The files of one commit below `path`. Files of other names in it are left alone.
 
-    def __init__(self, path: Path) -> None:
+    What the hub cache on `shelf` has is copied from there.
+    """
+
+    def __init__(self, path: Path, shelf: Shelf | None = None) -> None:
         self._path = path
+        self._shelf = shelf
         self._ledger = Ledger(self.workshop)
 
     @property
@@ -40,31 +44,27 @@ class Folder:
 
     def prepare(self, wanted: Manifest) -> None:
         """See `Store.prepare`."""
-        for entry in wanted.entries:
-            parts = PurePosixPath(entry.path).parts
-            if parts[: len(_OURS)] == _OURS[: len(parts)]:
-                raise BadManifest(
-                    f"{entry.path!r} would lie among the unfinished files of {self._path}",
-                    hint="pull it into the cache, without --dest, or leave it out with --exclude",
-                )
-        with storing(self.workshop):
-            self.workshop.mkdir(parents=True, exist_ok=True)
-            ignore = self.workshop / ".gitignore"
-            if not ignore.exists():
-                ignore.write_text("*\n")
+        _refuse_ours(wanted.entries, self._path)
+        self._make()
 
     def holds(self, entry: Entry) -> bool:
         """See `Store.holds`."""
-        from headrace.store.partial import has_size  # noqa: PLC0415  # brings the writing of files along
-
         return has_size(self._path / entry.path, entry.size)
 
     def reuse(self, entries: Sequence[Entry], progress: Progress) -> bool:
         """See `Store.reuse`. A file that differs from the manifest is replaced later, by `publish`."""
-        sound = next((entry for entry in entries if self._is_sound(entry, progress)), None)
+        lacking = [entry for entry in entries if not self._is_sound(entry, progress)]
+        if not lacking:
+            return True
+        sound = next((self._path / entry.path for entry in entries if entry not in lacking), None)
+        if sound is None and self._shelf is not None:
+            first = entries[0]
+            sound = self._shelf.find(first.digest, first.size, lambda done: progress(first, done))
         if sound is None:
             return False
-        self._spread(sound, [entry for entry in entries if not self._is_sound(entry, progress)])
+        _refuse_ours(lacking, self._path)
+        self._make()
+        self._spread(sound, lacking)
         return True
 
     def publish(self, partial: Partial, entries: Sequence[Entry]) -> None:
@@ -72,10 +72,11 @@ class Folder:
         first, *others = entries
         partial.publish(self._path / first.path)
         self._ledger.record(self._path / first.path, first.digest)
-        self._spread(first, others)
+        self._spread(self._path / first.path, others)
 
-    def finish(self, manifest: Manifest) -> None:
-        """See `Store.finish`. A folder knows no revisions."""
+    def finish(self, manifest: Manifest) -> list[str]:  # noqa: ARG002  # a folder knows no revisions
+        """See `Store.finish`."""
+        return []
 
     def root(self, commit: str) -> Path:  # noqa: ARG002  # a folder knows no commits
         """See `Store.root`."""
@@ -85,21 +86,26 @@ class Folder:
         path = self._path / entry.path
         return self._ledger.check(path, entry.digest, entry.size, lambda done: progress(entry, done))
 
-    def _spread(self, source: Entry, others: Sequence[Entry]) -> None:
+    def _make(self) -> None:
+        make_folders(self._path, [self.workshop])
+        ignore = self.workshop / ".gitignore"
+        with storing(ignore):
+            if not ignore.exists():
+                ignore.write_text("*\n")
+
+    def _spread(self, source: Path, others: Sequence[Entry]) -> None:
         for entry in others:
             final = self._path / entry.path
             with storing(final):
-                _copy(self._path / source.path, final, scratch(self.workshop, "copy"))
+                copy_to(source, final, self.workshop, lambda: see_room(self.workshop, entry))  # noqa: B023  # called now
             self._ledger.record(final, entry.digest)
 
 
-def _copy(source: Path, final: Path, fresh: Path) -> None:
-    """Copy a file by way of `fresh`: under the final name it is whole, and safely on disk, or not there."""
-    try:
-        shutil.copyfile(source, fresh)
-        with fresh.open("rb") as file:
-            os.fdatasync(file.fileno())
-        final.parent.mkdir(parents=True, exist_ok=True)
-        fresh.replace(final)
-    finally:
-        fresh.unlink(missing_ok=True)
+def _refuse_ours(entries: Sequence[Entry], folder: Path) -> None:
+    for entry in entries:
+        parts = PurePosixPath(entry.path).parts
+        if parts[: len(_OURS)] == _OURS[: len(parts)]:
+            raise BadManifest(
+                f"{entry.path!r} would lie among the unfinished files of {folder}",
+                hint="pull it into the cache, without --dest, or leave it out with --exclude",
+            )

@@ -2,34 +2,45 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headrace.errors import BadManifest, RevisionNotFound, StoreError
+from headrace.errors import BadManifest, ReadOnly, RevisionNotFound, StoreError
 from headrace.layout import CACHEDIR_TAG, HubCacheLayout
 from headrace.manifest import Digest, Entry, Manifest
 from headrace.names import Repo, is_commit
-from headrace.store.disk import scratch, storing
+from headrace.store.copying import copy_to, discard, move, see_room
+from headrace.store.disk import has_size, make_folders, scratch, storing
 from headrace.store.ledger import Ledger
+from headrace.store.shelf import unlinked_files
 
 if TYPE_CHECKING:
     from headrace.store.contract import Progress
     from headrace.store.partial import Partial
 
+_NO_SYMLINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
+
 
 class HubCache:
-    """One commit of one repo in the hub cache at `root`; `whole` is all the commit holds, wanted or not."""
+    """One commit of one repo in the hub cache at `root`; `whole` is all the commit holds, wanted or not.
+
+    Where the file system has no symlinks it does as hub clients do: the file itself lies in the snapshot, and
+    there is no blob.
+    """
 
     def __init__(self, root: Path, whole: Manifest) -> None:
         self._layout = HubCacheLayout(root, whole.repo)
         self._commit = whole.commit
         self._whole = whole
         self._ledger = Ledger(self._layout.workshop)
+        self._has_written = False
 
     @property
     def workshop(self) -> Path:
@@ -38,67 +49,129 @@ class HubCache:
 
     @property
     def copies(self) -> bool:
-        """See `Store.copies`: every name of a blob is a link to it."""
-        return False
+        """See `Store.copies`: every name of a blob is a link to it, where there are links."""
+        return not self._has_symlinks
 
     def prepare(self, wanted: Manifest) -> None:  # noqa: ARG002  # nobody's names meet ours here
         """See `Store.prepare`."""
-        layout = self._layout
-        with storing(layout.folder):
-            for folder in (layout.workshop, layout.blob(_ANY).parent, layout.snapshot(self._commit)):
-                folder.mkdir(parents=True, exist_ok=True)
-            tag = layout.root / "CACHEDIR.TAG"
+        self._make()
+        tag = self._layout.root / "CACHEDIR.TAG"
+        with storing(tag):
             if not tag.exists():
                 tag.write_text(CACHEDIR_TAG)
 
     def holds(self, entry: Entry) -> bool:
         """See `Store.holds`."""
-        from headrace.store.partial import has_size  # noqa: PLC0415  # brings the writing of files along
-
-        return has_size(self._layout.blob(entry.digest), entry.size)
+        return has_size(self._layout.blob(entry.digest), entry.size) or has_size(
+            self._place(entry), entry.size
+        )
 
     def reuse(self, entries: Sequence[Entry], progress: Progress) -> bool:
         """See `Store.reuse`. What another client left is hashed once."""
         first = entries[0]
-        blob = self._layout.blob(first.digest)
-        if not self._ledger.check(blob, first.digest, first.size, lambda done: progress(first, done)):
-            return False
-        self._link(entries)
-        return True
+        for path in self._candidates(entries):
+            if self._ledger.check(path, first.digest, first.size, lambda done: progress(first, done)):
+                self._spread(path, entries)
+                return True
+        return False
 
     def publish(self, partial: Partial, entries: Sequence[Entry]) -> None:
         """See `Store.publish`."""
         digest = entries[0].digest
-        blob = self._layout.blob(digest)
-        partial.publish(blob)
-        self._ledger.record(blob, digest)
-        self._link(entries)
+        final = self._layout.blob(digest) if self._has_symlinks else self._place(entries[0])
+        partial.publish(final)
+        self._ledger.record(final, digest)
+        self._spread(final, entries)
 
-    def finish(self, manifest: Manifest) -> None:
+    def finish(self, manifest: Manifest) -> list[str]:
         """See `Store.finish`. The whole file list is kept, so that offline it is known what is missing."""
         entries = [[entry.path, entry.size, str(entry.digest)] for entry in self._whole.entries]
         with suppress(StoreError):  # a cache that cannot be written to can still be used
             self._write(_listing(self._layout, self._commit), json.dumps(entries).encode())
-        if manifest.revision != manifest.commit:
-            ref = self._layout.ref(manifest.revision)
-            with storing(ref):
-                _clear_way(ref, self._layout.folder)
-            self._write(ref, manifest.commit.encode())
+        if manifest.revision == manifest.commit:
+            return []
+        ref = self._layout.ref(manifest.revision)
+        try:
+            if _read(ref) != manifest.commit:
+                with storing(ref):
+                    _clear_way(ref, self._layout.folder)
+                self._write(ref, manifest.commit.encode())
+        except ReadOnly:
+            if self._has_written:
+                raise
+            return [
+                f"{self._layout.root} is read-only: it still says that {manifest.revision} is another commit"
+            ]
+        return []
 
     def root(self, commit: str) -> Path:
         """See `Store.root`."""
         return self._layout.snapshot(commit)
 
-    def _link(self, entries: Sequence[Entry]) -> None:
+    @cached_property
+    def _has_symlinks(self) -> bool:
+        """Whether the file system has symlinks; tried once."""
+        self._make()
+        with storing(self.workshop):
+            fresh = scratch(self.workshop, "probe")
+            try:
+                fresh.symlink_to("nowhere")
+            except OSError as error:
+                if error.errno not in _NO_SYMLINKS:
+                    raise
+                return False
+            discard(fresh)
+        return True
+
+    def _make(self) -> None:
+        """Make the folders that something is to be written in."""
+        if not self._has_written:
+            layout = self._layout
+            folders = [layout.workshop, layout.blob(_ANY).parent, layout.snapshot(self._commit)]
+            make_folders(layout.root, folders)
+            self._has_written = True
+
+    @cached_property
+    def _unlinked(self) -> dict[str, list[Path]]:
+        return unlinked_files(self._layout.root, self._layout.folder.name)
+
+    def _candidates(self, entries: Sequence[Entry]) -> Iterator[Path]:
+        """Where this content may be: the blob; real files in this snapshot, or in those of other commits."""
+        digest = entries[0].digest
+        yield self._layout.blob(digest)
+        yield from map(self._place, entries)
+        yield from self._unlinked.get(digest.hex, ())
+
+    def _place(self, entry: Entry) -> Path:
+        return self._layout.link(self._commit, entry.path)
+
+    def _spread(self, source: Path, entries: Sequence[Entry]) -> None:
+        """Put verified content under all these names: links to the blob, else files of their own."""
+        blob = self._layout.blob(entries[0].digest)
         for entry in entries:
-            link = self._layout.link(self._commit, entry.path)
-            target = self._layout.link_target(self._commit, entry.path, entry.digest)
-            with storing(link):
-                if link.is_symlink() and str(link.readlink()) == target:
+            place = self._place(entry)
+            if place == source:
+                continue
+            with storing(place):
+                if source == blob and self._is_linked(place, entry):
                     continue
-                fresh = scratch(self.workshop, "link")
-                fresh.symlink_to(target)
-                _move(fresh, link)
+                if source == blob and self._has_symlinks:
+                    fresh = scratch(self.workshop, "link")
+                    fresh.symlink_to(self._layout.link_target(entry.path, entry.digest))
+                    move(fresh, place)
+                elif not self._ledger.check(place, entry.digest, entry.size, _nobody):
+                    self._make()
+                    copy_to(source, place, self.workshop, lambda: see_room(self.workshop, entry))  # noqa: B023  # called now
+                    self._ledger.record(place, entry.digest)
+
+    def _is_linked(self, place: Path, entry: Entry) -> bool:
+        try:
+            target = str(place.readlink())
+            if target == self._layout.link_target(entry.path, entry.digest):
+                return True
+            return place.samefile(self._layout.blob(entry.digest))  # said in another way
+        except OSError:
+            return False  # nothing, or a file
 
     def _write(self, path: Path, content: bytes) -> None:
         """Write a small file so that a reader sees the old or the new one, never half of one."""
@@ -107,8 +180,12 @@ class HubCache:
                 return
             # In the workshop: hub clients take every file among the refs for a ref.
             fresh = scratch(self.workshop, "text")
-            fresh.write_bytes(content)
-            _move(fresh, path)
+            try:
+                fresh.write_bytes(content)
+            except BaseException:
+                discard(fresh)
+                raise
+            move(fresh, path)
 
 
 def recall(root: Path, repo: Repo, revision: str) -> Manifest:
@@ -166,15 +243,6 @@ def _read(path: Path) -> str:
         raise StoreError(f"cannot read {path}: {error.strerror}") from error
 
 
-def _move(fresh: Path, final: Path) -> None:
-    """Give something finished its name, in place of what has it; leave nothing behind where that fails."""
-    try:
-        final.parent.mkdir(parents=True, exist_ok=True)
-        fresh.replace(final)
-    finally:
-        fresh.unlink(missing_ok=True)
-
-
 def _clear_way(ref: Path, folder: Path) -> None:
     """Remove refs that cannot exist beside this one.
 
@@ -188,3 +256,7 @@ def _clear_way(ref: Path, folder: Path) -> None:
 
 
 _ANY = Digest(Digest.GIT_BLOB_SHA1, "0" * 40)
+
+
+def _nobody(_: int) -> None:
+    """Nobody wants to know how far it is."""

@@ -131,7 +131,11 @@ class Partial:
     def _open(self) -> int:
         """Open the file, or a fresh one in place of what has been published: its holder died before the unlinking."""
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-        fd = os.open(self.path, flags, 0o666)
+        try:
+            fd = os.open(self.path, flags, 0o666)
+        except PermissionError:  # another user's, who shares the folder
+            self.path.unlink()
+            fd = os.open(self.path, flags, 0o666)
         if os.fstat(fd).st_nlink > 1:
             for link in self._layout.folder.glob(f"{self.path.name}.*"):
                 link.unlink(missing_ok=True)
@@ -193,14 +197,6 @@ def claim_partial(workshop: Path, digest: Digest, size: int, lease: Lease) -> Pa
     except BaseException:
         lease.release()
         raise
-
-
-def has_size(path: Path, size: int) -> bool:
-    """Whether there is a file of this size."""
-    try:
-        return path.is_file() and path.stat().st_size == size
-    except OSError:
-        return False
 
 
 def landed_bytes(layout: WorkshopLayout, size: int) -> int:

@@ -93,9 +93,11 @@ class PacedSource:
         """See `Source.manifest`: lists of files are not counted."""
         return self._source.manifest(repo, revision)
 
-    def open(self, request: Request, session: HttpSession) -> Stream:
+    def open(
+        self, request: Request, session: HttpSession, located: Callable[[], None] = lambda: None
+    ) -> Stream:
         """See `Source.open`."""
-        return _PacedStream(self._source.open(request, session), self._pacer, session.check)
+        return _PacedStream(self._source.open(request, session, located), self._pacer, session.check)
 
 
 class _PacedStream:

@@ -1,0 +1,232 @@
+"""One connection: bytes sent, heads and bodies received, each within a time.
+
+The socket never blocks. What waits is a poll, and only where a receive has found nothing: a receive with
+Python's own time limits would poll before each one. TLS gives one record at a time, 16 KiB at most, so records
+are gathered while there are any at hand; nothing is waited for once something has come.
+"""
+
+from __future__ import annotations
+
+import http.client
+import io
+import re
+import select
+import socket
+import ssl
+import time
+from typing import Protocol
+
+from headrace.source.proxy import Origin, Proxy
+
+_HEAD_BYTES_MOST = 64 * 1024
+_RECEIVED_BYTES = 16 * 1024
+_HEAD_END = re.compile(rb"\n\r?\n")
+_INTERIM = re.compile(rb"HTTP/1\.[01] 1(?!01)[0-9]{2}\b")
+_NEVER = float("inf")
+_LENGTH = re.compile(r"[0-9]{1,19}")
+
+
+class _Receiver(Protocol):
+    def __call__(self, buffer: memoryview) -> int: ...
+
+
+class Wire:
+    """A connected socket, plain or TLS, that receives. `patience_s` of silence raise `TimeoutError`."""
+
+    def __init__(self, sock: socket.socket, patience_s: float) -> None:
+        sock.settimeout(0)
+        self.patience_s = patience_s
+        self._sock = sock
+        self._rest = memoryview(b"")  # came behind a head
+        self._deadline = _NEVER
+        self._poll = select.poll()
+        self._poll.register(sock, select.POLLIN)
+        self._receive: _Receiver = self._records if isinstance(sock, ssl.SSLSocket) else self._plain
+
+    def send(self, data: bytes) -> None:
+        """Send all of it."""
+        self._sock.settimeout(self.patience_s)
+        try:
+            self._sock.sendall(data)
+        except TimeoutError:
+            raise TimeoutError("takes nothing") from None
+        self._sock.settimeout(0)
+
+    def head(self) -> bytes:
+        """The head of the next answer that is not an interim one, whole, within `patience_s` in all.
+
+        Raises:
+            http.client.HTTPException: it ended early, or is too long.
+        """
+        self._deadline = time.monotonic() + self.patience_s
+        try:
+            return self._head()
+        finally:
+            self._deadline = _NEVER
+
+    def readinto(self, buffer: memoryview) -> int:
+        """Receive what is at hand, at least a byte; 0 at the end."""
+        if not self._rest:
+            return self._receive(buffer)
+        count = min(len(buffer), len(self._rest))
+        buffer[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        return count
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing has come unasked, its end included: then another request may be sent."""
+        return not self._rest and not self._poll.poll(0)
+
+    def _head(self) -> bytes:
+        raw, buffer = bytearray(self._rest), memoryview(bytearray(_RECEIVED_BYTES))
+        self._rest = memoryview(b"")
+        total = searched = 0
+        while True:
+            while (end := _HEAD_END.search(raw, searched)) is not None:
+                head, searched = bytes(raw[: end.end()]), 0
+                del raw[: end.end()]
+                if not _INTERIM.match(head):
+                    self._rest = memoryview(bytes(raw))
+                    return head
+            searched = max(0, len(raw) - 2)
+            count = self._receive(buffer)
+            if not count:
+                raise http.client.HTTPException("ended within the head of its answer" if raw else "no answer")
+            raw += buffer[:count]
+            total += count
+            if total > _HEAD_BYTES_MOST + _RECEIVED_BYTES:
+                raise http.client.HTTPException("the head of the answer is too long")
+
+    def _plain(self, buffer: memoryview) -> int:
+        while True:
+            try:
+                return self._sock.recv_into(buffer)
+            except BlockingIOError:  # noqa: PERF203  # then there is time
+                self._wait(select.POLLIN)
+
+    def _records(self, buffer: memoryview) -> int:
+        read, got = self._sock.read, 0  # type: ignore[attr-defined]  # an SSLSocket's
+        while got < len(buffer):
+            try:
+                count = read(len(buffer) - got, buffer[got:])
+            except ssl.SSLWantReadError:  # noqa: PERF203  # then there is time
+                if got:
+                    break
+                self._wait(select.POLLIN)
+            except ssl.SSLWantWriteError:
+                self._wait(select.POLLOUT)
+            except OSError:
+                if not got:
+                    raise
+                break  # it breaks again when next asked
+            else:
+                if not count:
+                    break
+                got += count
+        return got
+
+    def _wait(self, event: int) -> None:
+        left_s = self._deadline - time.monotonic()
+        poll = self._poll
+        if event != select.POLLIN:
+            poll = select.poll()
+            poll.register(self._sock, event)
+        if left_s <= 0 or not poll.poll(min(self.patience_s, left_s) * 1000):
+            raise TimeoutError("sends nothing" if self._deadline == _NEVER else "does not answer in time")
+
+
+class Connection:
+    """A connection to one address of an origin, or through a proxy to the origin.
+
+    Attributes:
+        address: the address it leads to; of a proxy, its name.
+        is_private: whether it is known to lead to this machine or its network.
+        sockets: all that are open for it, so that another thread can shut them down.
+    """
+
+    def __init__(self, origin: Origin, proxy: Proxy | None = None) -> None:
+        self.origin = origin
+        self.proxy = proxy
+        self.address = proxy.name if proxy else ""
+        self.is_private = False
+        self.idle_since = 0.0
+        self.sockets: list[socket.socket] = []
+        self._wire: Wire | None = None
+
+    @property
+    def wire(self) -> Wire:
+        """What its answers come from, once it is connected."""
+        if self._wire is None:
+            raise OSError("not connected")
+        return self._wire
+
+    @wire.setter
+    def wire(self, wire: Wire) -> None:
+        self._wire = wire
+
+    @property
+    def where(self) -> str:
+        """What it is called in messages."""
+        return f"{self.origin[1]} ({self.address})" if self.address else self.origin[1]
+
+    def shutdown(self) -> None:
+        """End any wait on it. For any thread."""
+        for sock in tuple(self.sockets):
+            try:
+                # Not SSLSocket's own method: it would take TLS state away from the thread that is reading.
+                socket.socket.shutdown(sock, socket.SHUT_RDWR)
+            except OSError:  # noqa: PERF203  # not connected yet, or no longer: whoever has it looks whether to go on
+                continue
+
+    def close(self) -> None:
+        """Close it."""
+        for sock in self.sockets:
+            sock.close()
+        self.sockets.clear()
+
+
+class _Head:
+    """What `http.client` parses a head from."""
+
+    def __init__(self, raw: bytes) -> None:
+        self._raw = raw
+
+    def makefile(self, _mode: str) -> io.BytesIO:
+        return io.BytesIO(self._raw)
+
+
+class _Body(io.RawIOBase):
+    """What `http.client` reads a body without a length from."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # what BufferedReader calls it with
+        return self._wire.readinto(buffer)
+
+
+def receive_answer(wire: Wire, method: str) -> http.client.HTTPResponse:
+    """The next answer on a wire, its head parsed and its body yet to come.
+
+    A body with a length is to be read from the wire, any other from the answer.
+
+    Raises:
+        http.client.HTTPException, OSError: there is none, or its framing cannot be relied on (RFC 9112 §6.3).
+    """
+    answer = http.client.HTTPResponse(_Head(wire.head()), method=method)  # type: ignore[arg-type]
+    answer.begin()
+    lengths = set(answer.headers.get_all("Content-Length", ()))
+    if len(lengths) > 1 or not all(map(_LENGTH.fullmatch, lengths)):
+        raise http.client.HTTPException("the answer says several lengths, or none that could be")
+    coding = answer.headers.get("Transfer-Encoding")
+    if coding is not None and not answer.chunked:
+        raise http.client.HTTPException("the answer comes in a transfer coding that was not asked for")
+    if answer.length is None:
+        answer.fp = io.BufferedReader(_Body(wire))
+    if answer.chunked and lengths:
+        answer.will_close = True
+    return answer

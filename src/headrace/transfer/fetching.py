@@ -1,0 +1,166 @@
+"""The fetching half of a pull: what is missing becomes jobs of one engine, and these become files in place."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+
+from headrace.errors import HeadraceError, Interrupted
+from headrace.events import BlobAwaited, Emit, Warned, WritingInOrder
+from headrace.layout import WorkshopLayout
+from headrace.manifest import Entry
+from headrace.plan.limits import Limits
+from headrace.store.contract import Store
+from headrace.store.lease import LeaseWatch
+from headrace.store.leftovers import sweep
+from headrace.store.medium import medium_of
+from headrace.store.partial import Partial, claim_partial, landed_bytes
+from headrace.store.space import check_space
+from headrace.transfer.engine import Engine
+from headrace.transfer.job import NotYet
+from headrace.transfer.pull import Carriers, Pull
+
+_AWAITED_EVERY_S = 1.0
+_FAREWELL_S = 0.8  # what may pass between Ctrl-C and the end; users count one second
+
+
+class Fetching:
+    """One engine at work for one pull.
+
+    Attributes:
+        received: source name → bytes that came from it.
+    """
+
+    def __init__(self, pull: Pull, store: Store, carriers: Carriers, emit: Emit) -> None:
+        self._pull = pull
+        self._store = store
+        self._carriers = carriers
+        self._emit = emit
+        self.received: dict[str, int] = {}
+
+    def run(self, missing: Sequence[Sequence[Entry]]) -> None:
+        """Fetch lists of entries that share a digest. Errors as `Pull.fetch`."""
+        workshop = self._store.workshop
+        sweep(workshop)
+        names = [entries if self._store.copies else entries[:1] for entries in missing]
+        for warning in check_space(workshop, [entry for entries in names for entry in entries]):
+            self._emit(Warned("space", warning))
+        sources = {source.name: source for source in self._carriers.sources}
+        engine = Engine(sources, self._carriers.dialer, self._limits(), self._emit)
+        self.received = engine.received
+        outcome = _Outcome(engine)
+        for entries in missing:
+            engine.add(_PullJob(self._pull, self._store, entries, outcome, self._emit, tuple(sources)))
+        _drive(engine)
+        if outcome.error is not None:
+            raise outcome.error
+
+    def _limits(self) -> Limits:
+        medium = medium_of(self._store.workshop)
+        if not medium.in_order:
+            return self._carriers.limits
+        self._emit(WritingInOrder(str(self._store.workshop), medium.kind.value, medium.why))
+        return self._carriers.limits.sequential()
+
+
+class _Outcome:
+    """The first failure ends the whole pull: half a model is of no use, and what landed is kept."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.error: HeadraceError | None = None
+
+    def failed(self, error: HeadraceError) -> None:
+        if self.error is None:
+            self.error = error
+            self._engine.stop()
+
+
+class _PullJob:
+    """One blob of a pull; see `Job`."""
+
+    def __init__(
+        self,
+        pull: Pull,
+        store: Store,
+        entries: Sequence[Entry],
+        outcome: _Outcome,
+        emit: Emit,
+        sources: tuple[str, ...],
+    ) -> None:
+        self._pull = pull
+        self._store = store
+        self._entries = entries
+        self._outcome = outcome
+        self._emit = emit
+        self._layout = WorkshopLayout(store.workshop, entries[0].digest)
+        self._watch = LeaseWatch(self._layout)
+        self._told_at = float("-inf")
+        self._is_published = False
+        self.content = pull.content(entries[0])
+        self.sources = sources
+
+    def begin(self) -> Partial | NotYet:
+        entry = self._entries[0]
+        lease = self._watch.acquire()
+        if lease is None:
+            self._tell_holder()
+            return NotYet.HELD
+        try:
+            is_here = self._pull.place_again(self._entries)
+        except BaseException:
+            lease.release()
+            raise
+        if is_here:
+            lease.release()
+            return NotYet.HERE
+        return claim_partial(self._store.workshop, entry.digest, entry.size, lease)
+
+    def publish(self, partial: Partial) -> None:
+        self._store.publish(partial, self._entries)
+        self._is_published = True
+
+    def ended(self, error: HeadraceError | None) -> None:
+        if error is not None:
+            self._outcome.failed(error)
+        elif self._is_published:
+            self._pull.published(self._entries)
+
+    def _tell_holder(self) -> None:
+        """Tell that somebody else is at it, and how far."""
+        if time.monotonic() - self._told_at < _AWAITED_EVERY_S:
+            return
+        self._told_at = time.monotonic()
+        entry = self._entries[0]
+        landed = landed_bytes(self._layout, entry.size)
+        holder = str(self._watch.holder or "another process")
+        self._emit(BlobAwaited(entry.path, str(entry.digest), entry.size, landed, holder))
+
+
+def _drive(engine: Engine) -> None:
+    """Run an engine to its end, on a thread of its own.
+
+    Python raises an interrupt between any two steps of the main thread: there it would tear the engine's state,
+    and in a notebook, which lives on, leave leases behind that nobody can take over.
+    """
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            engine.run(until_idle=True)
+        except BaseException as error:  # noqa: BLE001  # raised again below
+            failures.append(error)
+
+    thread = threading.Thread(target=work, daemon=True, name="engine")
+    thread.start()
+    try:
+        thread.join()
+    except KeyboardInterrupt:
+        engine.stop()
+        thread.join(_FAREWELL_S)  # beyond that it ends behind our back
+        raise Interrupted(
+            "interrupted; what was fetched is kept", hint="the same command continues where this one ended"
+        ) from None
+    if failures:
+        raise failures[0]

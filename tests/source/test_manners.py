@@ -1,0 +1,364 @@
+"""A hub is asked no more than it allows, and for signed URLs only when one is needed."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from headrace.errors import AccessDenied, BadAnswer, Busy, HeadraceError, Stalled
+from headrace.ranges import Range
+from headrace.source.budget import Budget
+from headrace.source.http import Dialer, HttpSession
+from headrace.source.hub import HubSource
+from headrace.source.signed import SignedUrls
+from tests.source.conftest import (
+    CONTENT,
+    REPO,
+    Heard,
+    Serve,
+    always,
+    answer,
+    ask_for,
+    hub,
+    partial_answer,
+    read_all,
+)
+
+SOME = Range(100, 200)
+KEY = ("https", "hub.test", 443)
+DATE = "Sun, 22 Nov 2026 10:15:30 GMT"
+EPOCH = 1795342530  # the same moment
+
+
+def told(left: int, reset_s: float, limit: int | None = None) -> dict[str, str]:
+    headers = {"RateLimit": f'"resolvers";r={left};t={reset_s:.0f}'}
+    return headers | ({"RateLimit-Policy": f'"fixed window";"resolvers";q={limit};w=300'} if limit else {})
+
+
+def allowed(budget: Budget, key: object = KEY) -> bool:
+    try:
+        with budget.request(key):
+            return True
+    except Busy:
+        return False
+
+
+# The budget
+
+
+def test_nothing_is_asked_once_nothing_is_left() -> None:
+    budget = Budget("hub")
+    assert allowed(budget)
+    budget.learn(KEY, 200, told(1, 100))
+    assert allowed(budget)
+    budget.learn(KEY, 200, told(0, 100))
+    with pytest.raises(Busy, match="no more requests for 100 s") as caught, budget.request(KEY):
+        pass
+    assert caught.value.retry_after_s == pytest.approx(100, abs=5)
+    assert allowed(budget, "another kind")
+
+
+def test_a_window_that_is_over_counts_no_more() -> None:
+    budget = Budget("hub")
+    budget.learn(KEY, 200, told(0, 0))
+    assert allowed(budget)
+    budget.learn(KEY, 200, told(0, 100))
+    budget.learn(KEY, 200, told(50, 300))  # a new one
+    assert allowed(budget)
+
+
+def test_answers_that_overtake_each_other_give_nothing_back() -> None:
+    budget = Budget("hub")
+    budget.learn(KEY, 200, told(0, 100))
+    budget.learn(KEY, 200, told(7, 100))
+    assert not allowed(budget)
+
+
+def test_those_on_their_way_are_counted() -> None:
+    budget = Budget("hub")
+    budget.learn(KEY, 200, told(3, 100))
+    with contextlib.ExitStack() as stack:
+        for _ in range(3):
+            stack.enter_context(budget.request(KEY))
+        assert not allowed(budget)
+    assert allowed(budget)
+
+
+def test_a_little_is_left_for_others_behind_the_same_address() -> None:
+    budget = Budget("hub")
+    budget.learn(KEY, 200, told(31, 100, limit=3000))
+    assert allowed(budget)
+    budget.learn(KEY, 200, told(30, 100, limit=3000))
+    assert not allowed(budget)
+
+
+def test_a_429_counts_for_all_and_a_503_for_whom_it_met() -> None:
+    budget = Budget("hub")
+    budget.learn(KEY, 503, {"Retry-After": "100"})
+    assert allowed(budget)
+    budget.learn(KEY, 429, {"Retry-After": "100"})
+    assert not allowed(budget)
+
+
+def test_many_threads_never_ask_more_than_is_left() -> None:
+    budget, spent = Budget("hub"), []
+    left = 20
+    lock = threading.Lock()
+    budget.learn(KEY, 200, told(left, 100))
+
+    def ask(_: int) -> None:
+        nonlocal left
+        with contextlib.suppress(Busy), budget.request(KEY):
+            with lock:
+                left -= 1
+                spent.append(left)
+                now_left = left
+            budget.learn(KEY, 200, told(max(0, now_left), 100))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(ask, range(200)))
+    assert min(spent) >= 0
+
+
+def test_a_spent_budget_is_noticed_before_the_429(serve: Serve, session: HttpSession, dialer: Dialer) -> None:
+    def script(heard: Heard, connection: socket.socket) -> bool:
+        left = 2 - len(server.heard)
+        limit = f'"resolvers";r={max(0, left)};t=100'
+        if left < 0:
+            connection.sendall(answer(429, RateLimit=limit))
+        else:
+            reply = partial_answer(SOME).replace(b"\r\n", b"\r\nRateLimit: %s\r\n" % limit.encode(), 1)
+            connection.sendall(reply)
+        return True
+
+    server = serve(script)
+    source = hub(server.url, dialer)
+    for _ in range(2):
+        source.open(ask_for(SOME), session).close()
+    for _ in range(3):
+        with pytest.raises(Busy) as caught:
+            source.open(ask_for(SOME), session)
+        assert caught.value.retry_after_s == pytest.approx(100, abs=10)
+    assert len(server.heard) == 2
+
+
+def test_listings_and_files_have_budgets_of_their_own(
+    serve: Serve, session: HttpSession, dialer: Dialer
+) -> None:
+    def script(heard: Heard, connection: socket.socket) -> bool:
+        if heard.target.startswith("/api/"):
+            connection.sendall(answer(200, b"[]", RateLimit='"api";r=0;t=100'))
+        else:
+            connection.sendall(partial_answer(SOME))
+        return True
+
+    server = serve(script)
+    source = hub(server.url, dialer)
+    assert source.manifest(REPO, "a" * 40).entries == ()
+    with pytest.raises(Busy):
+        source.manifest(REPO, "a" * 40)
+    source.open(ask_for(SOME), session).close()
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ({"Retry-After": "17"}, 17),
+        ({"Retry-After": "Sun, 22 Nov 2026 10:15:50 GMT", "Date": DATE}, 20),
+        ({"Retry-After": "Sun, 22 Nov 2026 10:15:00 GMT", "Date": DATE}, 0),
+        (
+            {"Retry-After": "Sun, 22 Nov 2026 10:15:50 GMT"},
+            None,
+        ),  # by a clock that may be wrong it says nothing
+        ({"RateLimit": '"api";r=0;t=33'}, 33),
+    ],
+)
+def test_a_pause_is_judged_by_the_servers_clock(
+    headers: dict[str, str], expected: float | None, serve: Serve, session: HttpSession, dialer: Dialer
+) -> None:
+    named: dict[str, Any] = {name.replace("-", "_"): value for name, value in headers.items()}
+    raw = answer(429, **named)
+    with pytest.raises(Busy) as caught:
+        hub(serve(always(raw)).url, dialer).open(ask_for(SOME), session)
+    assert caught.value.retry_after_s == expected
+
+
+# Signed URLs
+
+
+class Signing:
+    """A hub that leads to `cdn` with a new signature each time; `heard` counts how often it was asked."""
+
+    def __init__(
+        self, serve: Serve, *, life_s: float | None = None, refuse: Callable[[str], bool] = lambda _: False
+    ) -> None:
+        self.issued = 0
+        self._life_s = life_s
+        self._refuse = refuse
+        self._lock = threading.Lock()
+        self.cdn = serve(self._deliver)
+        self.home = serve(self._lead)
+
+    def _lead(self, heard: Heard, connection: socket.socket) -> bool:
+        with self._lock:
+            self.issued += 1
+            number = self.issued
+        query = f"n={number}" + ("" if self._life_s is None else f"&Expires={EPOCH + self._life_s}")
+        time.sleep(0.05)  # so that those who would ask too have the time to
+        connection.sendall(answer(302, Location=f"{self.cdn.url}/file?{query}", Date=DATE))
+        return True
+
+    def _deliver(self, heard: Heard, connection: socket.socket) -> bool:
+        connection.sendall(answer(403) if self._refuse(heard.target) else partial_answer(SOME))
+        return True
+
+
+def open_once(source: HubSource, dialer: Dialer) -> None:
+    session = HttpSession(dialer)
+    try:
+        source.open(ask_for(SOME), session).close()
+    finally:
+        session.close()
+
+
+def test_a_signature_with_time_left_is_used_again(serve: Serve, dialer: Dialer) -> None:
+    signing = Signing(serve, life_s=1000)
+    source = hub(signing.home.url, dialer)
+    for _ in range(5):
+        open_once(source, dialer)
+    assert (signing.issued, len(signing.cdn.heard)) == (1, 5)
+
+
+def test_a_signature_that_is_about_to_end_is_renewed_and_not_refused(serve: Serve, dialer: Dialer) -> None:
+    signing = Signing(serve, life_s=0)
+    source = hub(signing.home.url, dialer)
+    for _ in range(3):
+        open_once(source, dialer)
+    assert (signing.issued, len(signing.cdn.heard)) == (3, 3)
+
+
+def test_one_lane_renews_for_all(serve: Serve, dialer: Dialer) -> None:
+    signing = Signing(serve, refuse=lambda target: "n=1" in target and len(signing.cdn.heard) > 1)
+    source = hub(signing.home.url, dialer)
+    open_once(source, dialer)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: open_once(source, dialer), range(8)))
+    assert signing.issued == 2
+
+
+def test_a_signature_that_is_refused_as_soon_as_it_is_given_is_no_word_on_who_may_read(
+    serve: Serve, dialer: Dialer
+) -> None:
+    signing = Signing(serve, refuse=lambda _: True)
+    source = hub(signing.home.url, dialer)
+    for _ in range(2):
+        with pytest.raises(Busy, match="refuses the URL that hub gave out") as caught:
+            open_once(source, dialer)
+        assert not isinstance(caught.value, AccessDenied)
+    assert signing.issued <= 4
+
+
+def test_while_the_hub_fails_to_renew_one_after_the_other_tries() -> None:
+    urls = SignedUrls()
+    urls.keep(CONTENT, "old", None)
+    asking, most, lock = 0, 0, threading.Lock()
+
+    def renew(_: int) -> None:
+        nonlocal asking, most
+        assert urls.find(CONTENT, "old", 20, lambda: None) is None
+        with lock:
+            asking += 1
+            most = max(most, asking)
+        time.sleep(0.01)
+        with lock:
+            asking -= 1
+        urls.settle(CONTENT)
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(renew, range(6)))
+    assert most == 1
+
+
+def test_who_waits_for_a_renewal_waits_no_longer_than_its_patience() -> None:
+    urls = SignedUrls()
+    urls.keep(CONTENT, "old", None)
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(urls.find, CONTENT, "old", 1.0, lambda: None).result() is None
+        with pytest.raises(Stalled):
+            urls.find(CONTENT, "old", 0.2, lambda: None)
+
+
+@pytest.mark.parametrize(("life_s", "left_s"), [(3600, 3540), (100, 90), (0, 0), (-5, -4.5)])
+def test_the_margin_is_a_minute_or_a_tenth(life_s: float, left_s: float) -> None:
+    urls = SignedUrls()
+    urls.keep(CONTENT, "url", life_s)
+    assert urls._known[CONTENT].until - time.monotonic() == pytest.approx(left_s, abs=2)
+
+
+# Where redirects may lead
+
+
+def test_https_leads_to_no_plain_http() -> None:
+    source = hub("https://hub.test", Dialer())
+    source._is_private = True
+    with pytest.raises(BadAnswer, match="from https to plain http") as caught:
+        source._target("https://hub.test/x", "http://cdn.test/y?Signature=secret")
+    assert "secret" not in caught.value.message
+    assert source._target("https://hub.test/x", "https://cdn.test/y") == "https://cdn.test/y"
+    plain = hub("http://hub.test", Dialer())
+    plain._is_private = True
+    assert plain._target("https://hub.test/x", "http://cdn.test/y") == "http://cdn.test/y"
+
+
+# What errors say
+
+
+def fetch(source: HubSource, session: HttpSession) -> None:
+    stream = source.open(ask_for(SOME, patience_s=1), session)
+    try:
+        read_all(stream, len(SOME))
+    finally:
+        stream.close()
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"",
+        b"nonsense\r\n\r\n",
+        b"HTTP/1.1 206 x\r\nContent-Length: 100\r\nContent-Range: bytes 100-199/5120\r\n\r\nshort",
+        answer(200, b"page", Content_Type="text/html"),
+        answer(206, b"x" * 100, Content_Range="bytes 0-99/5120"),
+        *(answer(status) for status in (204, 400, 401, 403, 404, 407, 410, 416, 429, 500)),
+        answer(302, Location="/again?Signature=s3cr3t"),
+        answer(302, Location="ftp://u:s3cr3t@h/x?Signature=s3cr3t"),
+        answer(302, Location="http://u:s3cr3t@127.0.0.1:9/x?Signature=s3cr3t"),
+        answer(302, Location="http://s3cr3t@nowhere.invalid/x?Signature=s3cr3t"),
+        answer(302, Location="https://u:s3cr3t/x@127.0.0.1/?Signature=s3cr3t"),
+    ],
+    ids=range(20),
+)
+def test_no_failure_shows_a_signature_or_a_token(raw: bytes, serve: Serve) -> None:
+    dialer = Dialer()
+
+    def script(heard: Heard, connection: socket.socket) -> None:
+        connection.sendall(raw)
+
+    cdn = serve(script)
+    home = serve(always(answer(302, Location=f"http://u:s3cr3t@127.0.0.1:{cdn.port}/x?Signature=s3cr3t")))
+    source, session = hub(home.url, dialer, token="hf_s3cr3t"), HttpSession(dialer)
+    for _ in range(2):  # where it leads is remembered
+        with pytest.raises(HeadraceError) as caught:
+            fetch(source, session)
+        chain: BaseException | None = caught.value
+        while chain is not None:
+            assert "s3cr3t" not in repr(chain) + str(getattr(chain, "hint", ""))
+            chain = chain.__cause__
+    session.close()
