@@ -245,6 +245,7 @@ class _Road:
             self._dialer,
             token=source.token,
             token_hint=source.token_hint,
+            patience_s=self._limits.patience_s,
             warn=lambda told: self._pass_on(source.name, told),
         )
 

@@ -11,7 +11,7 @@ import pytest
 from headrace import errors
 from headrace.cli.exits import EXITS, exit_code
 from headrace.cli.report import failure_of, report
-from headrace.testing import ChaosHub, Fault
+from headrace.testing import ChaosHub, Fault, write_repo
 from tests.cli.shell import Shell, Told
 
 
@@ -66,18 +66,38 @@ def test_nobody_there(headrace: Shell) -> None:
 
 
 @pytest.mark.parametrize(
-    "fault",
+    ("fault", "code", "word"),
     [
-        Fault("status", status=503),
-        Fault("stall"),
-        Fault("page"),
-        Fault("truncate"),
+        (Fault("status"), 12, "drill"),
+        (Fault("status", status=429, delay_s=3600), 12, "asks to come back in 3"),
+        (Fault("status", status=404), 10, "has no"),
+        (Fault("stall"), 12, "sends nothing"),
+        (Fault("page"), 12, "bytes, not"),
+        (Fault("page", host="hub"), 12, "no JSON"),
+        (Fault("truncate"), 12, "early"),
+        (Fault("hangup", host="any"), 12, "127.0.0.1"),
+        (Fault("expire"), 12, "no source could deliver"),
+        (Fault("loop", host="hub"), 12, "circles"),
+        (Fault("elsewhere", to="http://127.0.0.1:9"), 12, "127.0.0.1:9"),
+        (Fault("gzip"), 12, "compresses"),
+        (Fault("json", host="hub"), 12, "no JSON"),
+        (Fault("json", host="hub", how="types"), 13, "commit"),
+        (Fault("misrange", how="total"), 12, "bytes"),
+        (Fault("length", by=-1000), 12, "bytes"),
+        (Fault("quota", host="hub", most=1, delay_s=300), 12, "rate limit"),
     ],
-    ids=lambda fault: fault.kind,
+    ids=lambda value: f"{value.kind}-{value.how}-{value.status}" if isinstance(value, Fault) else None,
 )
-def test_no_source_delivers(at_chaos: Shell, chaos: ChaosHub, fault: Fault) -> None:
+def test_no_source_delivers(at_chaos: Shell, chaos: ChaosHub, fault: Fault, code: int, word: str) -> None:
+    at_chaos.env |= {"HEADRACE_GIVE_UP": "1", "HEADRACE_IDLE_TIMEOUT": "0.3"}
     chaos.set_faults(fault)
-    check_told(at_chaos("pull", "org/tiny"), 12)
+    check_told(at_chaos("pull", "org/tiny"), code, word)
+
+
+def test_a_repo_that_was_taken_down(at_chaos: Shell, chaos: ChaosHub, tmp_path: Path) -> None:
+    write_repo(tmp_path / "hub", "org/off", {"a.txt": b"a"}, disabled=True)
+    with ChaosHub(tmp_path / "hub") as hub:
+        check_told(at_chaos("pull", "org/off", HF_ENDPOINT=hub.endpoint), 11, "disabled")
 
 
 def test_wrong_bytes_are_never_accepted(at_chaos: Shell, chaos: ChaosHub) -> None:

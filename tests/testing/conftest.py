@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from headrace.testing import ChaosHub, content, write_repo
+from tests.testing.stream import Stream
 
 NASTY = "sub dir/päth +%20#?&='\"[x].txt"
 TINY = {
@@ -113,3 +114,27 @@ def stock_client(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[st
         )
 
     return run
+
+
+SHARD = "weights/model-00001-of-00002.safetensors"
+
+
+@pytest.fixture
+def shard(hub: ChaosHub, ask: Ask) -> str:
+    """The signed address of a large file, with an empty log."""
+    url = str(ask(f"{hub.endpoint}/org/tiny/resolve/main/{SHARD}").headers["location"])
+    hub.clear_log()
+    return url
+
+
+@pytest.fixture
+def stream() -> Iterator[Callable[..., Stream]]:
+    opened: list[Stream] = []
+
+    def open_stream(url: str, **headers: str) -> Stream:
+        opened.append(Stream(url, **headers))
+        return opened[-1].read_head()
+
+    yield open_stream
+    for one in opened:
+        one.close()

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import http.client
-import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,62 +12,14 @@ from urllib.parse import urlsplit
 import pytest
 
 from headrace.testing import ChaosHub, Fault, content, write_repo
-from headrace.testing.answer import Answer, Slice
-from headrace.testing.faults import Ending, FaultBook
+from headrace.testing.answer import Answer, Request, Slice
+from headrace.testing.book import FaultBook
+from headrace.testing.plan import Ending
+from tests.testing.stream import Stream
 
 Ask = Callable[..., Any]
 SHARD = "weights/model-00001-of-00002.safetensors"
 DATA = content(3_000_000, seed=1)
-
-
-@pytest.fixture
-def shard(hub: ChaosHub, ask: Ask) -> str:
-    """The signed address of a large file, with an empty log."""
-    url = str(ask(f"{hub.endpoint}/org/tiny/resolve/main/{SHARD}").headers["location"])
-    hub.clear_log()
-    return url
-
-
-class Stream:
-    """A client that reads as it pleases."""
-
-    def __init__(self, url: str, **headers: str) -> None:
-        parts = urlsplit(url)
-        self.socket = socket.create_connection((parts.hostname, parts.port or 80), timeout=10)
-        lines = [f"GET {parts.path}?{parts.query} HTTP/1.1", f"Host: {parts.netloc}"]
-        lines += [f"{name}: {value}" for name, value in headers.items()]
-        self.socket.sendall("\r\n".join([*lines, "", ""]).encode())
-        self.reader = self.socket.makefile("rb")
-        self.length = 0
-        while (line := self.reader.readline().strip().lower()) != b"":
-            if line.startswith(b"content-length:"):
-                self.length = int(line.split()[1])
-
-    def read_until_it_breaks(self) -> tuple[bytes, type[OSError] | None]:
-        got = b""
-        try:
-            while block := self.reader.read1(65536):
-                got += block
-        except OSError as error:
-            return got, type(error)
-        return got, None
-
-    def close(self) -> None:
-        self.reader.close()
-        self.socket.close()
-
-
-@pytest.fixture
-def stream() -> Iterator[Callable[..., Stream]]:
-    opened: list[Stream] = []
-
-    def open_stream(url: str, **headers: str) -> Stream:
-        opened.append(Stream(url, **headers))
-        return opened[-1]
-
-    yield open_stream
-    for one in opened:
-        one.close()
 
 
 def test_reset_breaks_after_exactly_so_many_bytes(
@@ -288,7 +239,8 @@ def test_faults_add_up() -> None:
             Fault("latency", delay_s=2),
         ]
     )
-    plan = book.plan("cdn", answer, sends_body=True)
+    request = Request("GET", "/x", ("x",), "", {})
+    plan = book.plan("cdn", request, answer)
     assert (plan.rate, plan.delay_s, plan.flips) == (10.0, 3.0, {400})
     assert plan.cut == (500, Ending.RESET)
-    assert book.plan("hub", answer, sends_body=True).faults == ["rate"]
+    assert book.plan("hub", request, answer).faults == ["rate"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import hashlib
 from collections.abc import Mapping, Sequence
+from urllib.parse import quote
 
 from headrace.testing.answer import Answer, Request, refusal
 from headrace.testing.catalog import Repo
@@ -46,16 +47,18 @@ class Access:
             raise Refused(refusal(401, "Invalid credentials in Authorization header"))
         return token.strip()
 
-    def require_sight(self, repo: Repo | None, caller: str | None) -> Repo:
+    def require_sight(self, repo: Repo | None, caller: str | None, request: Request) -> Repo:
         """Return `repo` if the caller may know of it.
 
         Raises:
-            Refused: it is missing, private or disabled. A private repo looks like a missing one.
+            Refused: it is missing, private, renamed or disabled. A private repo looks like a missing one.
         """
         if repo is None or (repo.settings.private and not self._opens(caller, repo)):
             if caller is None:
                 raise Refused(refusal(401, "Invalid username or password.", REPO_NOT_FOUND))
             raise Refused(refusal(404, "Repository not found", REPO_NOT_FOUND))
+        if repo.settings.renamed_to is not None:
+            raise Refused(_moved(request, repo, repo.settings.renamed_to))
         if repo.settings.disabled:
             raise Refused(refusal(403, "Access to this resource is disabled."))
         return repo
@@ -80,6 +83,14 @@ class Access:
         if caller is None:
             return False
         return any(fnmatch.fnmatchcase(repo.name, glob) for glob in self._tokens.get(caller, ()))
+
+
+def _moved(request: Request, repo: Repo, name: str) -> Answer:
+    """The hub leads old names to new ones by a relative redirect, on the API and on resolve alike."""
+    target = request.path.replace(f"/{repo.url_path}", f"/{quote(name)}", 1)
+    target += f"?{request.query}" if request.query else ""
+    text = f"Temporary Redirect. Redirecting to {target}".encode()
+    return Answer(307, (("Content-Type", "text/plain; charset=utf-8"), ("Location", target)), text)
 
 
 def fingerprint(authorization: str | None) -> str | None:

@@ -22,6 +22,7 @@ class Request:
     headers: Mapping[str, str]  # names in lower case
     body: bytes = b""
     scheme: str = "http"
+    client: str = ""  # the address it came from
 
     @property
     def origin(self) -> str:

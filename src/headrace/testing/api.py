@@ -7,9 +7,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from headrace.testing.answer import Answer, Request, json_answer, refusal
-from headrace.testing.catalog import DEFAULT_REVISION, Catalog, Commit, Entry, Repo
-
-POINTER_BYTES_KEY = "pointerSize"
+from headrace.testing.catalog import DEFAULT_REVISION, Catalog, Commit, Repo
 
 
 def no_revision(revision: str) -> Answer:
@@ -35,7 +33,7 @@ def whoami(caller: str | None) -> Answer:
     )
 
 
-def info(repo: Repo, commit: Commit, request: Request) -> Answer:
+def info(repo: Repo, commit: Commit, siblings: list[Any], request: Request) -> Answer:
     """`/api/{kind}s/{name}` and its `/revision/{rev}`; `expand` narrows it to the named fields."""
     settings = repo.settings
     facts: dict[str, Any] = {
@@ -52,10 +50,7 @@ def info(repo: Repo, commit: Commit, request: Request) -> Answer:
         "likes": 0,
         "tags": list(settings.tags),
         "usedStorage": sum(entry.size for entry in commit.entries.values()),
-        "siblings": [
-            *(_sibling(entry, blobs=request.flag("blobs")) for entry in commit.entries.values()),
-            *map(_as_sibling, settings.tree_extra),
-        ],
+        "siblings": siblings,
     }
     if repo.kind == "model":
         facts["modelId"] = repo.name
@@ -99,30 +94,6 @@ def commits(commit: Commit) -> Answer:
 def last_commit(commit: Commit) -> dict[str, str]:
     """What `expand=true` adds to tree entries."""
     return {"id": commit.sha, "title": "Upload files", "date": _instant(commit.modified_s)}
-
-
-def _sibling(entry: Entry, *, blobs: bool) -> dict[str, Any]:
-    sibling: dict[str, Any] = {"rfilename": entry.path}
-    if blobs:
-        sibling.update(blobId=entry.git_oid, size=entry.size)
-    if blobs and entry.lfs:
-        sibling["lfs"] = {
-            "sha256": entry.digest,
-            "size": entry.size,
-            POINTER_BYTES_KEY: len(entry.pointer),
-        }
-    return sibling
-
-
-def _as_sibling(row: Any) -> Any:
-    """What stands in the tree only because a test wants it there, as this answer would tell it."""
-    if not isinstance(row, dict):
-        return row
-    sibling = {"rfilename": row.get("path"), "size": row.get("size"), "blobId": row.get("oid")}
-    if "lfs" in row:
-        lfs = row["lfs"]
-        sibling["lfs"] = {**lfs, "sha256": lfs.get("oid")} if isinstance(lfs, dict) else lfs
-    return sibling
 
 
 def _object_id(text: str) -> str:

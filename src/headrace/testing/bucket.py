@@ -1,17 +1,18 @@
-"""How fast one connection may send: a token bucket that can owe."""
+"""How fast a connection, or several together, may send: a token bucket that can owe."""
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 
 LARGEST_BURST = 64 * 1024  # bytes
 _BURST_SECONDS = 0.05
-_SMALLEST_BURST = 1024  # bytes
+_SMALLEST_BURST = 2  # bytes
 
 
 class TokenBucket:
-    """Bytes that one connection has earned and not yet sent.
+    """Bytes that have been earned and not yet sent. Safe to share between connections.
 
     It starts empty: opening many connections earns nothing. What an idle connection earns is capped
     at `burst`, so a new request on an old connection gets no head start worth measuring. It may go
@@ -25,6 +26,7 @@ class TokenBucket:
         self._rate = _positive(rate)
         self._earned = 0.0
         self._seen_s = clock()
+        self._lock = threading.Lock()
 
     @property
     def rate(self) -> float:
@@ -34,8 +36,9 @@ class TokenBucket:
     @rate.setter
     def rate(self, rate: float) -> None:
         # What was earned so far was earned at the old rate.
-        self._accrue()
-        self._rate = _positive(rate)
+        with self._lock:
+            self._accrue()
+            self._rate = _positive(rate)
 
     @property
     def burst(self) -> float:
@@ -45,13 +48,14 @@ class TokenBucket:
     @property
     def chunk(self) -> int:
         """The size of one send, in bytes: half a burst, so that a late wake-up loses nothing."""
-        return int(self.burst / 2)
+        return max(1, int(self.burst / 2))
 
     def spend(self, count: int) -> float:
         """Take `count` bytes and return the seconds to wait before they may leave."""
-        self._accrue()
-        self._earned -= count
-        return max(0.0, -self._earned / self._rate)
+        with self._lock:
+            self._accrue()
+            self._earned -= count
+            return max(0.0, -self._earned / self._rate)
 
     def _accrue(self) -> None:
         now = self._clock()

@@ -41,6 +41,7 @@ class Settings:
     private: bool = False
     gated: bool | str = False  # False, "auto" or "manual"
     disabled: bool = False
+    renamed_to: str | None = None  # where this repo is now: `org/name`
     lfs: tuple[str, ...] = tuple(_LFS_GLOBS.split())
     lfs_min_bytes: int = 10 * 1024 * 1024
     tree_extra: tuple[Any, ...] = ()  # appended to the tree answer as they are

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from headrace.testing.access import Access
 from headrace.testing.answer import Answer, Request, json_answer, refusal
-from headrace.testing.faults import Fault, FaultBook
+from headrace.testing.book import FaultBook
+from headrace.testing.faults import Fault
 from headrace.testing.requestlog import Ledger
 
 PREFIX = "_chaos"

@@ -1,22 +1,46 @@
-"""What can go wrong on the way to a client, as data, and how each kind bends an answer.
-
-A fault never touches a socket. It edits the plan by which `delivery` sends one answer, so a new kind
-is one function that says whether it hits and one that edits the plan, and a line in `_KINDS`.
-"""
+"""What can go wrong on the way to a client, as data. `bending` knows what each kind does to an answer."""
 
 from __future__ import annotations
 
 import dataclasses
-import enum
-import fnmatch
-import math
-import threading
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
-from headrace.testing.answer import Answer, Slice, refusal
+HOWS: dict[str, tuple[str, ...]] = {
+    "skew": (),
+    "status": ("seconds", "date"),
+    "quota": ("resolvers", "api"),
+    "loop": (),
+    "elsewhere": (),
+    "whole": (),
+    "page": (),
+    "json": ("truncated", "types", "deep", "empty"),
+    "gzip": ("real", "label"),
+    "misrange": ("start", "end", "total"),
+    "lengthless": ("chunked", "close"),
+    "length": (),
+    "rate": (),
+    "trickle": (),
+    "total": (),
+    "collapse": (),
+    "latency": (),
+    "slowhead": (),
+    "hangup": ("before", "head"),
+    "double": (),
+    "reset": (),
+    "truncate": (),
+    "stall": (),
+    "expire": (),
+    "flip": (),
+    "moved": (),
+    "crowd": ("reset", "busy", "silent"),
+}
+"""Every kind, with the ways it may take by name; the first is the usual one."""
+
+_RATED = ("rate", "trickle", "total")
+_COUNTED = ("collapse", "crowd", "quota")
+_ADDRESSED = ("elsewhere", "moved")
 
 
 @dataclass(frozen=True)
@@ -24,20 +48,47 @@ class Fault:
     """One way to misbehave.
 
     kind:
-        `rate`      `rate` bytes a second on each connection, without a burst for new ones
+        The line
+        `rate`      `rate` bytes a second for file contents on each connection, without a burst for new ones
+        `trickle`   `rate` bytes a second for every body, API answers included
+        `total`     `rate` bytes a second for all connections of one client address together
+        `collapse`  while a client address has more than `most` connections open, what `most` of them could
+                    have at `rate` each shrinks to a quarter, shared by all; up to `most` nothing happens
         `latency`   `delay_s` before the first byte of every answer, API answers included
-        `reset`     RST after `after_bytes` of a body
+        `slowhead`  the head comes byte by byte, `delay_s` apart, and never ends
+        `hangup`    the connection ends `before` the answer, or after its `head`; API answers included
+        `reset`     RST after `after_bytes` of a file's body
         `truncate`  the length promises all, but the connection ends cleanly after `after_bytes`
         `stall`     nothing more after `after_bytes`, and the connection stays open
+        `expire`    RST after `after_bytes` of a body, and its signed address is refused (403) from then on
         `flip`      the byte at `offset` of the file is wrong in every answer that covers it
-        `status`    an error, `status`, instead of any answer; with Retry-After if `delay_s` is given
+        `double`    the answer is sent twice: the second time nobody asked for it
+        `crowd`     more than `most` connections of one client address: the others are `reset`, answered 503
+                    (`busy`) or left `silent`; `times` counts connections
+        The answer
+        `status`    an error, `status`, instead of any answer; with Retry-After if `delay_s` is given, in
+                    `seconds` or as a `date` by the hub's own clock
+        `quota`     after `most` requests of a client address for `resolvers` (/resolve/) or the `api`
+                    within `delay_s` seconds: 429. Every answer tells what is left, as the hub does
+        `page`      200 and an HTML page instead of file or JSON, as captive portals do
+        `json`      an API answer is `truncated`, has wrong `types`, is nested too `deep` or `empty`
+        `gzip`      compressed though nobody asked: `real`ly, or by its `label` only
         `whole`     a Range header is ignored: 200 and the file from its beginning
-        `page`      200 and an HTML page instead of the file, as captive portals do
+        `misrange`  a 206 whose Content-Range lies by one byte about `start`, `end` or `total`
+        `length`    Content-Length is wrong by `by` bytes (which may be negative)
+        `lengthless` no Content-Length: `chunked`, or the end is where the connection is `close`d
+        `skew`      the Date header is `by` seconds off; see also `ChaosHub.clock_off_s`
+        The place
+        `loop`      a redirect to the very address that was asked for
+        `elsewhere` redirects lead to the origin `to` (`https://host:port`), and contents are redirected there
+        `moved`     the main branch is another one, `to`
     match: a glob on the file's path inside its repo; `*` crosses slashes. Answers that are about no
         file have the empty path.
     host: `cdn` (large files), `hub` (small files and the API) or `any`.
+    skip: how many answers are spared first.
     times: how many answers it hits, then it is over; None means for ever. An answer that is too short
-        for the fault to show is not hit and not counted.
+        for the fault to show, or of another sort, is not hit and not counted.
+    how: the way it takes, where a kind has several.
     """
 
     kind: str
@@ -46,176 +97,39 @@ class Fault:
     after_bytes: int = 0
     offset: int = 0  # bytes, in the file
     times: int | None = None
+    skip: int = 0
     rate: float | None = None  # bytes a second
     delay_s: float = 0.0  # seconds
     status: int = 503
+    how: str = ""
+    by: int = 0
+    most: int = 0
+    to: str = ""
 
     def __post_init__(self) -> None:
-        if self.kind not in _KINDS:
-            raise ValueError(f"unknown fault {self.kind!r}; there are {', '.join(sorted(_KINDS))}")
+        if self.kind not in HOWS:
+            raise ValueError(f"unknown fault {self.kind!r}; there are {', '.join(sorted(HOWS))}")
         if self.host not in {"cdn", "hub", "any"}:
             raise ValueError(f"host must be cdn, hub or any, not {self.host!r}")
-        if self.kind == "rate" and (self.rate is None or self.rate <= 0):
-            raise ValueError("a rate fault needs a positive rate")
+        hows = HOWS[self.kind]
+        if self.how and self.how not in hows:
+            raise ValueError(f"{self.kind} has no way {self.how!r}; it has {', '.join(hows) or 'none'}")
         HTTPStatus(self.status)  # raises for a code that does not exist
-        if min(self.after_bytes, self.offset, self.delay_s) < 0:
-            raise ValueError("after_bytes, offset and delay_s cannot be negative")
+        if min(self.after_bytes, self.offset, self.delay_s, self.skip) < 0:
+            raise ValueError("after_bytes, offset, delay_s and skip cannot be negative")
+        self._require(_RATED, "a positive rate", (self.rate or 0) > 0)
+        self._require(_COUNTED, "a positive most", self.most > 0)
+        self._require(_ADDRESSED, "a place `to` lead to", bool(self.to))
+
+    def _require(self, kinds: tuple[str, ...], what: str, given: object) -> None:
+        if self.kind in kinds and not given:
+            raise ValueError(f"a {self.kind} fault needs {what}")
+
+    @property
+    def way(self) -> str:
+        """`how`, or what is usual where none was chosen."""
+        return self.how or next(iter(HOWS[self.kind]), "")
 
     def to_json(self) -> dict[str, Any]:
         """Every field by name."""
         return dataclasses.asdict(self)
-
-
-class Ending(enum.Enum):
-    """How an answer ends that is cut short."""
-
-    RESET = "reset"
-    TRUNCATE = "truncate"
-    STALL = "stall"
-
-
-@dataclass
-class Plan:
-    """How one answer will leave. Without a fault: whole, at once, as fast as the line."""
-
-    answer: Answer
-    sends_body: bool = True
-    delay_s: float = 0.0
-    rate: float | None = None  # bytes a second
-    cut: tuple[int, Ending] | None = None  # after so many body bytes
-    flips: set[int] = field(default_factory=set)  # offsets in the file
-    faults: list[str] = field(default_factory=list)  # kinds that hit
-
-    @property
-    def span(self) -> range:
-        """The file offsets that will leave; empty for answers that carry no file content."""
-        body = self.answer.body
-        if not self.sends_body or not isinstance(body, Slice):
-            return range(0)
-        stop = body.stop if self.cut is None else min(body.stop, body.start + self.cut[0])
-        return range(body.start, stop)
-
-
-@dataclass(frozen=True)
-class _Kind:
-    hits: Callable[[Fault, Plan], bool]
-    bend: Callable[[Fault, Plan], None]
-
-
-def _always(_fault: Fault, _plan: Plan) -> bool:
-    return True
-
-
-def _carries_content(_fault: Fault, plan: Plan) -> bool:
-    return len(plan.span) > 0
-
-
-def _ends_early(fault: Fault, plan: Plan) -> bool:
-    return len(plan.span) > fault.after_bytes
-
-
-def _covers_offset(fault: Fault, plan: Plan) -> bool:
-    return fault.offset in plan.span and fault.offset not in plan.flips
-
-
-def _slow(fault: Fault, plan: Plan) -> None:
-    rate = fault.rate or 0.0  # never None: checked when the fault was made
-    plan.rate = rate if plan.rate is None else min(rate, plan.rate)
-
-
-def _late(fault: Fault, plan: Plan) -> None:
-    plan.delay_s += fault.delay_s
-
-
-def _cut(ending: Ending) -> Callable[[Fault, Plan], None]:
-    def cut(fault: Fault, plan: Plan) -> None:
-        plan.cut = (fault.after_bytes, ending)
-
-    return cut
-
-
-def _flip(fault: Fault, plan: Plan) -> None:
-    plan.flips.add(fault.offset)
-
-
-def _fail(fault: Fault, plan: Plan) -> None:
-    plan.answer = refusal(fault.status, "The drill says no")
-    if fault.delay_s:
-        plan.answer = plan.answer.having(("Retry-After", f"{math.ceil(fault.delay_s)}"))
-
-
-def _is_partial(_fault: Fault, plan: Plan) -> bool:
-    return plan.answer.status == HTTPStatus.PARTIAL_CONTENT
-
-
-def _ignore_range(_fault: Fault, plan: Plan) -> None:
-    body = plan.answer.body
-    if isinstance(body, Slice):
-        kept = tuple(header for header in plan.answer.headers if header[0] != "Content-Range")
-        whole = Slice(body.file, 0, body.file.stat().st_size)
-        plan.answer = dataclasses.replace(plan.answer, status=HTTPStatus.OK, headers=kept, body=whole)
-
-
-def _is_content(_fault: Fault, plan: Plan) -> bool:
-    return isinstance(plan.answer.body, Slice)
-
-
-def _portal(_fault: Fault, plan: Plan) -> None:
-    plan.answer = Answer(HTTPStatus.OK, (("Content-Type", "text/html"),), b"<html>Please log in</html>\n")
-
-
-# Kinds act in this order, whatever the order of the faults: what is sent is settled first, then where
-# it ends, then which of the bytes that really leave are wrong.
-_KINDS = {
-    "status": _Kind(_always, _fail),
-    "whole": _Kind(_is_partial, _ignore_range),
-    "page": _Kind(_is_content, _portal),
-    "rate": _Kind(_carries_content, _slow),
-    "latency": _Kind(_always, _late),
-    "reset": _Kind(_ends_early, _cut(Ending.RESET)),
-    "truncate": _Kind(_ends_early, _cut(Ending.TRUNCATE)),
-    "stall": _Kind(_ends_early, _cut(Ending.STALL)),
-    "flip": _Kind(_covers_offset, _flip),
-}
-
-
-@dataclass
-class _Standing:
-    fault: Fault
-    left: int | None  # answers it may still hit
-
-
-class FaultBook:
-    """The faults in force. `profile` faults belong to the line itself and are never cleared."""
-
-    def __init__(self, profile: Iterable[Fault] = ()) -> None:
-        self._profile = [_Standing(fault, None) for fault in profile]
-        self._faults: list[_Standing] = []
-        self._lock = threading.Lock()
-
-    def replace(self, faults: Iterable[Fault]) -> None:
-        """Put `faults` in the place of all earlier ones."""
-        with self._lock:
-            self._faults = [_Standing(fault, fault.times) for fault in faults]
-
-    def plan(self, host: str, answer: Answer, *, sends_body: bool) -> Plan:
-        """How `answer` leaves `host` now; uses up one of the `times` of each fault that hits."""
-        plan = Plan(answer, sends_body)
-        with self._lock:
-            for standing in sorted([*self._profile, *self._faults], key=_turn):
-                fault, kind = standing.fault, _KINDS[standing.fault.kind]
-                if standing.left == 0 or not _concerns(fault, host, answer) or not kind.hits(fault, plan):
-                    continue
-                kind.bend(fault, plan)
-                plan.faults.append(fault.kind)
-                if standing.left is not None:
-                    standing.left -= 1
-        return plan
-
-
-def _turn(standing: _Standing) -> int:
-    return list(_KINDS).index(standing.fault.kind)
-
-
-def _concerns(fault: Fault, host: str, answer: Answer) -> bool:
-    return fault.host in {host, "any"} and fnmatch.fnmatchcase(answer.file or "", fault.match)

@@ -43,6 +43,8 @@ class ChaosHub:
         latency_s: seconds before each answer, for ever.
         page_size: tree entries on one page.
         url_lifetime_s: seconds that a CDN address works; 0 makes it expired at once.
+        url_style: how such an address says so; see `headrace.testing.cdn.Signer`.
+        clock_off_s: seconds that the hub's clock is ahead of this machine's, in Date headers and addresses.
         ports: of hub and CDN; 0 takes a free one. Needed to come back after `stop`.
         host: the address of the hub, `127.0.0.1` or `::1`.
         cdn_host: the host name in CDN addresses; it must resolve to this machine.
@@ -56,6 +58,8 @@ class ChaosHub:
     latency_s: float = 0.0
     page_size: int = 1000
     url_lifetime_s: float = 3600.0
+    url_style: str = "cloudfront"
+    clock_off_s: float = 0.0
     ports: tuple[int, int] = (0, 0)
     host: str = "127.0.0.1"
     cdn_host: str = "localhost"
@@ -169,6 +173,8 @@ class ChaosHub:
             "--latency": str(self.latency_s),
             "--page-size": str(self.page_size),
             "--url-lifetime": str(self.url_lifetime_s),
+            "--url-style": self.url_style,
+            "--clock-off": str(self.clock_off_s),
             "--host": self.host,
             "--port": str(self.ports[0]),
             "--cdn-port": str(self.ports[1]),

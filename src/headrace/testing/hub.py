@@ -12,15 +12,17 @@ import socket
 import ssl
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 from headrace.testing.access import Access
+from headrace.testing.book import FaultBook
 from headrace.testing.catalog import Catalog
-from headrace.testing.cdn import CdnSite, Signer
+from headrace.testing.cdn import URL_STYLES, CdnSite, Signer
 from headrace.testing.control import ControlSite
-from headrace.testing.faults import Fault, FaultBook
+from headrace.testing.faults import Fault
 from headrace.testing.listener import Listener, Traffic
 from headrace.testing.requestlog import Ledger
 from headrace.testing.resolve import Resolver
@@ -40,7 +42,7 @@ class Hub:
         """
         catalog = Catalog(options.root)
         access = Access()
-        signer = Signer(options.url_lifetime)
+        signer = Signer(options.url_lifetime, lambda: time.time() + options.clock_off, options.url_style)
         ledger = Ledger()
         book = FaultBook(_profile(options))
         if options.tokens is not None:
@@ -99,6 +101,8 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--latency", type=float, default=0.0, help="seconds before each answer")
     parser.add_argument("--page-size", type=int, default=1000, help="tree entries on a page [%(default)s]")
     parser.add_argument("--url-lifetime", type=float, default=3600.0, help="seconds a CDN address works")
+    parser.add_argument("--url-style", default="cloudfront", choices=URL_STYLES, help="how they say so")
+    parser.add_argument("--clock-off", type=float, default=0.0, help="seconds that the hub's clock is off")
     parser.add_argument("--tokens", type=Path, help="JSON file: token to the repos it opens")
     parser.add_argument("--tls-cert", type=Path, help="PEM chain: hub and CDN speak TLS alone")
     parser.add_argument("--tls-key", type=Path, help="its PEM key, where the chain's file does not hold it")
@@ -152,6 +156,8 @@ def _listen_everywhere(options: argparse.Namespace, site: CdnSite, traffic: Traf
 
 def _profile(options: argparse.Namespace) -> list[Fault]:
     profile = []
+    if options.clock_off:
+        profile.append(Fault("skew", host="any", by=round(options.clock_off)))
     if options.latency:
         profile.append(Fault("latency", host="any", delay_s=options.latency))
     if options.rate:

@@ -25,18 +25,20 @@ class ClientGone(ConnectionError):
 
 
 class Line:
-    """Sends bytes on `sock`; its token bucket lives as long as the connection."""
+    """Sends bytes on `sock`; its token buckets live as long as the connection."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
-        self._bucket: TokenBucket | None = None
+        self._buckets: dict[str, TokenBucket] = {}
 
-    def bucket(self, rate: float) -> TokenBucket:
-        """The connection's bucket, set to `rate` bytes a second."""
-        if self._bucket is None:
-            self._bucket = TokenBucket(rate)
-        self._bucket.rate = rate
-        return self._bucket
+    def bucket(self, name: str, rate: float) -> TokenBucket:
+        """A bucket of the connection's own, set to `rate` bytes a second."""
+        bucket = self._buckets.get(name)
+        if bucket is None:
+            bucket = self._buckets[name] = TokenBucket(rate)
+        elif bucket.rate != rate:
+            bucket.rate = rate
+        return bucket
 
     def send(self, data: bytes) -> None:
         """Send all of `data`."""

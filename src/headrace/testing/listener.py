@@ -13,8 +13,8 @@ from urllib.parse import unquote_to_bytes
 
 from headrace.testing.access import fingerprint
 from headrace.testing.answer import Answer, Request, refusal
+from headrace.testing.book import FaultBook
 from headrace.testing.delivery import deliver
-from headrace.testing.faults import FaultBook
 from headrace.testing.line import Line
 from headrace.testing.requestlog import Ledger, LoggedRequest, Record
 
@@ -52,11 +52,22 @@ class Listener(http.server.ThreadingHTTPServer):
         self.book = traffic.book
         self.ledger = traffic.ledger
         self.tls = traffic.tls
-        super().__init__(address, _Connection)
+        super().__init__(address, http.server.BaseHTTPRequestHandler)  # see finish_request
 
     def server_bind(self) -> None:
         """Bind without the reverse look-up that http.server makes, which can take seconds."""
         super(http.server.HTTPServer, self).server_bind()
+
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        """Serve one connection, on its own thread, unless its client has too many."""
+        with self.book.admission(self.host, client_address[0]) as refused:
+            line = Line(request)
+            if refused == "reset":
+                line.reset()
+            elif refused == "silent":
+                line.pause(None)
+            else:
+                _Connection(request, client_address, self, is_busy=refused is not None)
 
     @property
     def port(self) -> int:
@@ -73,6 +84,10 @@ class _Connection(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     server: Listener
+
+    def __init__(self, request: Any, client_address: Any, server: Listener, *, is_busy: bool) -> None:
+        self.is_busy = is_busy
+        super().__init__(request, client_address, server)  # serves until the connection ends
 
     def setup(self) -> None:
         if self.server.tls is not None:
@@ -101,6 +116,7 @@ class _Connection(http.server.BaseHTTPRequestHandler):
     def _serve(self) -> None:
         record = self._record()
         length = self.headers.get("Content-Length", "0")
+        request = self._request(b"")
         if (
             "Transfer-Encoding" in self.headers
             or not length.isdecimal()
@@ -111,8 +127,9 @@ class _Connection(http.server.BaseHTTPRequestHandler):
             )
             self.close_connection = True
         else:
-            answer = self._answer(self._request(self.rfile.read(int(length))))
-        plan = self.server.book.plan(self.server.host, answer, sends_body=self.command != "HEAD")
+            request = self._request(self.rfile.read(int(length)))
+            answer = self._answer(self.server.book.reroute(self.server.host, request))
+        plan = self.server.book.plan(self.server.host, request, answer)
         sent = plan.answer
         record.note(status=sent.status, file=answer.file, blob=sent.blob, faults=tuple(plan.faults))
         try:
@@ -127,6 +144,8 @@ class _Connection(http.server.BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = _serve  # noqa: N815
 
     def _answer(self, request: Request) -> Answer:
+        if self.is_busy:
+            return refusal(503, "Too many connections")
         try:
             return self.server.site.answer(request)
         except (OSError, ValueError) as error:
@@ -140,7 +159,7 @@ class _Connection(http.server.BaseHTTPRequestHandler):
         segments = tuple(unquote_to_bytes(part).decode(errors="surrogateescape") for part in parts)
         headers = {name.lower(): value for name, value in self.headers.items()}
         scheme = "http" if self.server.tls is None else "https"
-        return Request(self.command, path, segments, query, headers, body, scheme)
+        return Request(self.command, path, segments, query, headers, body, scheme, self.client_address[0])
 
     def _record(self) -> Record:
         return self.server.ledger.open(

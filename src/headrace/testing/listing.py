@@ -10,8 +10,10 @@ from typing import Any
 from urllib.parse import parse_qs, urlencode
 
 from headrace.testing.answer import Answer, Request, json_answer, refusal
-from headrace.testing.api import POINTER_BYTES_KEY, last_commit
+from headrace.testing.api import last_commit
 from headrace.testing.catalog import Commit, Entry
+
+_POINTER_BYTES = "pointerSize"
 
 
 def tree(commit: Commit, path: str, request: Request, page_size: int) -> Answer:
@@ -30,6 +32,17 @@ def tree(commit: Commit, path: str, request: Request, page_size: int) -> Answer:
     query = {**request.arguments, "cursor": [_write_cursor(stop)]}
     following = f"{request.origin}{request.path}?{urlencode(query, doseq=True)}"
     return answer.having(("Link", f'<{following}>; rel="next"'))
+
+
+def siblings(commit: Commit, *, blobs: bool) -> list[Any]:
+    """All files as `/revision/{rev}` has them: the same facts as in the tree, in other words, and only with `blobs`."""
+    settings = commit.settings
+    if settings.tree_replace is not None:
+        rows = list(settings.tree_replace)
+    else:
+        rows = [_file_row(commit, entry, expand=False) for entry in commit.entries.values()]
+        rows += settings.tree_extra
+    return [_sibling(row, blobs=blobs) for row in rows if not _is_folder(row)]
 
 
 def paths_info(commit: Commit, request: Request) -> Answer:
@@ -68,10 +81,24 @@ def _rows(commit: Commit, folders: set[str], path: str, request: Request) -> lis
 def _file_row(commit: Commit, entry: Entry, *, expand: bool) -> dict[str, Any]:
     row: dict[str, Any] = {"type": "file", "oid": entry.git_oid, "size": entry.size, "path": entry.path}
     if entry.lfs:
-        row["lfs"] = {"oid": entry.digest, "size": entry.size, POINTER_BYTES_KEY: len(entry.pointer)}
+        row["lfs"] = {"oid": entry.digest, "size": entry.size, _POINTER_BYTES: len(entry.pointer)}
     if expand:
         row["lastCommit"] = last_commit(commit)
     return row
+
+
+def _is_folder(row: Any) -> bool:
+    return isinstance(row, dict) and row.get("type") == "directory"
+
+
+def _sibling(row: Any, *, blobs: bool) -> Any:
+    if not isinstance(row, dict):
+        return row  # the author of the repo wants to see what clients make of it
+    names = {"path": "rfilename"} | ({"oid": "blobId", "size": "size", "lfs": "lfs"} if blobs else {})
+    sibling = {new: row[old] for old, new in names.items() if old in row}
+    if isinstance(sibling.get("lfs"), dict):
+        sibling["lfs"] = {{"oid": "sha256"}.get(name, name): value for name, value in row["lfs"].items()}
+    return sibling
 
 
 def _folder_row(commit: Commit, path: str, *, expand: bool) -> dict[str, Any]:

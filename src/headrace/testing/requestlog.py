@@ -88,20 +88,25 @@ class Record:
     """A log line that is still being written; one connection's thread owns it."""
 
     def __init__(self, request: LoggedRequest) -> None:
-        self.request = request
+        self._request = request
+        self._body_bytes = 0  # apart from the rest: it changes with every piece that is sent
+
+    @property
+    def request(self) -> LoggedRequest:
+        """The line as it is now."""
+        return dataclasses.replace(self._request, body_bytes=self._body_bytes)
 
     def note(self, **changes: Any) -> None:
         """Replace fields."""
-        self.request = dataclasses.replace(self.request, **changes)
+        self._request = dataclasses.replace(self._request, **changes)
 
     def count(self, body_bytes: int) -> None:
         """Add bytes. Called before they are sent: whoever saw them arrive finds them in the log."""
-        self.note(body_bytes=self.request.body_bytes + body_bytes)
+        self._body_bytes += body_bytes
 
     def take_back(self, body_bytes: int) -> None:
         """Subtract bytes that were counted but did not leave."""
-        if body_bytes > 0:
-            self.note(body_bytes=max(0, self.request.body_bytes - body_bytes))
+        self._body_bytes = max(0, self._body_bytes - max(0, body_bytes))
 
 
 class Ledger:

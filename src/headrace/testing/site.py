@@ -51,7 +51,7 @@ class HubSite:
         if noun not in _PLURALS or not rest[1:]:
             return _NO_PAGE
         name, verb, arguments = _split_repo_call(rest[1:], set(self._calls))
-        repo = self.access.require_sight(self.catalog.repo(_PLURALS[noun], name), caller)
+        repo = self.access.require_sight(self.catalog.repo(_PLURALS[noun], name), caller, request)
         call = self._calls.get(verb)
         return call(repo, request, arguments) if call else _NO_PAGE
 
@@ -68,7 +68,8 @@ class HubSite:
         }
 
     def _info(self, repo: Repo, request: Request, arguments: list[str]) -> Answer:
-        return api.info(repo, self._commit(repo, "/".join(arguments)), request)
+        commit = self._commit(repo, "/".join(arguments))
+        return api.info(repo, commit, listing.siblings(commit, blobs=request.flag("blobs")), request)
 
     def _tree(self, repo: Repo, request: Request, arguments: list[str]) -> Answer:
         revision, path = _split_revision(arguments)
@@ -101,7 +102,7 @@ class HubSite:
         if at is None or len(parts) < at + 3:
             return _NO_PAGE
         caller = self.access.caller(request)
-        repo = self.access.require_sight(self.catalog.repo(kind, "/".join(parts[:at])), caller)
+        repo = self.access.require_sight(self.catalog.repo(kind, "/".join(parts[:at])), caller, request)
         self.access.require_content(repo, caller)
         revision, path = _split_revision(parts[at + 1 :])
         return self.resolver.resolve(repo, revision, path, request)
@@ -111,7 +112,7 @@ class HubSite:
         at = 1 if len(parts) > 1 and _is_commit(parts[1]) else 2
         if len(parts) < at + 2:
             return _NO_PAGE
-        repo = self.access.require_sight(self.catalog.repo(kind, "/".join(parts[:at])), caller)
+        repo = self.access.require_sight(self.catalog.repo(kind, "/".join(parts[:at])), caller, request)
         self.access.require_content(repo, caller)
         return self.resolver.cached(repo, parts[at], "/".join(parts[at + 1 :]), request)
 

@@ -298,7 +298,9 @@ class Engine:
             case Finished() | Failed():
                 del self._lanes[report.number]
                 lane.errand = None
-                self._idle_lanes.append(lane)
+                # The last is sent first: whoever was served holds a connection, and a host that counts those
+                # would turn another lane away for as long as it is held.
+                self._idle_lanes.insert(len(self._idle_lanes) if isinstance(report, Finished) else 0, lane)
                 active.errands -= 1
                 if isinstance(report, Failed) and isinstance(report.error, StoreError):
                     active.error = active.error or report.error
