@@ -56,7 +56,7 @@ def test_what_does_not_fit_is_refused_before_the_first_byte(
         pull("org/model", dest=small / "out" if is_folder else None)
     assert hub.settled_log().blob_bytes == 0
     assert f"30.0 MiB ({30 * MIB:,} bytes) are needed" in caught.value.message
-    assert re.search(r"room for 2\d\.\d MiB \([\d,]+ bytes\)", caught.value.message)
+    assert re.search(r"and 2\d\.\d MiB \([\d,]+ bytes\) are free", caught.value.message)
     assert "--dest" in (caught.value.hint or "")
 
 

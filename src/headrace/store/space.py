@@ -76,20 +76,22 @@ def _lack(workshop: Path, wanted: Sequence[Entry]) -> str | None:
         rooms = _rooms(workshop)
     for room in rooms:
         if needed and room.bytes is not None and needed + _SLACK_BYTES > room.bytes:
-            return f"{amount(needed)} are needed in {_shown(workshop)} and {room.says} {amount(room.bytes)}"
+            return f"{amount(needed)} are needed in {_shown(workshop)} and {room.says.format(amount(room.bytes))}"
         if room.files is not None and files > room.files:
             names = f"{files:,} names for {len(wanted):,} files"
-            return f"{names} are needed in {_shown(workshop)} and {room.says} {room.files:,} more"
+            return f"{names} are needed in {_shown(workshop)} and {room.says.format(f'{room.files:,}')}"
     return None
 
 
 def _rooms(workshop: Path) -> list[_Room]:
     facts = os.statvfs(workshop)
     free = facts.f_bavail * facts.f_frsize if facts.f_blocks else None  # some file systems say nothing
-    rooms = [_Room("its file system has room for", free, facts.f_favail if facts.f_files else None)]
+    rooms = [_Room("{} are free", free, facts.f_favail if facts.f_files else None)]
     mount = look(workshop).mount
     bound = quotas(workshop, mount.source) if mount is not None else []
-    rooms.extend(_Room(f"the quota of {one.whose} leaves", one.bytes_left, one.files_left) for one in bound)
+    rooms.extend(
+        _Room(f"the quota of {one.whose} leaves {{}}", one.bytes_left, one.files_left) for one in bound
+    )
     return rooms
 
 
