@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -95,10 +95,8 @@ class Nursery:
         """Wait for the end of the pull; its exit code, or the number of its signal below zero."""
         return self._told()
 
-    def __enter__(self) -> Nursery:  # noqa: PYI034  # typing.Self came with Python 3.11
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Let it end."""
         self._process.communicate()
 
     def _told(self) -> int:
@@ -132,7 +130,7 @@ def kill_often(kills: int, seed: int, root: Path, cache: Path, monkeypatch: pyte
     with ExitStack() as stack:
         hub = stack.enter_context(ChaosHub(root, rate=FAST))
         monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
-        nursery = stack.enter_context(Nursery(cache))
+        nursery = stack.enter_context(closing(Nursery(cache)))
         while done < kills:
             since = 0
             for _ in range(chance.randrange(3, 9)):

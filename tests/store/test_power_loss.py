@@ -6,6 +6,7 @@ or not as chance decides (see `power`). Chance is seeded: a failure names the se
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -18,6 +19,7 @@ from pathlib import Path
 import pytest
 
 import headrace
+from headrace.errors import StoreError
 from headrace.events import BlobStarted, Event
 from headrace.names import is_commit
 from headrace.ranges import RangeSet
@@ -47,6 +49,7 @@ class Scene:
     trace: Trace
     cache: Path
     hub: ChaosHub
+    slow: ChaosHub
     by_digest: dict[str, bytes]
 
     def final(self, path: Path) -> bytes | None:
@@ -72,7 +75,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         settings = headrace.load_settings(cache=cache, lanes=LANES)
         with recorded(cache) as trace:
             headrace.pull("org/model", settings=settings)
-        yield Scene(trace, cache, hub, by_digest)
+        yield Scene(trace, cache, hub, slow, by_digest)
         del os.environ["HF_ENDPOINT"]
 
 
@@ -287,3 +290,30 @@ def renumber_ledger(path: Path, numbers: dict[int, Path]) -> None:
             number = file.stat().st_ino
         rows.append(json.dumps([digest, size, number, modified_ns]).encode())
     path.write_bytes(b"\n".join(rows))
+
+
+def test_a_disk_that_fails_to_sync_ends_the_pull_and_the_next_one_fetches_what_is_in_doubt(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", scene.slow.endpoint)
+    settings = headrace.load_settings(cache=tmp_path, lanes=LANES)
+    synced = os.fdatasync
+    failed: list[int] = []
+
+    def fail_once(fd: int) -> None:
+        if os.fstat(fd).st_size == max(map(len, FILES.values())) and not failed:
+            failed.append(fd)
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        synced(fd)
+
+    with monkeypatch.context() as trouble:
+        trouble.setattr(os, "fdatasync", fail_once)
+        with pytest.raises(StoreError, match="Input/output error"):
+            headrace.pull("org/model", settings=settings)
+    assert failed
+    events: list[Event] = []
+    snapshot = headrace.pull("org/model", settings=settings, on_event=events.append)
+    for name, data in FILES.items():
+        assert (snapshot.path / name).read_bytes() == data
+    resumed = {event.path: event.resumed for event in events if isinstance(event, BlobStarted)}
+    assert resumed["one.safetensors"] == 0
