@@ -76,16 +76,6 @@ LASTING = {
 }
 # Nobody asks again whether a file that is not there is there, or whether a list or a digest is right by now.
 FINAL = {"404", "flip", "json-types", "429-for-an-hour", "429-for-an-hour-on-the-api"}
-# A nonsensical answer strikes the source at once, the last one too, although the nonsense may end in time.
-STRUCK_AT_ONCE = {
-    *("page", "page-on-the-api", "loop", "loop-on-the-hub", "gzip", "gzip-by-label", "gzip-on-the-api"),
-    *("json-truncated", "json-empty", "json-deep", "wrong-start", "wrong-end", "wrong-total"),
-    *("length-too-small", "length-too-large"),
-}
-struck = pytest.mark.xfail(
-    reason="BadAnswer of the last source is final at once (plan, resolve)", strict=True
-)
-
 BEARABLE = {
     "latency": Fault("latency", host="any", delay_s=0.05),
     "rate": Fault("rate", rate=4 * 1024 * 1024),
@@ -180,10 +170,7 @@ def test_what_lasts_ends_in_one_clear_error_and_the_next_pull_works(
 @both_repos
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(name, marks=struck) if name in STRUCK_AT_ONCE else name
-        for name in sorted(set(LASTING) - FINAL)
-    ],
+    sorted(set(LASTING) - FINAL),
 )
 def test_what_ends_in_time_ends_in_the_right_files(
     name: str, repo: str, hub: ChaosHub, pull: WatchedPull
@@ -211,9 +198,6 @@ def test_what_had_landed_before_a_fault_is_not_asked_for_again(hub: ChaosHub, pu
 
 
 @pytest.mark.timeout(15)
-@pytest.mark.xfail(
-    reason="what is fetched in less than 0.5 s teaches no rate to leave a trickle for", strict=True
-)
 @both_repos
 def test_two_connections_that_trickle_hold_up_no_pull(
     repo: str, root: Path, pull: WatchedPull, monkeypatch: pytest.MonkeyPatch

@@ -18,6 +18,7 @@ import time
 
 TYPE_CHECKING = False  # as type checkers understand it, and without importing typing
 if TYPE_CHECKING:
+    import ssl
     from collections.abc import Sequence
     from typing import Any
 
@@ -143,16 +144,20 @@ def _exchange(scheme: str, host: str, port: int, request: bytes) -> bytes:
     with socket.create_connection((host, port), _PATIENCE_S) as plain:
         wire = plain
         if scheme == "https":
-            import ssl  # noqa: PLC0415 - only for TLS
-
-            named = (os.environ.get(name) for name in _BUNDLES)
-            wire = ssl.create_default_context(cafile=next(filter(None, named), None)).wrap_socket(
-                plain, server_hostname=host
-            )
+            wire = _trust().wrap_socket(plain, server_hostname=host)
         wire.sendall(request)
         while len(raw) < _ANSWER_BYTES_MOST and (chunk := wire.recv(256 * 1024)):
             raw += chunk
     return bytes(raw)
+
+
+def _trust() -> ssl.SSLContext:
+    from pathlib import Path  # noqa: PLC0415 - only for TLS
+
+    from headrace.source.trust import Trust  # noqa: PLC0415 - likewise; whom to believe is said in one place
+
+    named = next(filter(None, (os.environ.get(name) for name in _BUNDLES)), None)
+    return Trust(Path(named) if named else None).context()
 
 
 def _body(answer: bytes) -> Any:

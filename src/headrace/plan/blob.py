@@ -15,6 +15,7 @@ _BORNE_MISMATCHES = (
 )
 _WINDOW_STEPS = 64  # in how many the window may move
 _MARK_S = 1.0  # a lane's rate is that of its last one or two of these
+_TELLING_BYTES = 64 * 1024  # less comes at once or not at all
 _MEASURABLE_S = 0.1  # before, a rate would be that of emptying some buffer
 
 
@@ -222,6 +223,13 @@ class Assignment:
         """Bytes/s of late; 0 while it is too early to say."""
         since, position = self._older
         return (self.position - position) / (now - since) if now - since >= _MEASURABLE_S else 0.0
+
+    def pace(self, now: float) -> float:
+        """Bytes/s since the first byte; 0 where it is over before it says anything."""
+        count = self.position - self._start
+        if self.opened_at is None or count < _TELLING_BYTES:
+            return 0.0
+        return count / max(now - self.opened_at, _MARK_S / 1000)
 
     @property
     def left(self) -> Range:

@@ -19,6 +19,7 @@ from heapq import nlargest, nsmallest
 
 from headrace.errors import (
     AccessDenied,
+    BadAnswer,
     Busy,
     HeadraceError,
     Interrupted,
@@ -181,6 +182,7 @@ class FetchPlan:
                     one.refused_at = now
             case Finished():
                 self._governor.served()
+                self._places.delivered(one.place, one.pace(now))
                 self._return(one)
             case _:
                 self._return(one)
@@ -214,12 +216,24 @@ class FetchPlan:
         blob.last_error[source] = error
         if isinstance(error, RangeIgnored) and not one.whole and source not in blob.parted:
             blob.whole_only.add(source)
-        elif _struck(one, error):
+        elif self._struck(one, error):
             blob.rejected[source] = error
         elif isinstance(error, SourceError):
             self._set_aside(one, error, now)
         else:
             self._give_up(blob, error)
+
+    def _struck(self, one: Assignment, error: HeadraceError) -> bool:
+        """Whether the source is of no more use for this blob.
+
+        Nonsense is, from one of several. The last one is borne with for a while: a captive portal, a broken cache
+        on the way or a hub that is being restarted answer nonsense, and then stop to.
+        """
+        if isinstance(error, BadAnswer) and one.blob.sources == [one.place.source]:
+            return one.blob.waited_s >= self._limits.give_up_s / 2
+        if isinstance(error, SourceError):
+            return error.permanent or (isinstance(error, RangeIgnored) and one.whole)
+        return isinstance(error, NotFound | AccessDenied)
 
     def _set_aside(self, one: Assignment, error: SourceError, now: float) -> None:
         blob, source = one.blob, one.place.source
@@ -429,10 +443,3 @@ class FetchPlan:
         one.blob.recalls += one.fruitless
         self._places.disappointed(one.place, one.rate(now))
         return Cancel(one.number)
-
-
-def _struck(one: Assignment, error: HeadraceError) -> bool:
-    """Whether the source is of no more use for this blob."""
-    if isinstance(error, SourceError):
-        return error.permanent or (isinstance(error, RangeIgnored) and one.whole)
-    return isinstance(error, NotFound | AccessDenied)

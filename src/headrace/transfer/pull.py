@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from headrace.errors import SourceError
+from headrace.errors import BadAnswer, SourceError
 from headrace.events import Checking, Emit, FileReused, SegmentFailed, Warned
 from headrace.manifest import Entry, Manifest, in_fetch_order
 from headrace.names import Repo
@@ -54,9 +54,11 @@ def resolve(source: Source, repo: Repo, revision: str, limits: Limits, emit: Emi
             failures += 1
             chance = random.random()  # noqa: S311  # spreads clients, hides nothing
             wait = pause_s(failures, chance=chance, most_s=limits.pause_most_s, asked_s=error.retry_after_s)
-            if error.permanent or time.monotonic() - began + wait > limits.give_up_s:
+            # Nonsense may be a captive portal's, or a hub's that is being restarted.
+            borne_s = limits.give_up_s / (2 if isinstance(error, BadAnswer) else 1)
+            left_s = borne_s - (time.monotonic() - began)
+            if (error.permanent and not isinstance(error, BadAnswer)) or wait > left_s:
                 raise
-            left_s = limits.give_up_s - (time.monotonic() - began)
             told = f"{error.message} (tried for {left_s:.0f} s more)"
             emit(SegmentFailed("", "", source.name, "", error.code, told, wait))
             time.sleep(wait)
