@@ -254,6 +254,24 @@ def test_who_slept_between_look_and_claim_does_not_drive_out_another(layout: Wor
     assert leases(layout) == [won[0].path.name]
 
 
+def test_a_claim_that_is_removed_before_it_was_read_is_tried_again(
+    layout: WorkshopLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Another one had seen an empty lease of this name vanish, and takes this one, still empty, for that.
+    opened = os.open
+
+    def vanish(path: Path, flags: int, *mode: int) -> int:
+        if path == layout.lease(1):
+            layout.lease(1).unlink()
+        return opened(path, flags, *mode)
+
+    watch = LeaseWatch(layout)
+    with monkeypatch.context() as race:
+        race.setattr(os, "open", vanish)
+        assert watch.acquire() is None
+    assert acquired(watch).inherited
+
+
 def test_of_many_threads_one_holds_it_at_any_moment(layout: WorkshopLayout) -> None:
     leave(layout, 1, dead_neighbour())
     inside, most, held = 0, 0, 0

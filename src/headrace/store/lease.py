@@ -147,9 +147,12 @@ class LeaseWatch:
             try:
                 with path.open("x") as file:
                     file.write(text)  # closed, it is seen by other machines, too
-            except FileExistsError:
-                return None
-            lease = Lease(path, text, all(verdicts.values()), os.open(path, os.O_RDWR | os.O_CLOEXEC))
+                fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            except (FileExistsError, FileNotFoundError):
+                return (
+                    None  # somebody was there first; or, before the text, took it for the one it had judged
+                )
+            lease = Lease(path, text, all(verdicts.values()), fd)
             try:
                 others = self._claims()
                 if others.pop(generation, None) != text or not others.items() <= found.items():
