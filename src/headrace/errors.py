@@ -142,7 +142,7 @@ class BrokenStream(SourceError):
 
 
 class BadAnswer(SourceError):
-    """An answer that is not the content asked for; this source is of no use for this file."""
+    """An answer that is not the content asked for; the source is of no use for it, while others can deliver."""
 
     code = "bad_answer"
     permanent = True
