@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 import subprocess
 import sys
 import threading
@@ -136,10 +137,12 @@ def test_what_a_machine_without_proc_wrote_is_not_judged_by_pid(layout: Workshop
 def test_a_beat_moves_the_time_of_the_lease_and_not_too_often(layout: WorkshopLayout) -> None:
     lease = acquired(LeaseWatch(layout))
     os.utime(lease.path, (1, 1))
-    lease.beat(100.0)
+    lease.beat(time.monotonic())
+    assert lease.path.stat().st_mtime == 1  # it was written just now
+    lease.beat(1e9)
     assert lease.path.stat().st_mtime > 1
     os.utime(lease.path, (1, 1))
-    lease.beat(104.0)
+    lease.beat(1e9 + 4.0)
     assert lease.path.stat().st_mtime == 1
 
 
