@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import time
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
