@@ -145,13 +145,18 @@ class LeaseWatch:
             generation = max(found, default=0) + 1
             path, text = self._layout.lease(generation), json.dumps(asdict(Holder.me()))
             try:
-                with path.open("x") as file:
+                file = path.open("x")
+            except FileExistsError:
+                return None  # somebody was there first
+            try:
+                with file:
                     file.write(text)  # closed, it is seen by other machines, too
                 fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-            except (FileExistsError, FileNotFoundError):
-                return (
-                    None  # somebody was there first; or, before the text, took it for the one it had judged
-                )
+            except FileNotFoundError:
+                return None  # before the text somebody took it for the one that was judged
+            except BaseException:
+                path.unlink(missing_ok=True)  # an empty one would be waited for
+                raise
             lease = Lease(path, text, all(verdicts.values()), fd)
             try:
                 others = self._claims()
