@@ -123,7 +123,9 @@ def test_a_hub_that_is_slow_or_busy_is_waited_for_aloud(
 def test_behind_tls_the_same_certificates_are_believed(pulled: Shell, shelf: Path, tmp_path: Path) -> None:
     papers, others = (issue(tmp_path / name, "127.0.0.1", "localhost") for name in ("ours", "others"))
     with ChaosHub(shelf, tls=(papers.chain, papers.key)) as hub:
-        assert is_quick(pulled, "-q", "org/tiny", HF_ENDPOINT=hub.endpoint, SSL_CERT_FILE=str(papers.authority))
+        assert is_quick(
+            pulled, "-q", "org/tiny", HF_ENDPOINT=hub.endpoint, SSL_CERT_FILE=str(papers.authority)
+        )
         hub.clear_log()
         told = pulled("pull", "-q", "org/tiny", HF_ENDPOINT=hub.endpoint, SSL_CERT_FILE=str(others.authority))
         assert told.code == 12

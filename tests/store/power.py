@@ -131,6 +131,14 @@ class Trace:
             self._wrote(fd, bytes(data[:count]), offset)
             return count
 
+    def splice(self, real: Callable[..., int], source: int, fd: int, count: int, **where: int) -> int:
+        if fd not in self._open:  # from a socket into a pipe
+            return real(source, fd, count, **where)
+        with self._lock:
+            count = real(source, fd, count, **where)
+            self._wrote(fd, os.pread(fd, count, where["offset_dst"]), where["offset_dst"])
+            return count
+
     def resize(self, real: Callable[..., Any], fd: int, size: int) -> Any:
         with self._lock:
             answer = real(fd, size)
@@ -218,6 +226,7 @@ def recorded(root: Path) -> Iterator[Trace]:
         "close": trace.close,
         "write": trace.write,
         "pwrite": trace.pwrite,
+        "splice": trace.splice,
         "ftruncate": trace.resize,
         "fsync": trace.sync,
         "fdatasync": trace.sync,

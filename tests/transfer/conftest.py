@@ -48,6 +48,9 @@ class Tape:
         buffer[:count], self.data = self.data[:count], self.data[count:]
         return count
 
+    def splice(self, pipe: int, most: int) -> int | None:
+        return None
+
     def close(self) -> None:
         """Nothing is open."""
 

@@ -33,7 +33,7 @@ class Limits:
     lanes_most: int = 32
     lanes_per_host: int = 16
     window_bytes: int = 512 * MIB
-    segment_bytes: int = 16 * MIB
+    segment_bytes: int = 8 * MIB
     segment_least_bytes: int = 1 * MIB
     blobs_at_once: int = 64
     patience_s: float = 5.0

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import http.client
 import io
+import os
 import re
 import select
 import socket
@@ -23,6 +24,7 @@ _RECEIVED_BYTES = 16 * 1024
 _HEAD_END = re.compile(rb"\n\r?\n")
 _INTERIM = re.compile(rb"HTTP/1\.[01] 1(?!01)[0-9]{2}\b")
 _NEVER = float("inf")
+_CAN_SPLICE = hasattr(os, "splice")  # Linux
 _LENGTH = re.compile(r"[0-9]{1,19}")
 
 
@@ -72,6 +74,16 @@ class Wire:
         buffer[:count] = self._rest[:count]
         self._rest = self._rest[count:]
         return count
+
+    def splice(self, pipe: int, most: int) -> int | None:
+        """As `readinto`, into an empty pipe; None where that cannot be (TLS, bytes that came behind the head)."""
+        if self._rest or not _CAN_SPLICE or isinstance(self._sock, ssl.SSLSocket):
+            return None
+        while True:
+            try:
+                return os.splice(self._sock.fileno(), pipe, most, flags=os.SPLICE_F_NONBLOCK)
+            except BlockingIOError:  # noqa: PERF203  # then there is time
+                self._wait(select.POLLIN)
 
     @property
     def is_quiet(self) -> bool:

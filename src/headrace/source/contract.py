@@ -67,6 +67,12 @@ class Stream(Protocol):
             BrokenStream: the stream ended before the request was satisfied.
         """
 
+    def splice(self, pipe: int, most: int) -> int | None:
+        """Receive up to `most` bytes into an empty pipe; None where only `readinto` can. Raises as that.
+
+        Never 0: a stream that can do this has said its length, and fails where it ends early.
+        """
+
     def close(self) -> None:
         """Be done with it; a connection whose answer was read to its end may serve again."""
 

@@ -89,6 +89,19 @@ class HttpResponse:
         self._left -= count
         return count
 
+    def splice(self, pipe: int, most: int) -> int | None:
+        """Receive up to `most` bytes of the body into an empty pipe; None where only `readinto` can. Raises as that."""
+        if not self._left:
+            return None
+        try:
+            count = self._wire.splice(pipe, min(most, self._left))
+        except (OSError, ValueError) as error:
+            raise self._session.failure(error, self._connection.where) from error
+        if count == 0:
+            raise BrokenStream(f"{self._connection.where} ended the answer {self._left} bytes early")
+        self._left -= count or 0
+        return count
+
     def expect(self, count: int) -> None:
         """Fail unless a body that does not say its length ends after exactly `count` bytes."""
         self._expected = count

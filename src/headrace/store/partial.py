@@ -37,6 +37,7 @@ SYNC_EVERY_S = 0.5
 """What landed is safe from a loss of power after this and the time a sync takes: within a second, the design says."""
 
 _NEW = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+_NO_SPLICE = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 _NO_HARD_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK)
 
 
@@ -85,6 +86,20 @@ class Partial:
             while data:
                 count = os.pwrite(self._fd, data, offset)
                 data, offset = data[count:], offset + count
+
+    def take(self, pipe: int, count: int, offset: int) -> None:
+        """Write `count` bytes that are in a pipe at `offset`. For any thread. Raises as `write`."""
+        with storing(self.path):
+            while count:
+                try:
+                    moved = os.splice(pipe, self._fd, count, offset_dst=offset)
+                except OSError as error:
+                    if error.errno not in _NO_SPLICE:
+                        raise
+                    data = os.read(pipe, count)
+                    self.write(memoryview(data), offset)
+                    moved = len(data)
+                count, offset = count - moved, offset + moved
 
     def readinto(self, buffer: memoryview, offset: int) -> int:
         """Read what is at `offset`; how many bytes is the answer. For any thread."""

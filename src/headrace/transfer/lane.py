@@ -1,7 +1,7 @@
 """A lane: one thread that holds one connection at a time and carries bytes from it into a partial.
 
-The bytes go from the socket into one reused buffer and from there into the file; both calls release the
-interpreter lock. A lane never decides anything: it reports, and stops where it is told.
+The bytes go from the socket through a pipe into the file, or, where they must be looked at on the way (TLS), through
+one reused buffer; all these calls release the interpreter lock. A lane never decides anything: it reports, and stops where it is told.
 """
 
 from __future__ import annotations
@@ -11,13 +11,15 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from headrace.errors import BrokenStream, HeadraceError, SourceError
 from headrace.plan.orders import Failed, Finished, Landed, Located, Opened, Place
 from headrace.ranges import Range
-from headrace.source.contract import Request, Source
+from headrace.source.contract import Request, Source, Stream
 from headrace.source.http import Dialer, HttpSession
 from headrace.store.partial import Partial
+from headrace.transfer.pipe import Pipe, open_pipe
 
 BUFFER_BYTES = 1024 * 1024
 _GRASP_BYTES = 64 * 1024
@@ -70,7 +72,7 @@ class Lane:
         self._session = HttpSession(dialer)
         self._report = report
         self._errands: queue.SimpleQueue[Errand | None] = queue.SimpleQueue()
-        self._buffer = memoryview(bytearray(BUFFER_BYTES))
+        self._pipe: Pipe | None = None
         self.errand: Errand | None = None
         threading.Thread(target=self._serve, daemon=True, name=name).start()
 
@@ -99,6 +101,7 @@ class Lane:
             else:
                 self._report(Finished(errand.number))
         self._session.close()
+        self._drop_pipe()
 
     def _carry(self, errand: Errand) -> None:
         began = time.monotonic()
@@ -112,11 +115,8 @@ class Lane:
             try:
                 grasp = _GRASP_BYTES
                 while count := errand.reserve(grasp):
-                    count = stream.readinto(self._buffer[:count])
+                    count = self._pass_on(stream, errand, count)
                     grasp = min(BUFFER_BYTES, max(_GRASP_BYTES, _GRASP * count))
-                    if not count:  # the length was not announced, and it was not what was promised
-                        raise BrokenStream(f"{stream.host} ended the answer at byte {errand.position}")
-                    errand.partial.write(self._buffer[:count], errand.position)
                     errand.position += count
                     now = time.monotonic()
                     if errand.position - reported >= REPORT_BYTES or now - reported_at >= REPORT_S:
@@ -127,6 +127,36 @@ class Lane:
                     self._report(Landed(errand.number, Range(reported, errand.position)))
         finally:
             stream.close()
+
+    def _pass_on(self, stream: Stream, errand: Errand, most: int) -> int:
+        """Carry up to `most` bytes from the stream into the partial; how many is the answer."""
+        if self._pipe is None:
+            self._pipe = open_pipe()
+        if self._pipe is not None and (count := stream.splice(self._pipe.entry, most)) is not None:
+            self._empty_pipe(self._pipe, errand, count)
+            return count
+        count = stream.readinto(self._buffer[:most])
+        if not count:  # the length was not announced, and it was not what was promised
+            raise BrokenStream(f"{stream.host} ended the answer at byte {errand.position}")
+        errand.partial.write(self._buffer[:count], errand.position)
+        return count
+
+    def _empty_pipe(self, pipe: Pipe, errand: Errand, count: int) -> None:
+        try:
+            errand.partial.take(pipe.exit, count, errand.position)
+        except BaseException:
+            self._drop_pipe()  # with what is left in it
+            raise
+
+    def _drop_pipe(self) -> None:
+        pipe, self._pipe = self._pipe, None
+        if pipe is not None:
+            pipe.close()
+
+    @cached_property
+    def _buffer(self) -> memoryview:
+        """Made when it is needed: where bytes go through a pipe it hardly ever is."""
+        return memoryview(bytearray(BUFFER_BYTES))
 
 
 def _surprise(errand: Errand, error: Exception) -> SourceError:

@@ -120,5 +120,14 @@ class _PacedStream:
             self._pacer.give_back(paid - count)
         return count
 
+    def splice(self, pipe: int, most: int) -> int | None:
+        paid = self._pacer.take(most, self._check)
+        count = None
+        try:
+            count = self._stream.splice(pipe, paid)
+        finally:
+            self._pacer.give_back(paid - (count or 0))
+        return count
+
     def close(self) -> None:
         self._stream.close()
