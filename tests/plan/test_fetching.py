@@ -9,6 +9,7 @@ import pytest
 from headrace.errors import (
     Busy,
     Interrupted,
+    RangeIgnored,
     Unreachable,
 )
 from headrace.plan.blob import segment_bytes
@@ -178,3 +179,25 @@ def test_where_fewer_lanes_are_allowed_the_slowest_stop() -> None:
     assert fetched(play.tell(Shortened(2, 260))) == []
     assert fetched(play.tell(Landed(2, Range(255, 260)), Finished(2))) == []
     assert [order for order in play.wait(0.5) if isinstance(order, Shorten)] == []
+
+
+def test_two_sources_that_lead_to_one_host_bear_no_more_lanes() -> None:
+    play = Play(replace(LIMITS, lanes_most=8, lanes_per_host=3))
+    play.add(sources="AB")
+    assert play.plan._governor.expected == 6
+    for number in (1, 2):
+        play.open(number, replace(play.fetches[number].place, host="h", address="a0"))
+    play.wait(0.3)
+    assert play.plan._governor.expected == 3
+
+
+def test_a_blob_that_must_wait_takes_no_lane_from_others() -> None:
+    play = Play(replace(LIMITS, fair=True))
+    play.add(sources="B", blob="whole")
+    play.fail(1, RangeIgnored("200"))
+    play.fail(2, Busy("503", retry_after_s=30.0))  # it was asked for as a whole, and rests
+    play.add(sources="A", blob="parts")
+    play.open(3, A0)
+    for number in set(play.fetches) - {1, 2, 3}:
+        play.open(number, A0)
+    assert [order for order in play.wait(0.4) if isinstance(order, Shorten)] == []

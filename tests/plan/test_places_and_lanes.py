@@ -203,6 +203,44 @@ def test_goodput_that_collapses_without_a_word_halves_the_lanes() -> None:
     assert seen.count(16) + seen.count(20) > 0.8 * len(seen)
 
 
+def test_a_line_that_grows_slow_for_all_costs_no_lanes_for_long() -> None:
+    line = Line(10**9, 10**6)
+    line.run(3)
+    line.each = 10**5
+    assert 16 in line.run(2)
+    line.each = 10**6
+    assert line.run(30)[-1] == 32
+
+
+def test_one_lane_cannot_be_too_many() -> None:
+    line = Line(10**9, 10**6)
+    line.governor.reach(1)
+    line.run(3)
+    line.each = 10**5
+    line.run(3)
+    line.each = 10**6
+    line.governor.reach(16)
+    assert line.run(10)[-1] == 16
+
+
+def test_small_files_make_no_collapse_of_what_follows() -> None:
+    line = Line(10**9, 10**6)
+    for _ in range(50):
+        line.run(0.1)
+        for _ in range(40):
+            line.governor.served()  # ten times what the line brings in bytes
+    assert min(line.run(3)) == 32
+
+
+def test_a_trial_begins_when_lanes_have_stopped() -> None:
+    governor = LaneGovernor(Limits(lanes_at_start=4, lanes_most=4))
+    governor.trouble(0.0)
+    for step in range(1, 40):
+        governor.landed(10**6)
+        governor.look(step * 0.1, 4, 0.02)  # two are allowed, four are still at it
+    assert governor.allowed == 2
+
+
 def test_an_epoch_needs_all_lanes() -> None:
     line = Line(10**9, 10**6)
     line.run(3)

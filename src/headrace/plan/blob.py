@@ -73,6 +73,11 @@ class BlobPlan:
             if source not in self.opening and (source in self.whole_only) is whole
         ]
 
+    @property
+    def ways(self) -> list[Door]:
+        """Every source that may still be asked, and the host that answers for it."""
+        return [(source, self.hosts.get(source, "")) for source in self.sources]
+
     def locate(self, source: str) -> None:
         """The way to the content is known there: everybody may ask."""
         self.located.add(source)

@@ -75,7 +75,6 @@ class FetchPlan:
         self._places = Places(limits)
         self._governor = LaneGovernor(limits)
         self._blobs: dict[str, BlobPlan] = {}
-        self._sources: set[str] = set()
         self._assignments: dict[int, Assignment] = {}
         self._numbers = 0
         self._first_byte_s = 0.0  # the last one seen anywhere: the scale of an epoch, no more
@@ -105,8 +104,7 @@ class FetchPlan:
         match fact:
             case Added():
                 self._blobs[fact.blob] = BlobPlan(fact)
-                self._sources.update(fact.sources)
-                self._governor.reach(self._limits.lanes_per_host * len(self._sources))
+                self._see_reach()
                 self._upset[fact.blob] = None
             case Hashed():
                 if (blob := self._blobs.get(fact.blob)) is not None:
@@ -134,6 +132,7 @@ class FetchPlan:
             self._clock = now
             for blob in self._blobs.values():
                 self._pass(blob, min(passed, self._limits.patience_s))
+            self._see_reach()
             self._upset.update(dict.fromkeys(self._blobs))
         upset = [self._blobs[key] for key in self._upset if key in self._blobs]
         self._upset.clear()
@@ -153,6 +152,14 @@ class FetchPlan:
             self._note(blob, now)
         orders, self._outbox = self._outbox, []
         return [one for one in orders if not isinstance(one, Cancel) or one.number in self._assignments]
+
+    def _see_reach(self) -> None:
+        """Tell the governor how many lanes the hosts bear that the blobs of now may be had from."""
+        ways = {way for blob in self._blobs.values() for way in blob.ways}
+        located = {source for source, host in ways if host}
+        hosts = {host or source for source, host in ways if host or source not in located}
+        if hosts:
+            self._governor.reach(self._limits.lanes_per_host * len(hosts))
 
     @property
     def _owed(self) -> int:
@@ -366,7 +373,7 @@ class FetchPlan:
     def _starves(self, blob: BlobPlan, now: float) -> bool:
         if blob.assigned or blob.complete or blob.free(self._limits) is None:
             return False
-        return self._places.rest(blob.doors(whole=False), now)[0] <= now
+        return self._places.choose(blob.doors(whole=False), now) is not None
 
     def _next_fetch(self, blob: BlobPlan, shut: set[tuple[Door, ...]], now: float) -> Fetch | None:
         doors = tuple(blob.doors(whole=False))

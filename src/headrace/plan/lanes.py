@@ -8,8 +8,9 @@ and a little for each request served, so that many small files count as work too
 with fewer lanes, which are kept if hardly anything is lost, or with more, which are kept while a growth brings at
 least half of what it would bring if lanes were independent; a trial that failed is repeated half as often.
 
-A server that says "too much" (429, 503, reset) halves the lanes at once. So does goodput that collapses without
-any error: some servers punish many connections by slowing all of them down.
+A server that says "too much" (429, 503, reset) halves the lanes at once. So do bytes that collapse without any
+error: some servers punish many connections by slowing all of them down. If that does not bring the bytes back,
+lanes were not the cause, and all may return.
 """
 
 from __future__ import annotations
@@ -45,10 +46,11 @@ class LaneGovernor:
         self._climbing = True
         self._answered = 0
         self._grown_at = float("-inf")
-        self._landed = 0
+        self._landed = self._served = 0  # bytes and requests of this epoch
         self._epoch_began: float | None = None
         self._before: tuple[int, float] | None = None  # lanes and goodput before the trial under way
-        self._best = 0.0
+        self._best = 0.0  # bytes/s of late, of epochs in which hardly anything but bytes counted
+        self._lost = 0.0  # what that was before a collapse that is not yet explained
         self._ceiling, self._ceiling_for = (
             self._most,
             0,
@@ -63,9 +65,11 @@ class LaneGovernor:
         return self._most if self._climbing else self.allowed
 
     def reach(self, lanes: int) -> None:
-        """No more lanes than this could be used: that is what the hosts bear that may be asked."""
-        self._most = max(1, min(self._limits.lanes_most, lanes))
-        self.allowed = min(self.allowed, self._most)
+        """No more lanes than this could be used: that is what the hosts bear that may be asked now."""
+        most = max(1, min(self._limits.lanes_most, lanes))
+        self._climbing |= most > self._most == self.allowed
+        self._most = most
+        self.allowed = min(self.allowed, most)
 
     def answered(self) -> None:
         """Count a request whose answer began."""
@@ -77,7 +81,7 @@ class LaneGovernor:
 
     def served(self) -> None:
         """Count a request that was answered to its end."""
-        self._landed += REQUEST_WORTH_BYTES
+        self._served += 1
 
     def look(self, now: float, busy: int, first_byte_s: float) -> bool:
         """Weigh what came; `busy` lanes are at work, and a first byte takes so long.
@@ -85,16 +89,15 @@ class LaneGovernor:
         Whether more lanes may run now is the answer.
         """
         allowed = self.allowed
-        if busy < self.allowed:
-            self._epoch_began = None
-        elif self._climbing:
+        if busy >= self.allowed and self._climbing:
             self._climb(now)
-        elif self._epoch_began is None:
-            self._epoch_began, self._landed = now, 0
-        elif now - self._epoch_began >= max(EPOCH_S, EPOCH_FIRST_BYTES * first_byte_s):
-            goodput = self._landed / (now - self._epoch_began)
+        elif busy != self.allowed:  # too little work, or lanes that have yet to stop
             self._epoch_began = None
-            self._weigh(goodput)
+        elif self._epoch_began is None:
+            self._epoch_began, self._landed, self._served = now, 0, 0
+        elif now - self._epoch_began >= max(EPOCH_S, EPOCH_FIRST_BYTES * first_byte_s):
+            self._weigh(now - self._epoch_began)
+            self._epoch_began = None
         return self.allowed > allowed
 
     def trouble(self, now: float) -> None:
@@ -114,13 +117,10 @@ class LaneGovernor:
         self._before, self._epoch_began, self._best = None, None, 0.0
         self._climbing, self._epochs, self._more_rest = False, 0, REST_EPOCHS
 
-    def _weigh(self, goodput: float) -> None:
-        if goodput < COLLAPSED * self._best:
-            self._ceiling, self._ceiling_for = self.allowed - 1, CEILING_EPOCHS
-            if self._before is None or self.allowed < self._before[0]:
-                self._halve()
-                return
-        self._best = max(goodput, _BEST_FADES * self._best)
+    def _weigh(self, lasted_s: float) -> None:
+        goodput = (self._landed + self._served * REQUEST_WORTH_BYTES) / lasted_s
+        if self._landed > self._served * REQUEST_WORTH_BYTES and self._has_collapsed(self._landed / lasted_s):
+            return
         if self._before is not None:
             self._end_trial(goodput, *self._before)
             return
@@ -131,6 +131,21 @@ class LaneGovernor:
             self._begin_trial(goodput, min(most, self.allowed + max(1, self.allowed // 4)))
         elif self._epochs >= self._fewer_rest and self.allowed > self._limits.lanes_at_start:
             self._begin_trial(goodput, max(self._limits.lanes_at_start, self.allowed // 2))
+
+    def _has_collapsed(self, rate: float) -> bool:
+        """Whether these bytes/s are so few that lanes were halved. Only of epochs of bytes: small files are no collapse."""
+        if self._lost and rate < COLLAPSED * self._lost:
+            self._ceiling_for = 0
+        self._lost = 0.0
+        if rate >= COLLAPSED * self._best or self.allowed <= self._limits.lanes_at_start:
+            self._best = max(rate, _BEST_FADES * self._best)
+            return False
+        self._ceiling, self._ceiling_for = self.allowed - 1, CEILING_EPOCHS
+        if self._before is not None and self.allowed > self._before[0]:
+            return False  # a trial with more lanes, which ends now
+        self._lost = self._best
+        self._halve()
+        return True
 
     def _begin_trial(self, goodput: float, lanes: int) -> None:
         self._before = (self.allowed, goodput)
