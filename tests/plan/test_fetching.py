@@ -193,11 +193,11 @@ def test_two_sources_that_lead_to_one_host_bear_no_more_lanes() -> None:
 
 def test_a_blob_that_must_wait_takes_no_lane_from_others() -> None:
     play = Play(replace(LIMITS, fair=True))
-    play.add(sources="B", blob="whole")
-    play.fail(1, RangeIgnored("200"))
-    play.fail(2, Busy("503", retry_after_s=30.0))  # it was asked for as a whole, and rests
-    play.add(sources="A", blob="parts")
-    play.open(3, A0)
-    for number in set(play.fetches) - {1, 2, 3}:
+    play.add(blob="parts")
+    for number in (1, 2, 3, 4):
         play.open(number, A0)
-    assert [order for order in play.wait(0.4) if isinstance(order, Shorten)] == []
+    ceded = only(play.add(sources="W", blob="whole"), Shorten).number
+    play.tell(Shortened(ceded, play.fetches[ceded].range.start), Finished(ceded))
+    play.fail(5, RangeIgnored("200"))
+    orders = play.fail(6, Busy("503", retry_after_s=30.0))  # it was asked for as a whole, and rests
+    assert [order for order in orders + play.wait(0.4) if isinstance(order, Shorten)] == []
