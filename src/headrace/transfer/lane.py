@@ -24,7 +24,7 @@ from headrace.transfer.pipe import Pipe, open_pipe
 BUFFER_BYTES = 1024 * 1024
 _GRASP_BYTES = 64 * 1024
 _GRASP = 4  # times what came last is received next at most: what a slow lane holds on to can be taken from it sooner
-REPORT_BYTES = 1024 * 1024
+REPORT_BYTES = 4 * 1024 * 1024
 REPORT_S = 0.1
 """A lane reports what landed at least this often; what was not reported is lost when the process is killed."""
 
