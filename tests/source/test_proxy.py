@@ -12,7 +12,7 @@ from headrace.errors import BadAnswer, HeadraceError, ProxyRefused, Unreachable,
 from headrace.source.addresses import Resolver
 from headrace.source.dialer import Dialer
 from headrace.source.http import HttpSession
-from headrace.source.hub import HubSource
+from headrace.source.hub import Access, HubSource
 from headrace.source.proxy import Proxies, Proxy
 from tests.source.conftest import DATA, Heard, Serve, always, answer, ask_for, partial_answer
 from tests.source.test_http import get
@@ -185,7 +185,7 @@ def test_a_file_comes_through_a_proxy_from_hosts_that_only_it_knows(serve: Serve
     proxy = serve(script)
     dialer = through(f"http://127.0.0.1:{proxy.port}")
     session = talk(dialer)
-    source = HubSource("hub", "http://hub.test", dialer, token="hf_secret")
+    source = HubSource("hub", "http://hub.test", dialer, access=Access("hf_secret"))
     stream = source.open(ask_for(SOME), session)
     got = memoryview(bytearray(len(DATA)))
     assert stream.readinto(got) == len(SOME)
@@ -209,3 +209,17 @@ def test_who_is_exempt_is_reached_without_it(serve: Serve, talk: Talk) -> None:
     server = serve(always(answer(200, b"direct")))
     session = talk(through("http://127.0.0.1:9", no="127.0.0.0/8"))
     assert get(session, server.url) == b"direct"
+
+
+@pytest.mark.parametrize("in_clear", [False, True])
+def test_a_proxy_on_another_machine_reads_no_token(*, in_clear: bool, serve: Serve, talk: Talk) -> None:
+    class Names(Resolver):
+        def addresses(self, host: str, check: Callable[[], None] = lambda: None) -> tuple[str, ...]:
+            return ("127.0.0.1",)
+
+    proxy = serve(always(answer(200, b"{}")))
+    table = {"http": ("http_proxy", f"http://proxy.test:{proxy.port}")}
+    dialer = Dialer(Names(), proxies=Proxies(table))
+    source = HubSource("hub", "http://127.0.0.1:9", dialer, access=Access("hf_secret", in_clear=in_clear))
+    assert source.ask("/api/x", talk(dialer)).status == 200
+    assert ("authorization" in proxy.heard[0].headers) is in_clear
