@@ -74,6 +74,11 @@ def normalized_endpoint(url: str) -> str:
         and not any(character.isspace() or character == "\\" for character in parts.path)
         and not (parts.query or parts.fragment)
     )
+    if sound and not host.isascii():
+        try:
+            host = host.encode("idna").decode()  # as look-ups, certificates and the Host header have it
+        except UnicodeError:
+            sound = False
     if not sound:
         raise UsageError(f"{shown(url)!r} is not an endpoint", hint="write http(s)://HOST[:PORT][/PATH]")
     if ":" in host:

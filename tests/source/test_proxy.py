@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from base64 import b64encode
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from headrace.source.dialer import Dialer
 from headrace.source.http import HttpSession
 from headrace.source.hub import Access, HubSource
 from headrace.source.proxy import Proxies, Proxy
+from headrace.wire import normalized_endpoint
 from tests.source.conftest import DATA, Heard, Serve, always, answer, ask_for, partial_answer
 from tests.source.test_http import get
 from tests.source.test_hub import SOME
@@ -85,12 +87,17 @@ def test_each_scheme_has_its_own() -> None:
         ("http://user:s3cret@p.test:99999", "no proxy"),
         ("http://user:s3cret@[::1", "no proxy"),
         ("http://user:s3cret@a b", "no proxy"),
+        ("http://user:12#s3cret@p.test:3128", "no proxy"),
+        ("http://user:12/s3cret@p.test:3128", "no proxy"),
+        ("http://user:12?s3cret@p.test:3128", "no proxy"),
+        ("user:12#s3cret@p.test:3128", "no proxy"),
     ],
 )
 def test_what_cannot_be_a_proxy_is_told_without_its_secrets(url: str, told: str) -> None:
     with pytest.raises(UsageError, match=told) as caught:
         Proxy.parse(url, "HTTPS_PROXY")
     assert "HTTPS_PROXY" in caught.value.message
+    assert "12" not in caught.value.message
     assert "s3cret" not in caught.value.message + str(caught.value.hint)
 
 
@@ -107,6 +114,19 @@ def test_http_goes_in_absolute_form_and_no_name_is_looked_up(serve: Serve, talk:
     heard = proxy.heard[0]
     assert (heard.target, heard.headers["host"]) == ("http://hub.test/a%20b?c=d", "hub.test")
     assert heard.headers["proxy-authorization"] == BASIC
+
+
+def test_an_international_name_goes_to_a_proxy_as_look_ups_have_it(serve: Serve, talk: Talk) -> None:
+    proxy = serve(always(answer(403)))
+    dialer = through(f"127.0.0.1:{proxy.port}")
+    for scheme in ("http", "https"):
+        source = HubSource("hub", normalized_endpoint(f"{scheme}://bücher.test"), dialer)
+        with contextlib.suppress(HeadraceError):
+            source.ask("/api/x", talk(dialer))
+    assert [heard.target for heard in proxy.heard] == [
+        "http://xn--bcher-kva.test/api/x",
+        "xn--bcher-kva.test:443",
+    ]
 
 
 def test_an_address_that_a_plan_chose_behind_a_proxy_is_the_proxy(serve: Serve, talk: Talk) -> None:
@@ -194,7 +214,20 @@ def test_a_file_comes_through_a_proxy_from_hosts_that_only_it_knows(serve: Serve
 
 
 @pytest.mark.parametrize(
-    "target", ["http://127.0.0.1/", "http://10.0.0.1/", "http://[::1]/", "http://localhost/"]
+    "target",
+    [
+        "http://127.0.0.1/",
+        "http://10.0.0.1/",
+        "http://[::1]/",
+        "http://localhost/",
+        "http://localhost./",
+        "http://127.0.0.1./",
+        "http://127.1/",
+        "http://2130706433/",
+        "http://0x7f000001/",
+        "http://017700000001/",
+        "http://169.254.43518/",
+    ],
 )
 def test_a_public_name_behind_a_proxy_may_not_lead_into_this_network(
     target: str, serve: Serve, talk: Talk

@@ -311,8 +311,6 @@ def _target(url: str, *, absolute: bool) -> str:
 def _host_of(origin: Origin) -> str:
     """The Host header: no port where it is the scheme's own."""
     scheme, host, port = origin
-    if not host.isascii():
-        host = host.encode("idna").decode()  # as the look-up has it
     if port != _DEFAULT_PORTS[scheme]:
         return named_place(host, port)
     return f"[{host}]" if ":" in host else host

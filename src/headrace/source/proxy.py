@@ -57,7 +57,9 @@ class Proxy:
             host, port = parts.hostname or "", parts.port or _PORT
         except ValueError:
             host, port, parts = "", 0, urlsplit("")
-        if scheme != "http" or not host or not re.fullmatch(r"[\w.:%-]+", host):
+        # What stands behind the host may be a half of a password with a special character in it.
+        strange = parts.path not in ("", "/") or parts.query or parts.fragment
+        if scheme != "http" or strange or not host or not re.fullmatch(r"[\w.:%-]+", host):
             raise UsageError(f"{variable} names no proxy that could be used", hint=_HINT)
         authorization = None
         if parts.username is not None:
