@@ -15,7 +15,7 @@ from headrace.names import Repo, parse_address
 from headrace.plan.limits import Limits
 from headrace.settings import Settings, SourceSetting, load_settings
 from headrace.source.dialer import Road
-from headrace.source.hub import HubSource
+from headrace.source.hub import Access, HubSource
 from headrace.store.hubcache import HubCache, recall
 from headrace.transfer.dispatch import Dispatcher
 from headrace.transfer.pull import Carriers, Pull, Tally, resolve
@@ -243,8 +243,7 @@ class _Road:
             source.name,
             source.url,
             self._dialer,
-            token=source.token,
-            token_hint=source.token_hint,
+            access=Access(source.token, source.token_hint, source.plain_http_token),
             patience_s=self._limits.patience_s,
             warn=lambda told: self._pass_on(source.name, told),
         )

@@ -12,12 +12,11 @@ import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 from headrace.errors import UsageError
-from headrace.wire import normalized_endpoint, origin_of
+from headrace.wire import host_of_proxy, is_loopback, normalized_endpoint, origin_of, proxy_for
 
 HUGGING_FACE = "https://huggingface.co"
 BUILT_IN_SOURCES = {"huggingface": HUGGING_FACE, "hf-mirror": "https://hf-mirror.com"}
@@ -160,6 +159,7 @@ class SourceSetting:
     url: str
     token: str | None = field(default=None, repr=False)
     token_hint: str | None = None
+    plain_http_token: bool = False
 
 
 @dataclass(frozen=True)
@@ -243,13 +243,26 @@ class Settings:
         wants_token = trusted or bool(self.tables.get(name, {}).get("token"))
         if self.token is None or not wants_token:
             return SourceSetting(name, url)
-        if _is_exposed(url) and not self.tables.get(name, {}).get("plain_http_token"):
+        allowed = bool(self.tables.get(name, {}).get("plain_http_token"))
+        if not allowed and (way_out := self._exposure(url)) is not None:
             hint = (
-                f"the token was not sent over plain http to another machine; use https, or set "
+                f"the token was not sent over plain http to another machine; {way_out}, or set "
                 f'plain_http_token = true for it in [sources."{name}"] of {FILE_NAME}'
             )
             return SourceSetting(name, url, None, hint)
-        return SourceSetting(name, url, self.token)
+        return SourceSetting(name, url, self.token, plain_http_token=allowed)
+
+    def _exposure(self, url: str) -> str | None:
+        """If a token sent there would cross a network in the clear: what to do instead."""
+        origin = origin_of(url)
+        if origin[0] == "https":
+            return None
+        if not is_loopback(origin[1]):
+            return "use https"
+        proxy = proxy_for(origin, self.proxies)
+        if proxy is None or is_loopback(host_of_proxy(proxy[1])):
+            return None
+        return f"{proxy[0]} leads there through a proxy: name {origin[1]} in NO_PROXY"
 
 
 def load_settings(
@@ -449,14 +462,3 @@ def _proxies(environment: Mapping[str, str]) -> dict[str, tuple[str, str]]:
         if variable is not None and environment[variable].strip():
             found[word] = (variable, environment[variable].strip())
     return found
-
-
-def _is_exposed(url: str) -> bool:
-    """Whether a token sent there would cross a network in the clear."""
-    scheme, host, _ = origin_of(url)
-    if scheme == "https" or host == "localhost":
-        return False
-    try:
-        return not ip_address(host.partition("%")[0]).is_loopback
-    except ValueError:
-        return True  # a name: where it leads is not known here

@@ -10,7 +10,7 @@ from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 
 from headrace.errors import UsageError
@@ -74,6 +74,11 @@ def normalized_endpoint(url: str) -> str:
         and not any(character.isspace() or character == "\\" for character in parts.path)
         and not (parts.query or parts.fragment)
     )
+    if sound and not host.isascii():
+        try:
+            host = host.encode("idna").decode()  # as look-ups, certificates and the Host header have it
+        except UnicodeError:
+            sound = False
     if not sound:
         raise UsageError(f"{shown(url)!r} is not an endpoint", hint="write http(s)://HOST[:PORT][/PATH]")
     if ":" in host:
@@ -117,6 +122,62 @@ def is_private_address(address: str) -> bool:
         if carried is not None:
             return carried.is_multicast or not carried.is_global
     return ip.is_multicast or not ip.is_global
+
+
+def is_loopback(host: str) -> bool:
+    """Whether this host, an address or a name, is this machine by what it is called."""
+    host = host.rstrip(".")
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return False  # a name: where it leads is not known here
+
+
+def proxy_for(origin: tuple[str, str, int], table: Mapping[str, tuple[str, str]]) -> tuple[str, str] | None:
+    """The variable and the URL of the proxy on the way to an origin, if there is one.
+
+    `table` has (variable, value) for the schemes `http` and `https`, for `all`, and for `no`: those exempt.
+    """
+    scheme, host, port = origin
+    variable, url = table.get(scheme) or table.get("all") or ("", "")
+    words = re.split(r"[\s,]+", table.get("no", ("", ""))[1].lower())
+    if not url or any(_covers(word, host.rstrip("."), port) for word in words if word):
+        return None
+    return variable, url
+
+
+def host_of_proxy(url: str) -> str:
+    """The host in the value of a proxy variable; empty where there is none to be made out."""
+    try:
+        return urlsplit(url if "://" in url else f"//{url}").hostname or ""
+    except ValueError:
+        return ""
+
+
+def _covers(word: str, host: str, port: int) -> bool:
+    """Whether a word of `no_proxy` means this host: `*`, an address, a network, a name and all below it, `:PORT`."""
+    if word == "*":
+        return True
+    try:
+        network = ip_network(word.strip("[]"), strict=False)
+    except ValueError:
+        network = None  # no address
+    if network is not None:
+        return _is_in(host, network)
+    bare, colon, wanted = word.rpartition(":")
+    if colon and wanted.isdecimal():
+        return int(wanted) == port and _covers(bare, host, port)
+    name = word.removeprefix("*").strip(".")
+    return bool(name) and (host == name or host.endswith(f".{name}"))
+
+
+def _is_in(host: str, network: object) -> bool:
+    try:
+        return ip_address(host.partition("%")[0]) in network  # type: ignore[operator]
+    except ValueError:
+        return False
 
 
 def api_path(repo: Repo, *parts: str) -> str:

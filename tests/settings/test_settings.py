@@ -242,6 +242,27 @@ def test_a_token_does_not_cross_a_network_in_the_clear(
     assert (source.token_hint is None) is is_sent
 
 
+@pytest.mark.parametrize(
+    ("variables", "is_sent"),
+    [
+        ({"http_proxy": "http://proxy.example:3128"}, False),
+        ({"ALL_PROXY": "proxy.example:3128"}, False),
+        ({"http_proxy": "http://user:word@[fd00::1]:3128"}, False),
+        ({"http_proxy": "http://:no proxy:"}, False),
+        ({"http_proxy": "http://proxy.example:3128", "NO_PROXY": "localhost,127.0.0.1"}, True),
+        ({"https_proxy": "http://proxy.example:3128"}, True),
+        ({"http_proxy": "http://127.0.0.1:3128"}, True),
+        ({"http_proxy": "localhost:3128"}, True),
+    ],
+)
+def test_no_token_goes_in_the_clear_to_a_proxy_on_another_machine(
+    variables: dict[str, str], *, is_sent: bool, read: Callable[..., Settings]
+) -> None:
+    source = read({"HF_TOKEN": SECRET, "HF_ENDPOINT": "http://127.0.0.1:8090", **variables}).trusted()
+    assert (source.token == SECRET) is is_sent
+    assert is_sent or "name 127.0.0.1 in NO_PROXY" in (source.token_hint or "")
+
+
 def test_where_settings_say_so_it_does(read: Callable[..., Settings], user: Callable[[str], Path]) -> None:
     user('[sources.lan]\nurl = "http://10.0.0.1"\nplain_http_token = true\ntrusted = true')
     assert read({"HF_TOKEN": SECRET}).trusted().token == SECRET

@@ -19,7 +19,7 @@ from headrace.names import Repo
 from headrace.ranges import Range
 from headrace.source.contract import Content, Request
 from headrace.source.http import Dialer, HttpSession
-from headrace.source.hub import HubSource
+from headrace.source.hub import Access, HubSource
 
 DATA = bytes(range(256)) * 20
 REPO, COMMIT = Repo("org/model"), "a" * 40
@@ -174,7 +174,7 @@ def partial_answer(wanted: Range, total: int = len(DATA)) -> bytes:
 
 
 def hub(url: str, dialer: Dialer, token: str | None = None) -> HubSource:
-    return HubSource("hub", url, dialer, token=token)
+    return HubSource("hub", url, dialer, access=Access(token))
 
 
 def ask_for(wanted: Range, *, whole: bool = False, url: str = "", patience_s: float = 5.0) -> Request:

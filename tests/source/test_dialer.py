@@ -10,6 +10,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -101,6 +102,18 @@ def test_losers_of_the_race_leave_no_socket_open(
     assert open_files() <= before
 
 
+def test_an_address_that_cannot_even_be_tried_spoils_no_other(
+    serve: Serve, open_files: Callable[[], int]
+) -> None:
+    server = serve(always(answer(200, b"body")))
+    session = HttpSession(Dialer(FixedResolver("fe80::1%nosuch0", "127.0.0.1")))
+    before = open_files()
+    assert get(session, f"http://many.test:{server.port}/") == b"body"
+    session.close()
+    server.close()
+    assert open_files() <= before
+
+
 # Names
 
 
@@ -129,6 +142,49 @@ def test_a_name_that_does_not_exist_is_believed_the_second_time() -> None:
             resolver.addresses("nowhere.invalid")
         kinds.append((type(caught.value), caught.value.permanent))
     assert kinds == [(Unreachable, False), (UnknownHost, True), (UnknownHost, True)]
+
+
+def test_all_wait_for_the_one_lookup_of_a_host() -> None:
+    asked, over = [], threading.Event()
+
+    def hang(host: str) -> tuple[str, ...]:
+        asked.append(host)
+        over.wait(FAR_S)
+        return ("127.0.0.1",)
+
+    resolver = Resolver(timeout_s=0.01, ask=hang)
+    for _ in range(20):
+        with pytest.raises(Unreachable, match="took longer"):
+            resolver.addresses("host.test")
+    assert asked == ["host.test"]
+    patient = Resolver(timeout_s=FAR_S, ask=hang)
+    with ThreadPoolExecutor(4) as pool:
+        waiting = [pool.submit(patient.addresses, "host.test") for _ in range(4)]
+        over.set()
+        assert {one.result() for one in waiting} == {("127.0.0.1",)}
+    assert 2 <= len(asked) <= 5
+
+
+def test_one_answer_counts_once_however_many_wait_for_it() -> None:
+    over = threading.Event()
+
+    def ask(host: str) -> tuple[str, ...]:
+        over.wait(FAR_S)
+        raise NOBODY
+
+    def wait() -> None:
+        waiting.add(threading.get_ident())
+        if len(waiting) == 4:
+            over.set()
+
+    def kind(_: int) -> type[Exception]:
+        with pytest.raises(Unreachable) as caught:
+            resolver.addresses("nowhere.invalid", wait)
+        return type(caught.value)
+
+    resolver, waiting = Resolver(timeout_s=FAR_S, ask=ask), set[int]()
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(kind, range(4))) == {Unreachable}
 
 
 def test_a_name_that_comes_and_goes_is_asked_for_again() -> None:
@@ -287,6 +343,22 @@ def test_a_handshake_that_drips_ends(papers: Papers) -> None:
             get(session_of(papers, connect_timeout_s=0.3), f"https://127.0.0.1:{listener.getsockname()[1]}/")
         over.set()
         thread.join()
+
+
+def test_addresses_that_say_nothing_to_a_handshake_share_one_time(papers: Papers, serve: Serve) -> None:
+    server = serve(always(answer(200, b"body")), tls=papers.of_server)
+    mute = [f"127.0.0.{number}" for number in range(2, 6)]
+    with contextlib.ExitStack() as stack:
+        for address in mute:
+            stack.enter_context(socket.create_server((address, server.port)))
+        session = session_of(papers, resolver=FixedResolver(*mute), connect_timeout_s=0.5)
+        with pytest.raises(Unreachable) as caught:
+            get(session, f"https://many.test:{server.port}/")
+        assert all(f"{address}: no TLS handshake in time" in caught.value.message for address in mute)
+        resolver = FixedResolver(*mute, "127.0.0.1")
+        session = session_of(papers, resolver=resolver, connect_timeout_s=1.5)
+        assert get(session, f"https://many.test:{server.port}/") == b"body"  # it had its share
+        session.close()
 
 
 def test_after_a_failed_handshake_the_next_address_is_tried(papers: Papers, serve: Serve) -> None:

@@ -62,8 +62,33 @@ def test_a_head_that_drips_ends_as_one_that_does_not_come(
 
 def test_a_listing_that_drips_ends(serve: Serve, session: HttpSession) -> None:
     raw = b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n"
-    with pytest.raises(Stalled, match="bytes a second"):
+    with pytest.raises(Stalled, match=r"bytes a second|in time"):
         get(session, serve(dripping(raw, b"[", 0.02)).url, patience_s=0.4)
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("raw", "then"),
+    [(b"2;", b"a"), (b"2\r\n{}\r\n0\r\n", b"X: y\r\n"), (b"2\r\n{}\r\n0\r\nX: ", b"y")],
+    ids=["size", "trailers", "trailer"],
+)
+@pytest.mark.parametrize("whole", [False, True])
+def test_what_frames_a_body_may_not_drip_for_ever(
+    raw: bytes, then: bytes, *, whole: bool, serve: Serve, session: HttpSession
+) -> None:
+    server = serve(dripping(CHUNKED + raw, then, 0.02))
+    response = session.request("GET", server.url, {}, patience_s=0.4)
+    with pytest.raises(Stalled):
+        response.read(1000) if whole else read_all(response, 1000)
+    response.close()
+
+
+def test_trailers_have_an_end(serve: Serve, session: HttpSession) -> None:
+    server = serve(dripping(CHUNKED + b"2\r\n{}\r\n0\r\n", b"X: y\r\n" * 1000, 0))
+    with pytest.raises(BrokenStream, match="trailers"):
+        get(session, server.url, patience_s=30)
 
 
 @pytest.mark.parametrize(

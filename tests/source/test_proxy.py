@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from base64 import b64encode
 from collections.abc import Callable
@@ -12,8 +13,9 @@ from headrace.errors import BadAnswer, HeadraceError, ProxyRefused, Unreachable,
 from headrace.source.addresses import Resolver
 from headrace.source.dialer import Dialer
 from headrace.source.http import HttpSession
-from headrace.source.hub import HubSource
+from headrace.source.hub import Access, HubSource
 from headrace.source.proxy import Proxies, Proxy
+from headrace.wire import normalized_endpoint
 from tests.source.conftest import DATA, Heard, Serve, always, answer, ask_for, partial_answer
 from tests.source.test_http import get
 from tests.source.test_hub import SOME
@@ -85,12 +87,17 @@ def test_each_scheme_has_its_own() -> None:
         ("http://user:s3cret@p.test:99999", "no proxy"),
         ("http://user:s3cret@[::1", "no proxy"),
         ("http://user:s3cret@a b", "no proxy"),
+        ("http://user:12#s3cret@p.test:3128", "no proxy"),
+        ("http://user:12/s3cret@p.test:3128", "no proxy"),
+        ("http://user:12?s3cret@p.test:3128", "no proxy"),
+        ("user:12#s3cret@p.test:3128", "no proxy"),
     ],
 )
 def test_what_cannot_be_a_proxy_is_told_without_its_secrets(url: str, told: str) -> None:
     with pytest.raises(UsageError, match=told) as caught:
         Proxy.parse(url, "HTTPS_PROXY")
     assert "HTTPS_PROXY" in caught.value.message
+    assert "12" not in caught.value.message
     assert "s3cret" not in caught.value.message + str(caught.value.hint)
 
 
@@ -107,6 +114,19 @@ def test_http_goes_in_absolute_form_and_no_name_is_looked_up(serve: Serve, talk:
     heard = proxy.heard[0]
     assert (heard.target, heard.headers["host"]) == ("http://hub.test/a%20b?c=d", "hub.test")
     assert heard.headers["proxy-authorization"] == BASIC
+
+
+def test_an_international_name_goes_to_a_proxy_as_look_ups_have_it(serve: Serve, talk: Talk) -> None:
+    proxy = serve(always(answer(403)))
+    dialer = through(f"127.0.0.1:{proxy.port}")
+    for scheme in ("http", "https"):
+        source = HubSource("hub", normalized_endpoint(f"{scheme}://bücher.test"), dialer)
+        with contextlib.suppress(HeadraceError):
+            source.ask("/api/x", talk(dialer))
+    assert [heard.target for heard in proxy.heard] == [
+        "http://xn--bcher-kva.test/api/x",
+        "xn--bcher-kva.test:443",
+    ]
 
 
 def test_an_address_that_a_plan_chose_behind_a_proxy_is_the_proxy(serve: Serve, talk: Talk) -> None:
@@ -185,7 +205,7 @@ def test_a_file_comes_through_a_proxy_from_hosts_that_only_it_knows(serve: Serve
     proxy = serve(script)
     dialer = through(f"http://127.0.0.1:{proxy.port}")
     session = talk(dialer)
-    source = HubSource("hub", "http://hub.test", dialer, token="hf_secret")
+    source = HubSource("hub", "http://hub.test", dialer, access=Access("hf_secret"))
     stream = source.open(ask_for(SOME), session)
     got = memoryview(bytearray(len(DATA)))
     assert stream.readinto(got) == len(SOME)
@@ -194,7 +214,20 @@ def test_a_file_comes_through_a_proxy_from_hosts_that_only_it_knows(serve: Serve
 
 
 @pytest.mark.parametrize(
-    "target", ["http://127.0.0.1/", "http://10.0.0.1/", "http://[::1]/", "http://localhost/"]
+    "target",
+    [
+        "http://127.0.0.1/",
+        "http://10.0.0.1/",
+        "http://[::1]/",
+        "http://localhost/",
+        "http://localhost./",
+        "http://127.0.0.1./",
+        "http://127.1/",
+        "http://2130706433/",
+        "http://0x7f000001/",
+        "http://017700000001/",
+        "http://169.254.43518/",
+    ],
 )
 def test_a_public_name_behind_a_proxy_may_not_lead_into_this_network(
     target: str, serve: Serve, talk: Talk
@@ -209,3 +242,17 @@ def test_who_is_exempt_is_reached_without_it(serve: Serve, talk: Talk) -> None:
     server = serve(always(answer(200, b"direct")))
     session = talk(through("http://127.0.0.1:9", no="127.0.0.0/8"))
     assert get(session, server.url) == b"direct"
+
+
+@pytest.mark.parametrize("in_clear", [False, True])
+def test_a_proxy_on_another_machine_reads_no_token(*, in_clear: bool, serve: Serve, talk: Talk) -> None:
+    class Names(Resolver):
+        def addresses(self, host: str, check: Callable[[], None] = lambda: None) -> tuple[str, ...]:
+            return ("127.0.0.1",)
+
+    proxy = serve(always(answer(200, b"{}")))
+    table = {"http": ("http_proxy", f"http://proxy.test:{proxy.port}")}
+    dialer = Dialer(Names(), proxies=Proxies(table))
+    source = HubSource("hub", "http://127.0.0.1:9", dialer, access=Access("hf_secret", in_clear=in_clear))
+    assert source.ask("/api/x", talk(dialer)).status == 200
+    assert ("authorization" in proxy.heard[0].headers) is in_clear

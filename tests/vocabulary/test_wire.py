@@ -159,6 +159,7 @@ def test_reads_how_long_to_wait(headers: dict[str, str], expected: float | None)
         ("http://[::1]:8090/", "http://[::1]:8090"),
         ("http://[FE80::1]", "http://[fe80::1]"),
         ("https://h/Path/Case", "https://h/Path/Case"),
+        ("https://Bücher.example/x", "https://xn--bcher-kva.example/x"),
     ],
 )
 def test_endpoints_have_one_form(url: str, expected: str) -> None:
@@ -186,6 +187,8 @@ def test_endpoints_have_one_form(url: str, expected: str) -> None:
         "http://a b",
         "http://a\\b",
         "http://a%2fb",
+        "http://ü..example",
+        f"http://{'ü' * 70}.example",
         "http://h/a b",
         "user:secret@h",
         "https:user:secret@h",

@@ -1,17 +1,16 @@
 """Names to addresses, with a time limit.
 
 `getaddrinfo` cannot be given one and may hang for minutes on a broken resolver, so each lookup runs in a daemon
-thread of its own that can be left behind.
+thread of its own that can be left behind; whoever asks for the same host meanwhile waits for that one.
 """
 
 from __future__ import annotations
 
-import queue
 import socket
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from headrace.errors import UnknownHost, Unreachable
 
@@ -25,6 +24,15 @@ _LOOK_S = 0.1  # how soon it is noticed that nobody waits for the answer any mor
 class _Answer:
     addresses: tuple[str, ...]
     until: float
+
+
+@dataclass
+class _Lookup:
+    """One that is under way; once `done` is set, it has an answer or an error."""
+
+    done: threading.Event = field(default_factory=threading.Event)
+    addresses: tuple[str, ...] = ()
+    error: Unreachable | None = None
 
 
 def look_up(host: str) -> tuple[str, ...]:
@@ -44,6 +52,8 @@ class Resolver:
         self._ask = ask
         self._answers: dict[str, _Answer] = {}
         self._unknown: dict[str, int] = {}
+        self._running: dict[str, _Lookup] = {}
+        self._lock = threading.Lock()
 
     def addresses(self, host: str, check: Callable[[], None] = lambda: None) -> tuple[str, ...]:
         """All addresses of the host, in the system's order of preference.
@@ -57,21 +67,29 @@ class Resolver:
         known = self._answers.get(host)
         if known is not None and known.until > time.monotonic():
             return known.addresses
-        answers: queue.SimpleQueue[tuple[str, ...] | OSError] = queue.SimpleQueue()
+        with self._lock:
+            lookup = self._running.get(host)
+            if lookup is None:
+                lookup = self._running[host] = _Lookup()
+                threading.Thread(
+                    target=self._work, args=(host, lookup), daemon=True, name=f"lookup {host}"
+                ).start()
+        self._await(host, lookup, check)
+        if lookup.error is not None:
+            raise type(lookup.error)(lookup.error.message, hint=lookup.error.hint)
+        return lookup.addresses
 
-        def work() -> None:
-            try:
-                answers.put(self._ask(host))
-            except OSError as error:
-                answers.put(error)
-
-        threading.Thread(target=work, daemon=True, name=f"lookup {host}").start()
-        answer = self._await(host, answers, check)
-        if isinstance(answer, OSError):
-            raise self._failure(host, answer)
-        self._unknown.pop(host, None)
-        self._answers[host] = _Answer(answer, time.monotonic() + _KEPT_S)
-        return answer
+    def _work(self, host: str, lookup: _Lookup) -> None:
+        try:
+            lookup.addresses = self._ask(host)
+            self._unknown.pop(host, None)
+            self._answers[host] = _Answer(lookup.addresses, time.monotonic() + _KEPT_S)
+        except OSError as error:
+            lookup.error = self._failure(host, error)
+        finally:
+            with self._lock:
+                del self._running[host]
+            lookup.done.set()
 
     def _failure(self, host: str, error: OSError) -> Unreachable:
         """One answer that there is no such name may come of a network that is just going up or down; two are believed."""
@@ -83,14 +101,9 @@ class Resolver:
         kind = UnknownHost if self._unknown[host] >= _BELIEVED else Unreachable
         return kind(told, hint=hint)
 
-    def _await(
-        self, host: str, answers: queue.SimpleQueue[tuple[str, ...] | OSError], check: Callable[[], None]
-    ) -> tuple[str, ...] | OSError:
+    def _await(self, host: str, lookup: _Lookup, check: Callable[[], None]) -> None:
         deadline = time.monotonic() + self._timeout_s
-        while True:
-            try:
-                return answers.get(timeout=min(_LOOK_S, self._timeout_s))
-            except queue.Empty:  # noqa: PERF203  # ten times a second
-                check()
-                if time.monotonic() > deadline:
-                    raise Unreachable(f"looking up {host} took longer than {self._timeout_s:.0f} s") from None
+        while not lookup.done.wait(min(_LOOK_S, self._timeout_s)):
+            check()
+            if time.monotonic() > deadline:
+                raise Unreachable(f"looking up {host} took longer than {self._timeout_s:.0f} s")

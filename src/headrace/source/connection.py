@@ -15,6 +15,8 @@ import select
 import socket
 import ssl
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Protocol
 
 from headrace.source.proxy import Origin, Proxy
@@ -60,11 +62,18 @@ class Wire:
         Raises:
             http.client.HTTPException: it ended early, or is too long.
         """
-        self._deadline = time.monotonic() + self.patience_s
-        try:
+        with self.within(self.patience_s):
             return self._head()
+
+    @contextmanager
+    def within(self, seconds: float) -> Iterator[None]:
+        """Whatever is received meanwhile has come after so many seconds, however little comes at a time."""
+        outer = self._deadline
+        self._deadline = min(outer, time.monotonic() + seconds)
+        try:
+            yield
         finally:
-            self._deadline = _NEVER
+            self._deadline = outer
 
     def readinto(self, buffer: memoryview) -> int:
         """Receive what is at hand, at least a byte; 0 at the end."""
@@ -221,6 +230,23 @@ class _Body(io.RawIOBase):
         return self._wire.readinto(buffer)
 
 
+class _Framed(io.BufferedReader):
+    """Bounds what stands between two pieces of data: `http.client` would read trailers for ever."""
+
+    _lines_bytes = 0
+
+    def readline(self, size: int | None = -1) -> bytes:
+        line = super().readline(size)
+        self._lines_bytes += len(line)
+        if self._lines_bytes > _HEAD_BYTES_MOST:
+            raise http.client.HTTPException("the trailers of the answer are too long")
+        return line
+
+    def read1(self, size: int = -1) -> bytes:
+        self._lines_bytes = 0
+        return super().read1(size)
+
+
 def receive_answer(wire: Wire, method: str) -> http.client.HTTPResponse:
     """The next answer on a wire, its head parsed and its body yet to come.
 
@@ -238,7 +264,7 @@ def receive_answer(wire: Wire, method: str) -> http.client.HTTPResponse:
     if coding is not None and not answer.chunked:
         raise http.client.HTTPException("the answer comes in a transfer coding that was not asked for")
     if answer.length is None:
-        answer.fp = io.BufferedReader(_Body(wire))
+        answer.fp = _Framed(_Body(wire))
     if answer.chunked and lengths:
         answer.will_close = True
     return answer

@@ -55,7 +55,10 @@ class Road:
 
 @dataclass(frozen=True)
 class Dialer:
-    """What all sessions of a process share. `connect_timeout_s` bounds a connection, and again its handshake."""
+    """What all sessions of a process share.
+
+    `connect_timeout_s` bounds a connection, and again its handshake; twice that all that is tried for one.
+    """
 
     resolver: Resolver = field(default_factory=Resolver)
     trust: Trust = field(default_factory=Trust)
@@ -93,13 +96,16 @@ class Dialer:
         if proxy is not None:
             addresses, port = self._addresses_of(proxy, check), proxy.port
         left, reasons = interleaved(addresses), dict[str, str]()
-        while left:
-            address = _Race(connection, port, self.connect_timeout_s, check).run(left, reasons)
+        deadline = time.monotonic() + 2 * self.connect_timeout_s
+        while left and (left_s := deadline - time.monotonic()) > 0:
+            address = _Race(connection, port, min(left_s, self.connect_timeout_s), check).run(left, reasons)
             if address is None:
                 break
+            # Each of those that may be tried still gets its share of the time.
+            share_s = max(0.0, deadline - time.monotonic()) / len(left)
             left.remove(address)
             try:
-                self._settle(connection, address, check)
+                self._settle(connection, address, min(share_s, self.connect_timeout_s), check)
             except (OSError, ValueError) as error:  # a name that TLS cannot have is a ValueError
                 connection.close()
                 check()
@@ -121,8 +127,9 @@ class Dialer:
             hint = f"it is the proxy that {proxy.variable} names"
             raise type(error)(error.message, hint=hint) from None
 
-    def _settle(self, connection: Connection, address: str, check: Check) -> None:
+    def _settle(self, connection: Connection, address: str, patience_s: float, check: Check) -> None:
         """Go from a connected socket to one that takes requests."""
+        deadline = time.monotonic() + patience_s
         (sock,) = connection.sockets
         scheme, host, port = connection.origin
         proxy = connection.proxy
@@ -133,21 +140,23 @@ class Dialer:
             connection.is_private = _is_inside(host)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if proxy is not None and scheme == "https":
-            tunnel = Wire(sock, self.connect_timeout_s)
+            tunnel = Wire(sock, patience_s)
             tunnel.send(_connect(proxy, named_place(host, port)))
             proxy.check_tunnel(_head(tunnel, proxy), host)
         if scheme == "https":
-            sock = self._encrypted(connection, sock, check)
+            sock = self._encrypted(connection, sock, deadline, check)
         connection.wire = Wire(sock, self.connect_timeout_s)
 
-    def _encrypted(self, connection: Connection, sock: socket.socket, check: Check) -> ssl.SSLSocket:
+    def _encrypted(
+        self, connection: Connection, sock: socket.socket, deadline: float, check: Check
+    ) -> ssl.SSLSocket:
         host = connection.origin[1]
         context = self.trust.context()
         tls = context.wrap_socket(sock, server_hostname=host, do_handshake_on_connect=False)
         connection.sockets[:] = [tls]
         check()
         try:
-            _shake_hands(tls, time.monotonic() + self.connect_timeout_s)
+            _shake_hands(tls, deadline)
         except TimeoutError:
             raise
         except ssl.SSLError as error:
@@ -202,10 +211,14 @@ class _Race:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         try:
             sock = socket.socket(family, socket.SOCK_STREAM)
-            sock.settimeout(0)
-            self._connection.sockets.append(sock)
-            code = sock.connect_ex((address, self._port))
         except OSError as error:
+            return _reason(error)
+        sock.settimeout(0)
+        self._connection.sockets.append(sock)
+        try:
+            code = sock.connect_ex((address, self._port))
+        except OSError as error:  # an address of an interface that is gone
+            self._drop(sock)
             return _reason(error)
         if code not in (0, errno.EINPROGRESS):
             self._drop(sock)
@@ -256,9 +269,14 @@ def interleaved(addresses: Sequence[str]) -> list[str]:
 
 def _is_inside(host: str) -> bool:
     """Whether a name that somebody else looks up says itself that it is on this machine or in its network."""
+    host = host.rstrip(".")
     try:
         return is_private_address(host)
     except ValueError:
+        pass
+    try:  # the spellings that look-ups understand: 127.1, 2130706433, 0x7f000001, 017700000001
+        return is_private_address(socket.inet_ntoa(socket.inet_aton(host)))
+    except (OSError, ValueError):
         return host == "localhost" or host.endswith(".localhost")
 
 

@@ -80,7 +80,8 @@ class HttpResponse:
             return 0
         try:
             if self._left is None:
-                return self._unframed(buffer)
+                with self._wire.within(self._wire.patience_s):  # however slowly it tells how chunks lie
+                    return self._unframed(buffer)
             count = self._wire.readinto(buffer)
         except (OSError, ValueError, http.client.HTTPException) as error:
             raise self._session.failure(error, self._connection.where) from error
@@ -128,16 +129,20 @@ class HttpResponse:
             BrokenStream: as `readinto`.
         """
         body, chunk, began = bytearray(), memoryview(bytearray(64 * 1024)), time.monotonic()
-        while count := self.readinto(chunk):
-            body += chunk[:count]
+        while True:
+            may_take_s = self._wire.patience_s + len(body) / _READ_RATE_LEAST
             took = time.monotonic() - began
-            if took > self._wire.patience_s and len(body) < took * _READ_RATE_LEAST:
+            if took > may_take_s:
                 raise Stalled(f"{self._connection.where} sends only {len(body) / took:.0f} bytes a second")
+            with self._wire.within(may_take_s - took):
+                count = self.readinto(chunk)
+            if not count:
+                return bytes(body)
+            body += chunk[:count]
             if len(body) > most_bytes:
                 raise BadAnswer(
                     f"{self.host} answers with more than {most_bytes} bytes where few were expected"
                 )
-        return bytes(body)
 
     def close(self) -> None:
         """Keep the connection if the body was read to its end, else drop it."""
@@ -306,8 +311,6 @@ def _target(url: str, *, absolute: bool) -> str:
 def _host_of(origin: Origin) -> str:
     """The Host header: no port where it is the scheme's own."""
     scheme, host, port = origin
-    if not host.isascii():
-        host = host.encode("idna").decode()  # as the look-up has it
     if port != _DEFAULT_PORTS[scheme]:
         return named_place(host, port)
     return f"[{host}]" if ":" in host else host

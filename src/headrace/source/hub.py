@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
@@ -43,6 +43,7 @@ from headrace.wire import (
     LINKED_ETAG,
     WARNING,
     api_path,
+    is_loopback,
     origin_of,
     parse_content_range,
     parse_etag,
@@ -73,15 +74,32 @@ class HubAnswer:
     body: bytes
 
 
+@dataclass(frozen=True)
+class Access:
+    """What a hub may be told of who asks.
+
+    Attributes:
+        token: sent to the endpoint's own origin only; None for none.
+        hint: what to tell a user who was refused (for example that a token was withheld, and why).
+        in_clear: the token may pass a proxy on another machine that can read it.
+    """
+
+    token: str | None = field(default=None, repr=False)
+    hint: str | None = None
+    in_clear: bool = False
+
+
+_NOBODY = Access()
+
+
 class HubSource:
     """A hub at `endpoint` (normalised, no slash at its end).
 
     Args:
         name: what to call it.
-        token: sent to the endpoint's own origin only; None for none.
+        access: who asks.
         patience_s: how long metadata may be silent.
         warn: is told what the hub wants its users to know (`X-HF-Warning`).
-        token_hint: what to tell a user who was refused (for example that a token was withheld, and why).
     """
 
     def __init__(
@@ -90,8 +108,7 @@ class HubSource:
         endpoint: str,
         dialer: Dialer,
         *,
-        token: str | None = None,
-        token_hint: str | None = None,
+        access: Access = _NOBODY,
         patience_s: float = 5.0,
         warn: Callable[[str], None] = lambda _: None,
     ) -> None:
@@ -99,8 +116,7 @@ class HubSource:
         self.endpoint = endpoint
         self._api = f"{urlsplit(endpoint).path}/api/"  # hubs count these apart from others
         self._dialer = dialer
-        self._token = token
-        self._token_hint = token_hint
+        self._access = access
         self._patience_s = patience_s
         self._warn = warn
         self._signed = SignedUrls()
@@ -282,7 +298,7 @@ class HubSource:
         home = origin_of(self.endpoint)
         for _ in range(_HOPS_MOST):
             at_home = origin_of(url) == home
-            credentials = {"Authorization": f"Bearer {self._token}"} if self._token and at_home else {}
+            credentials = self._credentials if at_home else {}
             address, patience_s = route(url)
             kind = (origin_of(url), urlsplit(url).path.startswith(self._api))
             with self._budget.request(kind):
@@ -305,6 +321,17 @@ class HubSource:
                 response.close()
             url = target
         raise BadAnswer(f"{self.name} redirects in circles at {shown(url)}")
+
+    @property
+    def _credentials(self) -> dict[str, str]:
+        """What goes to the hub's own origin; over plain http not through a proxy on another machine, unless allowed."""
+        if self._access.token is None:
+            return {}
+        home = origin_of(self.endpoint)
+        proxy = self._dialer.proxies.of(home) if home[0] == "http" else None
+        if proxy is not None and not self._access.in_clear and not is_loopback(proxy.host):
+            return {}
+        return {"Authorization": f"Bearer {self._access.token}"}
 
     def _target(self, url: str, location: str | None) -> str:
         """Where a redirect leads. Refuses to be led from a public place into this machine or its network."""
@@ -346,19 +373,19 @@ class HubSource:
             return Busy(told, retry_after_s=retry_after_s(response.headers))
         if code == "GatedRepo":
             ask = f"ask for access at {self.endpoint}/{repo.address if repo else ''}, then set HF_TOKEN"
-            return AccessDenied(refuses, hint=self._token_hint or ask)
-        if code == "RepoNotFound" or (response.status == HTTPStatus.UNAUTHORIZED and not self._token):
+            return AccessDenied(refuses, hint=self._access.hint or ask)
+        if code == "RepoNotFound" or (response.status == HTTPStatus.UNAUTHORIZED and not self._access.token):
             # Hubs say the same of what is missing and of what is none of the caller's business.
             told = f"{self.name} has no {what}, or does not show it to you"
             hint = (
                 "check the name (datasets are datasets/ORG/NAME); if it is private or gated, set HF_TOKEN to a "
                 "token that may read it"
             )
-            kind = RepoNotFound if not self._token_hint else AccessDenied
-            return kind(told, hint=self._token_hint or hint)
+            kind = RepoNotFound if not self._access.hint else AccessDenied
+            return kind(told, hint=self._access.hint or hint)
         if response.status in (401, 403):
             return AccessDenied(
-                refuses, hint=self._token_hint or "the token is wrong, expired or not allowed"
+                refuses, hint=self._access.hint or "the token is wrong, expired or not allowed"
             )
         if response.status == HTTPStatus.NOT_FOUND and code == "RevisionNotFound":
             hint = "check the branch, tag or commit after @"

@@ -13,10 +13,10 @@ from base64 import b64encode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from ipaddress import ip_address, ip_network
 from urllib.parse import unquote, urlsplit
 
 from headrace.errors import ProxyRefused, SourceError, Unreachable, UsageError
+from headrace.wire import proxy_for
 
 _SUCCESS = range(200, 300)
 _STATUS = re.compile(rb"HTTP/1\.[01] ([0-9]{3})\b")
@@ -57,7 +57,9 @@ class Proxy:
             host, port = parts.hostname or "", parts.port or _PORT
         except ValueError:
             host, port, parts = "", 0, urlsplit("")
-        if scheme != "http" or not host or not re.fullmatch(r"[\w.:%-]+", host):
+        # What stands behind the host may be a half of a password with a special character in it.
+        strange = parts.path not in ("", "/") or parts.query or parts.fragment
+        if scheme != "http" or strange or not host or not re.fullmatch(r"[\w.:%-]+", host):
             raise UsageError(f"{variable} names no proxy that could be used", hint=_HINT)
         authorization = None
         if parts.username is not None:
@@ -108,40 +110,10 @@ class Proxies:
 
     def of(self, origin: Origin) -> Proxy | None:
         """The one to go through. Raises `UsageError` where the user named one that cannot be."""
-        variable, url = self.table.get(origin[0]) or self.table.get("all") or ("", "")
-        if not url or self._is_exempt(origin[1], origin[2]):
-            return None
-        return Proxy.parse(url, variable)
-
-    def _is_exempt(self, host: str, port: int) -> bool:
-        words = re.split(r"[\s,]+", self.table.get("no", ("", ""))[1].lower())
-        return any(_covers(word, host.rstrip("."), port) for word in words if word)
+        named = proxy_for(origin, self.table)
+        return Proxy.parse(named[1], named[0]) if named else None
 
 
 def named_place(host: str, port: int) -> str:
     """`HOST:PORT`, as URLs and CONNECT have it."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _covers(word: str, host: str, port: int) -> bool:
-    """Whether a word of `no_proxy` means this host: `*`, an address, a network, a name and all below it, `:PORT`."""
-    if word == "*":
-        return True
-    try:
-        network = ip_network(word.strip("[]"), strict=False)
-    except ValueError:
-        network = None  # no address
-    if network is not None:
-        return _is_in(host, network)
-    bare, colon, wanted = word.rpartition(":")
-    if colon and wanted.isdecimal():
-        return int(wanted) == port and _covers(bare, host, port)
-    name = word.removeprefix("*").strip(".")
-    return bool(name) and (host == name or host.endswith(f".{name}"))
-
-
-def _is_in(host: str, network: object) -> bool:
-    try:
-        return ip_address(host.partition("%")[0]) in network  # type: ignore[operator]
-    except ValueError:
-        return False
