@@ -2,7 +2,10 @@
 
 The socket never blocks. What waits is a poll, and only where a receive has found nothing: a receive with
 Python's own time limits would poll before each one. TLS gives one record at a time, 16 KiB at most, so records
-are gathered while there are any at hand; nothing is waited for once something has come.
+are gathered while there are any at hand.
+
+Bytes of a body that come in dribbles are let gather for a moment (`SO_RCVLOWAT`, see socket(7)): on a line of
+1 Gbit/s sixteen lanes would otherwise be woken for every few packets, which costs more than all the rest.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import select
 import socket
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -27,6 +30,8 @@ _HEAD_END = re.compile(rb"\n\r?\n")
 _INTERIM = re.compile(rb"HTTP/1\.[01] 1(?!01)[0-9]{2}\b")
 _NEVER = float("inf")
 _CAN_SPLICE = hasattr(os, "splice")  # Linux
+_GATHERED_BYTES = 128 * 1024
+_GATHERED_S = 0.02  # nobody minds to see bytes so much later
 _LENGTH = re.compile(r"[0-9]{1,19}")
 
 
@@ -43,6 +48,8 @@ class Wire:
         self._sock = sock
         self._rest = memoryview(b"")  # came behind a head
         self._deadline = _NEVER
+        self._mark = 1  # a poll says that something came when so much has
+        self._is_drained = False  # whether there was nothing more when it was received from last
         self._poll = select.poll()
         self._poll.register(sock, select.POLLIN)
         self._receive: _Receiver = self._records if isinstance(sock, ssl.SSLSocket) else self._plain
@@ -62,8 +69,16 @@ class Wire:
         Raises:
             http.client.HTTPException: it ended early, or is too long.
         """
+        self.await_body(1)
         with self.within(self.patience_s):
             return self._head()
+
+    def await_body(self, left: int) -> None:
+        """So many bytes are still to come: they need not be received one by one."""
+        mark = max(1, min(_GATHERED_BYTES, left))
+        if mark != self._mark:
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, mark)
+            self._mark = mark
 
     @contextmanager
     def within(self, seconds: float) -> Iterator[None]:
@@ -88,15 +103,13 @@ class Wire:
         """As `readinto`, into an empty pipe; None where that cannot be (TLS, bytes that came behind the head)."""
         if self._rest or not _CAN_SPLICE or isinstance(self._sock, ssl.SSLSocket):
             return None
-        while True:
-            try:
-                return os.splice(self._sock.fileno(), pipe, most, flags=os.SPLICE_F_NONBLOCK)
-            except BlockingIOError:  # noqa: PERF203  # then there is time
-                self._wait(select.POLLIN)
+        wire = self._sock.fileno()
+        return self._when_there(lambda: os.splice(wire, pipe, most, flags=os.SPLICE_F_NONBLOCK), most)
 
     @property
     def is_quiet(self) -> bool:
         """Whether nothing has come unasked, its end included: then another request may be sent."""
+        self.await_body(1)
         return not self._rest and not self._poll.poll(0)
 
     def _head(self) -> bytes:
@@ -120,23 +133,33 @@ class Wire:
                 raise http.client.HTTPException("the head of the answer is too long")
 
     def _plain(self, buffer: memoryview) -> int:
+        return self._when_there(lambda: self._sock.recv_into(buffer), len(buffer))
+
+    def _when_there(self, receive: Callable[[], int], most: int) -> int:
+        began = self._wait(select.POLLIN) if self._is_drained and self._mark > 1 else None
         while True:
             try:
-                return self._sock.recv_into(buffer)
+                count = receive()
             except BlockingIOError:  # noqa: PERF203  # then there is time
-                self._wait(select.POLLIN)
+                began = self._wait(select.POLLIN, began)
+            else:
+                self._is_drained = count < most
+                return count
 
     def _records(self, buffer: memoryview) -> int:
         read, got = self._sock.read, 0  # type: ignore[attr-defined]  # an SSLSocket's
+        began = self._wait(select.POLLIN) if self._is_drained and self._mark > 1 else None
+        self._is_drained = False
         while got < len(buffer):
             try:
                 count = read(len(buffer) - got, buffer[got:])
             except ssl.SSLWantReadError:  # noqa: PERF203  # then there is time
                 if got:
+                    self._is_drained = True
                     break
-                self._wait(select.POLLIN)
+                began = self._wait(select.POLLIN, began)
             except ssl.SSLWantWriteError:
-                self._wait(select.POLLOUT)
+                began = self._wait(select.POLLOUT, began)
             except OSError:
                 if not got:
                     raise
@@ -147,14 +170,19 @@ class Wire:
                 got += count
         return got
 
-    def _wait(self, event: int) -> None:
-        left_s = self._deadline - time.monotonic()
+    def _wait(self, event: int, began: float | None = None) -> float:
+        """Wait for more, or for a moment in which it gathers; when this waiting began is the answer."""
+        now = time.monotonic()
+        began = now if began is None else began
+        left_s = min(self._deadline, began + self.patience_s) - now
+        if left_s <= 0:
+            raise TimeoutError("sends nothing" if self._deadline == _NEVER else "does not answer in time")
         poll = self._poll
         if event != select.POLLIN:
             poll = select.poll()
             poll.register(self._sock, event)
-        if left_s <= 0 or not poll.poll(min(self.patience_s, left_s) * 1000):
-            raise TimeoutError("sends nothing" if self._deadline == _NEVER else "does not answer in time")
+        poll.poll((min(left_s, _GATHERED_S) if self._mark > 1 else left_s) * 1000)
+        return began
 
 
 class Connection:

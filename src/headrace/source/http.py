@@ -82,6 +82,7 @@ class HttpResponse:
             if self._left is None:
                 with self._wire.within(self._wire.patience_s):  # however slowly it tells how chunks lie
                     return self._unframed(buffer)
+            self._wire.await_body(self._left)
             count = self._wire.readinto(buffer)
         except (OSError, ValueError, http.client.HTTPException) as error:
             raise self._session.failure(error, self._connection.where) from error
@@ -95,6 +96,7 @@ class HttpResponse:
         if not self._left:
             return None
         try:
+            self._wire.await_body(self._left)
             count = self._wire.splice(pipe, min(most, self._left))
         except (OSError, ValueError) as error:
             raise self._session.failure(error, self._connection.where) from error
