@@ -9,6 +9,7 @@ a script that retries needs to know that once.
 
 from __future__ import annotations
 
+from headrace.cli.interrupt import INTERRUPTED
 from headrace.errors import (
     AccessDenied,
     HeadraceError,
@@ -22,7 +23,6 @@ from headrace.errors import (
 )
 
 BUG = 1
-INTERRUPTED = 130
 
 EXITS: dict[type[HeadraceError], int] = {
     UsageError: 2,

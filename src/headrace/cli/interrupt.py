@@ -8,7 +8,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from headrace.cli.exits import INTERRUPTED
+INTERRUPTED = 130
+"""See `exits`, which is not imported here: what is answered at once begins with this module."""
 
 _SHOW_CURSOR = b"\x1b[?25h\r\n"
 

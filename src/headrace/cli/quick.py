@@ -3,9 +3,10 @@
 Most pulls find everything in place: each start of a job begins with one. Asking the hub and looking at the files
 takes milliseconds, importing what a transfer needs ten times that. So this is tried first, with next to no imports.
 
-No check is left out: the trusted source is asked what the revision is and what it holds, and a file counts as here
-if the cache's ledger says that exactly this file was verified. Whatever is unusual, a setting, an answer, a
-file, is not judged here: then nothing was changed or said, and the ordinary way is gone from its beginning.
+First it is judged, without a word. Everything on disk must be as a pull leaves it: the ref, the list of files that
+was kept, each file of it by the cache's ledger. Only then is the trusted source asked, once, and must say the very
+same commit and list. Whatever is unusual, a setting, an answer, a file, is not for here: nothing was changed or
+said, and the ordinary way is gone from its beginning. Then it is told; what fails now is told as everywhere.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ import re
 import sys
 import threading
 import time
+
+from headrace.cli.interrupt import in_two_stages
 
 TYPE_CHECKING = False  # as type checkers understand it, and without importing typing
 if TYPE_CHECKING:
@@ -26,12 +29,12 @@ _BUNDLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 _SYSTEM: str = sys.platform  # a type of its own, or type checkers look at one system's branch only
 _PATIENCE_S = 2.0  # in all; beyond it the ordinary way begins, which says what it waits for
 _ANSWER_BYTES_MOST = 16 * 1024 * 1024
+_FILES_MOST = 50_000  # of more, hubs are asked in another way; see `manifest.siblings_of`
 _QUIET = ("-q", "--quiet")
 _REPO = re.compile(r"(?!(?:datasets|spaces)/)(?:\w[\w.-]*/)?\w[\w.-]*", re.ASCII)
 _REVISION = re.compile(r"(?![0-9a-f]{40}$)\w[\w-]*(?:\.\w[\w-]*)*", re.ASCII)
-_ENDPOINT = re.compile(r"(https?)://([a-z0-9.-]+)(?::([0-9]{1,5}))?/?")
+_ENDPOINT = re.compile(r"(https?)://([a-z0-9.-]+)(?::(?!(?:80|443)\b)([1-9][0-9]{0,4}))?/?")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 _NAMES = {"https://huggingface.co": "huggingface", "https://hf-mirror.com": "hf-mirror"}
 # Settings that change what is to be done, and proxies.
 _SETTINGS = re.compile(r"HEADRACE_|_HEADRACE_|HF_HUB_OFFLINE$|.*_proxy$", re.IGNORECASE)
@@ -41,69 +44,165 @@ class _Unusual(Exception):
     """This is not for here."""
 
 
+class _Refused(Exception):
+    """The hub does not want to be asked now: its name, what it was asked for, the status, the lines of its answer."""
+
+
 def quick_pull(arguments: Sequence[str]) -> int | None:
     """The exit code of `headrace ARGUMENTS` if that is a pull which finds everything in place; None where it is not."""
     began = time.monotonic()
     words = [word for word in arguments if word not in _QUIET]
+    quiet = len(words) < len(arguments)
     if words[:1] != ["pull"] or len(words) != 2:  # noqa: PLR2004 - a command and a repo
         return None
-    repo, _, revision = words[1].partition("@")
-    try:
-        _look(repo, revision or "main", "@" in words[1] and not revision)
-        cache, endpoint, token = _settings(os.environ)
-        facts = _ask(endpoint, token, repo, revision or "main")
-        return _answer(
-            cache, endpoint, facts, (repo, revision or "main"), (began, len(words) < len(arguments))
-        )
-    except KeyboardInterrupt:
-        sys.stderr.write("interrupted before anything was fetched\n")
-        return 130
-    except Exception:  # noqa: BLE001 - whatever it is, the ordinary way meets it again, and tells
+    # To a person it is shown with bars and colours, which are not for here.
+    if not quiet and sys.stderr is not None and sys.stderr.isatty():
         return None
+    try:
+        with in_two_stages():
+            judged = _judged(words[1], quiet, arguments)
+            if judged is not None:
+                _tell(*judged, None if quiet else began)
+    except BaseException as error:  # noqa: BLE001 - as in the outermost frame of the ordinary way
+        from headrace.cli.report import report  # noqa: PLC0415 - only now
+
+        return report(error, as_json=False)
+    return None if judged is None else 0
 
 
-def _look(repo: str, revision: str, is_empty: bool) -> None:  # noqa: FBT001 - one caller
-    if (
-        is_empty
-        or ".." in repo
-        or "--" in repo
-        or not (_REPO.fullmatch(repo) and _REVISION.fullmatch(revision))
-    ):
+def _judged(address: str, quiet: bool, arguments: Sequence[str]) -> tuple[str, str] | None:  # noqa: FBT001 - one caller
+    """The folder all files are in, and what there is to say of them; None where this is not for here.
+
+    Raises:
+        Interrupted: the user said stop.
+        Busy: the hub asks for a longer pause than anybody waits.
+    """
+    repo, at, revision = address.partition("@")
+    revision = revision if at else "main"
+    try:
+        try:
+            return _find(repo, revision)
+        except _Refused as refused:
+            _bide(refused, quiet)
+    except KeyboardInterrupt:
+        import shlex  # noqa: PLC0415 - only now
+
+        from headrace.errors import Interrupted  # noqa: PLC0415 - likewise
+
+        told = "interrupted before anything was fetched"
+        raise Interrupted(told, hint=f"to go on: headrace {shlex.join(arguments)}") from None
+    except Exception as error:
+        from headrace.errors import Busy  # noqa: PLC0415 - only now
+
+        if isinstance(error, Busy):
+            raise
+    return None  # whatever it was, the ordinary way meets it again, and tells
+
+
+def _find(repo: str, revision: str) -> tuple[str, str]:
+    if ".." in repo or "--" in repo or not (_REPO.fullmatch(repo) and _REVISION.fullmatch(revision)):
         raise _Unusual
+    cache, endpoint, token = _settings(os.environ)
+    folder = f"{cache}/models--{repo.replace('/', '--')}"
+    with open(f"{folder}/refs/{revision}", encoding="ascii") as ref:
+        commit = ref.read()
+    if not _COMMIT.fullmatch(commit):
+        raise _Unusual
+    workshop, snapshot = f"{cache}/.locks/headrace", f"{folder}/snapshots/{commit}"
+    with open(f"{workshop}/manifests/{os.path.basename(folder)}/{commit}.json", "rb") as file:
+        listed = file.read()
+    count, total = _check_files(listed, folder, snapshot, _verified(workshop))
+    facts = _ask(endpoint, token, repo, revision)
+    if facts["sha"] != commit or _listing(facts["siblings"]) != listed:
+        raise _Unusual
+    from headrace.cli.words import files, size  # noqa: PLC0415 - only now
+
+    what, name = f"{files(count)}, {size(total)}", _NAMES.get(endpoint, endpoint.partition("://")[2])
+    told = f"{repo} at {revision} ({commit[:12]}): {what}, as listed by {name}\n"
+    told += f"{repo}: {what}, all verified, in %s"
+    return snapshot, told + (f"\n  {size(total)} did not have to be fetched" if total else "")
 
 
 def _settings(environment: os._Environ[str]) -> tuple[str, str, str]:
     """Cache, endpoint and token, where nothing but the hub's own variables is set; see `settings`."""
+    config = environment.get("XDG_CONFIG_HOME") or _plain("~/.config")
     # Elsewhere than on Linux the user's own file is in other places.
-    if _SYSTEM != "linux" or any(environment[name] for name in environment if _SETTINGS.match(name)):
+    if (
+        _SYSTEM != "linux"
+        or not config.startswith("/")
+        or any(environment[name] for name in environment if _SETTINGS.match(name))
+    ):
         raise _Unusual
-    config = environment.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
-    folder, files = os.getcwd(), [f"{config}/headrace/headrace.toml", "/headrace.toml"]
+    folder, files = os.getcwd(), [f"{_plain(config)}/headrace/headrace.toml", "/headrace.toml"]
     while folder != "/":
         files.append(f"{folder}/headrace.toml")
         folder = os.path.dirname(folder)
-    if any(map(os.path.exists, files)):
+    if any(map(os.path.lexists, files)):
         raise _Unusual
     home = environment.get("HF_HOME") or f"{environment.get('XDG_CACHE_HOME') or '~/.cache'}/huggingface"
     cache = environment.get("HF_HUB_CACHE") or environment.get("HUGGINGFACE_HUB_CACHE") or f"{home}/hub"
     token = environment.get("HF_TOKEN")
     if token is None:
         try:
-            with open(
-                _expanded(environment.get("HF_TOKEN_PATH") or f"{home}/token"), encoding="utf-8"
-            ) as file:
+            with open(_plain(environment.get("HF_TOKEN_PATH") or f"{home}/token"), encoding="utf-8") as file:
                 token = file.read()
         except FileNotFoundError:
             token = ""
-    return _expanded(cache), environment.get("HF_ENDPOINT") or "https://huggingface.co", token.strip()
+    endpoint = environment.get("HF_ENDPOINT") or "https://huggingface.co"
+    return _plain(cache), endpoint.rstrip("/"), token.strip()
 
 
-def _expanded(path: str) -> str:
-    return os.path.normpath(os.path.expandvars(os.path.expanduser(path)))
+def _plain(path: str) -> str:
+    """The path as the ordinary way reads it, where that is beyond doubt: links before `..` lead elsewhere."""
+    path = os.path.expanduser(path)
+    if ".." in path or "$" in path:
+        raise _Unusual
+    return os.path.normpath(path)
+
+
+def _check_files(listed: bytes, folder: str, snapshot: str, verified: set[bytes]) -> tuple[int, int]:
+    """How many files, and how many bytes, each of which is in its place and was verified."""
+    import json  # noqa: PLC0415 - after all that can be found out without it
+
+    rows, total = json.loads(listed), 0
+    if not 0 < len(rows) <= _FILES_MOST:
+        raise _Unusual
+    for path, size, digest in rows:
+        name = f"blobs/{digest.partition(':')[2]}"
+        found, up = os.stat(f"{folder}/{name}"), "../" * (path.count("/") + 2)
+        line = f'["{digest}", {found.st_size}, {found.st_ino}, {found.st_mtime_ns}'
+        if (
+            found.st_size != size
+            or line.encode() not in verified
+            or os.readlink(f"{snapshot}/{path}") != up + name
+        ):
+            raise _Unusual
+        total += size
+    return len(rows), total
+
+
+def _verified(workshop: str) -> set[bytes]:
+    """What the ledger says of each file that was verified: digest, size, inode, modification time; see `store.ledger`."""
+    with open(f"{workshop}/verified.jsonl", "rb") as ledger:
+        return {b",".join(line.rstrip(b"]").split(b",")[:4]) for line in ledger.read().split(b"\n")}
+
+
+def _listing(siblings: Any) -> bytes:
+    """What the hub lists, as `store.hubcache` keeps it: byte by byte, so that 1.0 is not 1."""
+    import json  # noqa: PLC0415 - it is there already
+
+    return json.dumps(sorted(map(_row, siblings))).encode()
+
+
+def _row(one: Any) -> list[Any]:
+    path, lfs = one["rfilename"], one.get("lfs")
+    if lfs is None:
+        return [path, one["size"], f"git-blob-sha1:{one['blobId']}"]
+    return [path, lfs["size"], f"sha256:{lfs['sha256']}"]
 
 
 def _ask(endpoint: str, token: str, repo: str, revision: str) -> Any:
-    """What the hub says of the revision, in one request of its own thread: that can be left behind."""
+    """What the hub says of the revision, in one request of its own thread: names may take long to resolve."""
     parts = _ENDPOINT.fullmatch(endpoint)
     if parts is None:
         raise _Unusual
@@ -120,12 +219,12 @@ def _ask(endpoint: str, token: str, repo: str, revision: str) -> Any:
         f"Accept: application/json\r\nAccept-Encoding: identity\r\nUser-Agent: headrace\r\n{credentials}\r\n"
     )
     answers: list[bytes] = []
+    until = time.monotonic() + _PATIENCE_S
+    door = (host, int(port or (443 if scheme == "https" else 80)))
 
     def work() -> None:
         try:
-            answers.append(
-                _exchange(scheme, host, int(port or (443 if scheme == "https" else 80)), request.encode())
-            )
+            answers.append(_exchange(door, request.encode(), until, secure=scheme == "https"))
         except Exception:  # noqa: BLE001 - no answer; the ordinary way says why
             return
 
@@ -134,21 +233,42 @@ def _ask(endpoint: str, token: str, repo: str, revision: str) -> Any:
     thread.join(_PATIENCE_S)
     if not answers:
         raise _Unusual
-    return _body(answers[0])
+    return _body(answers[0], _NAMES.get(endpoint, endpoint.partition("://")[2]), f"{repo} at {revision!r}")
 
 
-def _exchange(scheme: str, host: str, port: int, request: bytes) -> bytes:
+def _exchange(door: tuple[str, int], request: bytes, until: float, *, secure: bool) -> bytes:
+    """The answer to the request, whole. Nothing is sent after `until`, and no socket outlives it."""
     import socket  # noqa: PLC0415 - after all that can be found out without it
 
     raw = bytearray()
-    with socket.create_connection((host, port), _PATIENCE_S) as plain:
-        wire = plain
-        if scheme == "https":
-            wire = _trust().wrap_socket(plain, server_hostname=host)
-        wire.sendall(request)
-        while len(raw) < _ANSWER_BYTES_MOST and (chunk := wire.recv(256 * 1024)):
-            raw += chunk
+    context = _trust() if secure else None
+    for *_, address in socket.getaddrinfo(*door, type=socket.SOCK_STREAM):
+        try:
+            plain = socket.create_connection((str(address[0]), door[1]), _left_s(until))
+            break
+        except OSError:
+            continue
+    else:
+        raise _Unusual
+    with plain:
+        plain.settimeout(_left_s(until))
+        with context.wrap_socket(plain, server_hostname=door[0]) if context else plain as wire:
+            wire.settimeout(_left_s(until))
+            wire.sendall(request)
+            while len(raw) < _ANSWER_BYTES_MOST:
+                wire.settimeout(_left_s(until))
+                chunk = wire.recv(256 * 1024)
+                if not chunk:
+                    break
+                raw += chunk
     return bytes(raw)
+
+
+def _left_s(until: float) -> float:
+    left_s = until - time.monotonic()
+    if left_s <= 0:
+        raise TimeoutError
+    return left_s
 
 
 def _trust() -> ssl.SSLContext:
@@ -160,85 +280,58 @@ def _trust() -> ssl.SSLContext:
     return Trust(Path(named) if named else None).context()
 
 
-def _body(answer: bytes) -> Any:
-    import json  # noqa: PLC0415 - after all that can be found out without it
+def _body(answer: bytes, name: str, what: str) -> Any:
+    import json  # noqa: PLC0415 - it is there already
 
     head, _, body = answer.partition(b"\r\n\r\n")
     first, *lines = head.split(b"\r\n")
-    headers = {
-        name.strip().lower(): text.strip() for name, _, text in (line.partition(b":") for line in lines)
-    }
+    status = int(first.split()[1])
+    if status in (408, 425, 429) or status >= 500:  # noqa: PLR2004 - as `source.hub` has it
+        raise _Refused(name, what, status, b"\r\n".join(lines))
+    headers = {key.strip().lower(): text.strip() for key, _, text in (line.partition(b":") for line in lines)}
     whole = headers.get(b"content-length") == b"%d" % len(body)
-    if first.split()[1] != b"200" or not whole or headers.keys() & {b"x-hf-warning", b"content-encoding"}:
+    if status != 200 or not whole or headers.keys() & {b"x-hf-warning", b"content-encoding"}:  # noqa: PLR2004 - HTTP
         raise _Unusual
     return json.loads(body)
 
 
-def _answer(
-    cache: str, endpoint: str, facts: Any, asked: tuple[str, str], manner: tuple[float, bool]
-) -> int | None:
-    """Say what a pull would say, if all files are in place; `manner` is when it began, and whether to be quiet."""
-    (repo, revision), (began, quiet) = asked, manner
-    commit = facts["sha"]
-    if not _COMMIT.fullmatch(commit):
-        raise _Unusual
-    folder = f"{cache}/models--{repo.replace('/', '--')}"
-    with open(f"{folder}/refs/{revision}", encoding="ascii") as ref:
-        if ref.read() != commit:
-            raise _Unusual
-    workshop, snapshot = f"{cache}/.locks/headrace", f"{folder}/snapshots/{commit}"
-    os.stat(f"{workshop}/manifests/{os.path.basename(folder)}/{commit}.json")
-    total = _check_files(facts["siblings"], folder, snapshot, _verified(workshop))
-    if not quiet:
-        _summarise(repo, revision, commit, endpoint.rstrip("/"), (len(facts["siblings"]), total, began))
+def _bide(refused: _Refused, quiet: bool) -> None:  # noqa: FBT001 - one caller
+    """Leave the hub alone as long as it asked for, aloud; then the ordinary way asks again.
+
+    Raises:
+        Busy: that is longer than anybody waits.
+    """
+    import random  # noqa: PLC0415 - only now, as all of these
+    from email import message_from_bytes  # noqa: PLC0415
+
+    from headrace.cli.notes import Notes  # noqa: PLC0415
+    from headrace.cli.talk import say  # noqa: PLC0415
+    from headrace.errors import Busy  # noqa: PLC0415
+    from headrace.events import SegmentFailed  # noqa: PLC0415
+    from headrace.plan.limits import Limits  # noqa: PLC0415
+    from headrace.plan.retry import pause_s  # noqa: PLC0415
+    from headrace.wire import ERROR_MESSAGE, retry_after_s  # noqa: PLC0415
+
+    name, what, status, lines = refused.args
+    headers: Any = message_from_bytes(lines)
+    asked_s = retry_after_s(headers)
+    why = f"{name} cannot give {what} now: {headers.get(ERROR_MESSAGE) or f'HTTP {status}'}"
+    wait = pause_s(1, chance=random.random(), most_s=Limits.pause_most_s, asked_s=asked_s)  # noqa: S311 - spreads clients
+    if wait > Limits.give_up_s:
+        raise Busy(why, retry_after_s=asked_s)
+    note = Notes(verbose=False).of(SegmentFailed("", "", name, "", Busy.code, why, wait), time.monotonic())
+    if note is not None and not quiet:
+        say(note)
+    time.sleep(wait)
+
+
+def _tell(snapshot: str, told: str, began: float | None) -> None:
+    """Say what the ordinary way says, if it was given when that began; and where the files are."""
     from headrace.cli.output import put_path  # noqa: PLC0415 - only now
 
+    if began is not None:
+        from headrace.cli.talk import say  # noqa: PLC0415 - a quiet pull needs none
+        from headrace.cli.words import duration  # noqa: PLC0415 - likewise
+
+        say(told % duration(time.monotonic() - began))
     put_path(snapshot)
-    return 0
-
-
-def _verified(workshop: str) -> set[bytes]:
-    """What the ledger says of each file that was verified: digest, size, inode, modification time; see `store.ledger`."""
-    with open(f"{workshop}/verified.jsonl", "rb") as ledger:
-        return {b",".join(line.rstrip(b"]").split(b",")[:4]) for line in ledger.read().split(b"\n")}
-
-
-def _check_files(siblings: Any, folder: str, snapshot: str, verified: set[bytes]) -> int:
-    """The bytes of all files, each of which is in its place and was verified."""
-    total = 0
-    for one in siblings:
-        path, size, lfs = one["rfilename"], one["size"], one.get("lfs")
-        digest, pattern, algorithm = one["blobId"], _COMMIT, "git-blob-sha1"
-        if lfs is not None:
-            digest, pattern, algorithm, size = lfs["sha256"], _SHA256, "sha256", lfs["size"]
-        if not pattern.fullmatch(digest) or not {"", ".", ".."}.isdisjoint(path.split("/")) or "\0" in path:
-            raise _Unusual
-        blob, link = f"{folder}/blobs/{digest}", f"{snapshot}/{path}"
-        found = os.stat(blob)
-        line = f'["{algorithm}:{digest}", {found.st_size}, {found.st_ino}, {found.st_mtime_ns}'
-        up = "../" * (path.count("/") + 2)
-        if (
-            found.st_size != size
-            or line.encode() not in verified
-            or os.readlink(link) != f"{up}blobs/{digest}"
-        ):
-            raise _Unusual
-        total += size
-    if len({one["rfilename"] for one in siblings}) != len(siblings) or not siblings:
-        raise _Unusual
-    return total
-
-
-def _summarise(repo: str, revision: str, commit: str, endpoint: str, sums: tuple[int, int, float]) -> None:
-    """The lines that the ordinary way says."""
-    from headrace.cli.words import duration, files, size  # noqa: PLC0415 - a quiet pull needs none
-
-    count, total, began = sums
-    name = _NAMES.get(endpoint, endpoint.partition("://")[2])
-    told = f"{repo} at {revision} ({commit[:12]}): {files(count)}, {size(total)}, as listed by {name}\n"
-    took = duration(time.monotonic() - began)
-    told += f"{repo}: {files(count)}, {size(total)}, all verified, in {took}\n"
-    told += f"  {size(total)} did not have to be fetched\n" if total else ""
-    if sys.stderr is not None:
-        sys.stderr.write(told)
-        sys.stderr.flush()

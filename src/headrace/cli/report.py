@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 import click
 
-from headrace.cli.exits import BUG, INTERRUPTED, exit_code
+from headrace.cli.exits import BUG, exit_code
 from headrace.cli.habits import hint_for
+from headrace.cli.interrupt import INTERRUPTED
 from headrace.cli.output import put_json
 from headrace.cli.talk import say
 from headrace.cli.words import safe

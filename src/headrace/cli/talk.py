@@ -5,10 +5,6 @@ from __future__ import annotations
 import contextlib
 import sys
 
-import click
-
-from headrace.settings import wants_color
-
 
 def say(line: str, *, mark: str = "", color: str = "") -> None:
     """Write a line, `mark` before it in bold and in `color` where colours are wanted.
@@ -17,11 +13,19 @@ def say(line: str, *, mark: str = "", color: str = "") -> None:
     """
     if sys.stderr is None:
         return
-    if mark and wants_color() and is_terminal():
-        mark = click.style(mark, fg=color or None, bold=True)
+    if mark and is_terminal():
+        mark = _styled(mark, color)
     with contextlib.suppress(OSError):
         sys.stderr.write(f"{mark}{line}\n")
         sys.stderr.flush()
+
+
+def _styled(mark: str, color: str) -> str:
+    import click  # noqa: PLC0415 - what finds nothing to do has no mark to show, and waits for no framework
+
+    from headrace.settings import wants_color  # noqa: PLC0415 - likewise
+
+    return click.style(mark, fg=color or None, bold=True) if wants_color() else mark
 
 
 def is_terminal() -> bool:
