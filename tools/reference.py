@@ -17,7 +17,7 @@ import click
 from headrace import errors, events
 from headrace.cli.exits import exit_code
 from headrace.cli.root import COMMANDS, headrace
-from headrace.settings import BUILT_IN_SOURCES, SPECS
+from headrace.settings import ANYBODYS, BUILT_IN_SOURCES, SPECS
 
 FOLDER = Path(__file__).parent.parent / "docs" / "reference"
 _WIDTH = 80
@@ -89,9 +89,13 @@ def _settings() -> Iterator[str]:
     yield "The default of `cache` is `HF_HOME/hub`, where `HF_HOME` is `~/.cache/huggingface` unless set; that of"
     yield "`data` is a folder of the user's own data."
     yield ""
+    yield "A project's file arrives with somebody else's checkout. It may have"
+    yield ", ".join(f"`{one.key}`" for one in SPECS if one.key in ANYBODYS)
+    yield "and nothing else: the rest could have a token sent anywhere, or files believed that nobody verified."
+    yield ""
     yield "## Sources"
     yield ""
-    yield "Only the user's own file may have these, and `ca_bundle`: otherwise any checkout could have a token sent anywhere."
+    yield "Only the user's own file may have these: otherwise any checkout could have a token sent anywhere."
     yield ""
     yield "| in `[sources.NAME]` | what it is |"
     yield "|---|---|"

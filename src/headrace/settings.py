@@ -24,6 +24,11 @@ FILE_NAME = "headrace.toml"
 
 _ON_LINUX: bool = sys.platform.startswith("linux")
 
+ANYBODYS = frozenset(
+    ("offline", "lanes", "lanes_per_host", "limit_rate", "idle_timeout_s", "give_up_s", "ref_ttl_s")
+)
+"""What a project's file may say: it arrives with somebody else's checkout, and these give nothing away."""
+
 _FLAGS = ("trusted", "token", "plain_http_token")
 _FLAGS_HINT = "tokens are read from HF_TOKEN; token = true says that this source may have it"
 
@@ -275,7 +280,8 @@ def load_settings(
     """
     environment = os.environ if environment is None else environment
     files = [path for path in settings_files(environment, directory) if _is_file(path)]
-    tables = [(str(path), _read_toml(path, mine=path == user_file(environment))) for path in files]
+    own = user_file(environment)
+    tables = [(str(path), _read_toml(path, own, mine=path == own)) for path in files]
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for spec in SPECS:
@@ -326,10 +332,11 @@ def is_debugging() -> bool:
     return os.environ.get("HEADRACE_DEBUG", "") not in ("", "0")
 
 
-def _read_toml(path: Path, *, mine: bool) -> dict[str, Any]:
-    """Read a settings file; one that is not the user's own may name neither sources nor certificates.
+def _read_toml(path: Path, own: Path, *, mine: bool) -> dict[str, Any]:
+    """Read a settings file; one that is not the user's own may only say how, not from whom, where to or for whom.
 
-    Otherwise any checkout that somebody steps into could have the token sent to a host of its choice.
+    Otherwise any checkout that somebody steps into could have the token sent to a host of its choice, or bring a
+    cache whose ledger vouches for bytes that nobody verified.
     """
     if sys.version_info >= (3, 11):  # here: it is seldom that there is a file
         import tomllib  # noqa: PLC0415
@@ -346,10 +353,9 @@ def _read_toml(path: Path, *, mine: bool) -> dict[str, Any]:
         raise UsageError(
             f"{path} has no setting {unknown[0]!r}", hint=f"known are: {', '.join(sorted(known))}"
         )
-    for key in ("sources", "ca_bundle"):
-        if key in table and not mine:
-            hint = f"sources, and whom to trust, are named in your own file: {user_file()}"
-            raise UsageError(f"{path} may not name {key}", hint=hint)
+    if not mine and (foreign := sorted(set(table) - ANYBODYS)):
+        hint = f"whom to trust, and where things are, is said in your own file: {own}"
+        raise UsageError(f"{path} may not name {foreign[0]}", hint=hint)
     _check_sources(table.get("sources", {}), path)
     return table
 

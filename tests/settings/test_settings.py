@@ -114,9 +114,9 @@ def test_a_file_may_say_it_in_its_own_types(
     ],
 )
 def test_what_makes_no_sense_is_refused_with_its_place(
-    text: str, read: Callable[..., Settings], project: Callable[[str], Path]
+    text: str, read: Callable[..., Settings], user: Callable[[str], Path]
 ) -> None:
-    path = project(text)
+    path = user(text)
     with pytest.raises(UsageError) as caught:
         read()
     assert str(path) in caught.value.message
@@ -177,13 +177,13 @@ def test_the_cache_is_where_hub_clients_look(read: Callable[..., Settings], own_
 
 
 def test_a_path_in_a_file_is_seen_from_that_file(
-    read: Callable[..., Settings], project: Callable[[str], Path], own_home: Path
+    read: Callable[..., Settings], user: Callable[[str], Path], own_home: Path
 ) -> None:
-    path = project('cache = "models"')
+    path = user('cache = "models"')
     assert read().cache == path.parent / "models"
-    project('cache = "/abs"')
+    user('cache = "/abs"')
     assert read().cache == Path("/abs")
-    project('cache = "~/x"')
+    user('cache = "~/x"')
     assert read().cache == own_home / "x"
 
 
@@ -414,9 +414,30 @@ def test_the_first_variable_that_names_certificates_counts(
         assert (settings["ca_bundle"], settings.origins["ca_bundle"]) == (tmp_path / variable, variable)
 
 
-def test_a_checkout_may_not_say_which_certificates_are_believed(
-    read: Callable[..., Settings], project: Callable[[str], Path]
+@pytest.mark.parametrize(
+    "text", ['ca_bundle = "theirs.pem"', 'cache = "theirs"', 'data = "theirs"', 'listen = "0.0.0.0:80"']
+)
+def test_a_checkout_says_neither_whom_to_believe_nor_where_things_are(
+    text: str, read: Callable[..., Settings], project: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    project('ca_bundle = "theirs.pem"')
-    with pytest.raises(UsageError, match="may not name ca_bundle"):
+    path = project(f"lanes = 3\n{text}")
+    with pytest.raises(UsageError, match=f"may not name {text.partition(' ')[0]}") as caught:
         read()
+    assert str(path) in caught.value.message
+    assert str(tmp_path / "user" / "headrace" / "headrace.toml") in str(caught.value.hint)
+
+
+def test_a_checkout_may_say_how(read: Callable[..., Settings], project: Callable[[str], Path]) -> None:
+    said = {
+        "offline": True,
+        "lanes": 3,
+        "lanes_per_host": 2,
+        "limit_rate": 5000,
+        "idle_timeout_s": 2.0,
+        "give_up_s": 9.0,
+        "ref_ttl_s": 4.0,
+    }
+    path = project("\n".join(f"{key} = {str(value).lower()}" for key, value in said.items()))
+    settings = read()
+    assert {key: settings[key] for key in said} == said
+    assert {settings.origins[key] for key in said} == {str(path)}
