@@ -150,6 +150,16 @@ def test_the_verdicts_of_several_are_told_together() -> None:
     assert error.hint == "log in"
 
 
+def test_sources_that_said_nothing_at_all_are_told_as_silent() -> None:
+    """No lane has failed yet: the patience with each is longer than that with all."""
+    play = Play(replace(LIMITS, give_up_s=6.0, patience_s=30.0))
+    play.add(sources="AB")
+    error = only(play.wait(7.0), GiveUp).error
+    assert isinstance(error, AllSourcesFailed)
+    assert "A sent nothing for 6 s; B sent nothing for 6 s" in error.message
+    assert {source: type(cause) for source, cause in error.causes.items()} == {"A": Stalled, "B": Stalled}
+
+
 def test_without_sources_there_is_no_hope() -> None:
     assert isinstance(only(Play().add(sources=""), GiveUp).error, AllSourcesFailed)
 

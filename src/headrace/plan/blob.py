@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from headrace.errors import AllSourcesFailed, HeadraceError
+from headrace.errors import AllSourcesFailed, HeadraceError, Stalled
 from headrace.plan.limits import Limits
 from headrace.plan.orders import Added, Place
 from headrace.plan.places import Door
@@ -188,6 +188,9 @@ class BlobPlan:
     def failure(self, heard: Mapping[str, HeadraceError]) -> HeadraceError:
         """The error that says why nobody could deliver; `heard` is what sources said to others."""
         causes = {**heard, **self.last_error, **self.rejected}
+        if not causes and self.waited_s:  # its lanes were recalled before their patience ended, or still wait
+            silence = f"sent nothing for {self.waited_s:.0f} s"
+            causes = {source: Stalled(f"{source} {silence}") for source in self.sources}
         if len(self._sources) == 1 and self.rejected:
             return next(iter(self.rejected.values()))
         told = "; ".join(dict.fromkeys(error.message for error in causes.values())) or "there is none"
