@@ -141,15 +141,18 @@ def _settings(environment: os._Environ[str]) -> tuple[str, str, str]:
         raise _Unusual
     home = environment.get("HF_HOME") or f"{environment.get('XDG_CACHE_HOME') or '~/.cache'}/huggingface"
     cache = environment.get("HF_HUB_CACHE") or environment.get("HUGGINGFACE_HUB_CACHE") or f"{home}/hub"
-    token = environment.get("HF_TOKEN")
-    if token is None:
-        try:
-            with open(_plain(environment.get("HF_TOKEN_PATH") or f"{home}/token"), encoding="utf-8") as file:
-                token = file.read()
-        except FileNotFoundError:
-            token = ""
     endpoint = environment.get("HF_ENDPOINT") or "https://huggingface.co"
-    return _plain(cache), endpoint.rstrip("/"), token.strip()
+    return _plain(cache), endpoint.rstrip("/"), _token(environment, home).strip()
+
+
+def _token(environment: os._Environ[str], home: str) -> str:
+    if "HF_TOKEN" in environment:
+        return environment["HF_TOKEN"]
+    try:
+        with open(_plain(environment.get("HF_TOKEN_PATH") or f"{home}/token"), encoding="utf-8") as file:
+            return file.read()
+    except FileNotFoundError:
+        return ""
 
 
 def _plain(path: str) -> str:
