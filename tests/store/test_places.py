@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import threading
 from collections.abc import Callable, Sequence
@@ -15,9 +16,11 @@ from headrace.errors import BadManifest, RevisionNotFound, StoreError
 from headrace.layout import WorkshopLayout
 from headrace.manifest import Digest, Entry, Manifest
 from headrace.names import Repo
+from headrace.store import copying, space
 from headrace.store.contract import Store
 from headrace.store.folder import Folder
 from headrace.store.hubcache import HubCache, recall
+from headrace.store.ledger import Ledger
 from headrace.store.partial import Partial
 from tests.store.conftest import sha256
 
@@ -258,3 +261,58 @@ def test_digests_of_both_kinds_live_in_one_cache(tmp_path: Path) -> None:
     )
     with pytest.raises(BadManifest):
         Digest.of_etag("short")
+
+
+def test_what_another_pull_puts_in_place_meanwhile_is_not_recorded_as_ours(
+    tmp_path: Path, claim: Claim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, theirs = Folder(tmp_path), Folder(tmp_path)
+    ours.prepare(listing({}))
+    record = Ledger.record
+    raced: list[Path] = []
+
+    def late(self: Ledger, path: Path, facts: os.stat_result, digest: Digest) -> None:
+        if not raced:
+            raced.append(path)
+            put(theirs, claim, b"B" * 100, [entry("x", b"B" * 100)])
+        record(self, path, facts, digest)
+
+    monkeypatch.setattr(Ledger, "record", late)
+    put(ours, claim, b"A" * 100, [entry("x", b"A" * 100)])
+    assert (tmp_path / "x").read_bytes() == b"B" * 100
+    assert not Folder(tmp_path).reuse([entry("x", b"A" * 100)], ignore)
+
+
+def test_what_is_edited_between_its_check_and_its_copy_is_not_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    twins = [entry("a", b"A" * 100), entry("b", b"A" * 100)]
+    store = Folder(tmp_path)
+    store.prepare(listing({}))
+    (tmp_path / "a").write_bytes(b"A" * 100)
+    os.utime(tmp_path / "a", ns=(1, 1))
+    cloned = copying._clone
+
+    def edit(source: int, target: int) -> bool:
+        (tmp_path / "a").write_bytes(b"B" * 100)
+        return cloned(source, target)
+
+    monkeypatch.setattr(copying, "_clone", edit)
+    assert not store.reuse(twins, ignore)
+    assert not (tmp_path / "b").exists()
+    assert [path.name for path in store.workshop.glob("copy.*")] == []
+
+
+def test_a_copy_tells_how_far_it_is_and_looks_at_the_room_with_one_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = b"A" * (9 * 1024 * 1024)
+    store = Folder(tmp_path)
+    store.prepare(listing({}))
+    (tmp_path / "a").write_bytes(data)
+    monkeypatch.setattr(copying, "_clone", lambda *_: False)
+    monkeypatch.setattr(space, "check_space", lambda *_: pytest.fail("the whole preflight, for one copy"))
+    told: list[tuple[str, int]] = []
+    assert store.reuse([entry("a", data), entry("b", data)], lambda one, done: told.append((one.path, done)))
+    assert {done for path, done in told if path == "b"} >= {4 * 1024 * 1024, 8 * 1024 * 1024, len(data)}
+    assert (tmp_path / "b").read_bytes() == data

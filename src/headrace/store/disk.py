@@ -5,13 +5,16 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from headrace.errors import NoSpace, ReadOnly, StoreError
 
 ELSEWHERE = "choose another folder with --dest, or another cache with HF_HUB_CACHE"
+_QUICK_BYTES = 4 * 1024 * 1024
+_BEAT_S = 0.5
 _UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
@@ -61,6 +64,40 @@ def scratch(workshop: Path, purpose: str) -> Path:
     """A name for something short-lived. Random: threads share a pid, and so do containers that share a cache."""
     workshop.mkdir(parents=True, exist_ok=True)
     return workshop / f"{purpose}.{secrets.token_hex(8)}"
+
+
+def keep(fd: int, beat: Callable[[], None]) -> None:
+    """Make the content of an open file outlast a loss of power: fdatasync(2). Raises `OSError`.
+
+    Of a large file that may take minutes, in which Python hears no signal: it is waited for on another thread, and
+    `beat` is called meanwhile.
+    """
+    if os.fstat(fd).st_size <= _QUICK_BYTES:
+        os.fdatasync(fd)
+        return
+    failures: list[OSError] = []
+
+    def work() -> None:
+        try:
+            os.fdatasync(fd)
+        except OSError as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=work, daemon=True, name="keep")
+    thread.start()
+    while thread.is_alive():
+        thread.join(_BEAT_S)
+        beat()
+    if failures:
+        raise failures[0]
+
+
+def device_of(path: Path) -> int:
+    """The device that something lies on, or would: that of the nearest thing above it that exists."""
+    for near in (path, *path.parents):
+        with suppress(OSError):
+            return near.stat().st_dev
+    return 0
 
 
 def has_size(path: Path, size: int) -> bool:

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
+from functools import partial as bound
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from headrace.errors import BadManifest, ReadOnly, RevisionNotFound, StoreError
 from headrace.layout import CACHEDIR_TAG, HubCacheLayout
 from headrace.manifest import Digest, Entry, Manifest
 from headrace.names import Repo, is_commit
-from headrace.store.copying import copy_to, discard, move, see_room
+from headrace.store.copying import Changed, Sound, copy_to, discard, move
 from headrace.store.disk import has_size, make_folders, scratch, storing
 from headrace.store.lasting import SETTLING
 from headrace.store.ledger import Ledger
@@ -71,8 +72,12 @@ class HubCache:
         """See `Store.reuse`. What another client left is hashed once."""
         first = entries[0]
         for path in self._candidates(entries):
-            if self._ledger.check(path, first.digest, first.size, lambda done: progress(first, done)):
-                self._spread(path, entries)
+            facts = self._ledger.check(path, first.digest, first.size, lambda done: progress(first, done))
+            if facts is not None:
+                try:
+                    self._spread(Sound(path, facts), entries, progress)
+                except Changed:
+                    continue
                 return True
         return False
 
@@ -80,9 +85,9 @@ class HubCache:
         """See `Store.publish`."""
         digest = entries[0].digest
         final = self._layout.blob(digest) if self._has_symlinks else self._place(entries[0])
-        partial.publish(final)
-        self._ledger.record(final, digest)
-        self._spread(final, entries)
+        facts = partial.publish(final)
+        self._ledger.record(final, facts, digest)
+        self._spread(Sound(final, facts), entries, _nobody)
 
     def finish(self, manifest: Manifest) -> list[str]:
         """See `Store.finish`. The whole file list is kept, so that offline it is known what is missing."""
@@ -148,24 +153,32 @@ class HubCache:
     def _place(self, entry: Entry) -> Path:
         return self._layout.link(self._commit, entry.path)
 
-    def _spread(self, source: Path, entries: Sequence[Entry]) -> None:
+    def _spread(self, source: Sound, entries: Sequence[Entry], progress: Progress) -> None:
         """Put verified content under all these names: links to the blob, else files of their own."""
         blob = self._layout.blob(entries[0].digest)
         for entry in entries:
             place = self._place(entry)
-            if place == source:
+            if place == source.path:
                 continue
             with storing(place):
-                if source == blob and self._is_linked(place, entry):
+                if source.path == blob and self._is_linked(place, entry):
                     continue
-                if source == blob and self._has_symlinks:
+                if source.path == blob and self._has_symlinks:
                     fresh = scratch(self.workshop, "link")
                     fresh.symlink_to(self._layout.link_target(entry.path, entry.digest))
                     move(fresh, place)
-                elif not self._ledger.check(place, entry.digest, entry.size, _nobody):
-                    self._make()
-                    copy_to(source, place, self.workshop, lambda: see_room(self.workshop, entry))  # noqa: B023  # called now
-                    self._ledger.record(place, entry.digest)
+                elif not self._ledger.check(place, entry.digest, entry.size, bound(progress, entry)):
+                    self._copy(source, entry, progress)
+
+    def _copy(self, source: Sound, entry: Entry, progress: Progress) -> None:
+        from headrace.store.space import see_room  # noqa: PLC0415  # most pulls copy nothing
+
+        self._make()
+        place = self._place(entry)
+        facts = copy_to(
+            source, place, self.workshop, bound(see_room, self.workshop, entry), bound(progress, entry)
+        )
+        self._ledger.record(place, facts, entry.digest)
 
     def _is_linked(self, place: Path, entry: Entry) -> bool:
         try:
@@ -264,5 +277,5 @@ def _clear_way(ref: Path, folder: Path) -> None:
 _ANY = Digest(Digest.GIT_BLOB_SHA1, "0" * 40)
 
 
-def _nobody(_: int) -> None:
+def _nobody(_: Entry, __: int) -> None:
     """Nobody wants to know how far it is."""
