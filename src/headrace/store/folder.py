@@ -11,7 +11,7 @@ from headrace.errors import BadManifest
 from headrace.layout import WORKSHOP_IN_FOLDER
 from headrace.manifest import Entry, Manifest
 from headrace.store.copying import Changed, Sound, copy_to
-from headrace.store.disk import has_size, make_folders, storing
+from headrace.store.disk import has_size, make_folders, see_ways, storing
 from headrace.store.lasting import SETTLING
 from headrace.store.ledger import Ledger
 from headrace.store.shelf import Shelf
@@ -40,15 +40,13 @@ class Folder:
         """See `Store.workshop`."""
         return self._path / WORKSHOP_IN_FOLDER
 
-    @property
-    def copies(self) -> bool:
-        """See `Store.copies`: editing one file must not edit another."""
-        return True
+    def names(self, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """See `Store.names`: editing one file must not edit another."""
+        return entries
 
     def prepare(self, wanted: Manifest) -> None:
         """See `Store.prepare`."""
-        _refuse_ours(wanted.entries, self._path)
-        self._make()
+        self._make_way(wanted.entries)
 
     def holds(self, entry: Entry) -> bool:
         """See `Store.holds`."""
@@ -66,8 +64,7 @@ class Folder:
             sound = self._shelf.find(first.digest, first.size, lambda done: progress(first, done))
         if sound is None:
             return False
-        _refuse_ours(lacking, self._path)
-        self._make()
+        self._make_way(lacking)
         try:
             self._spread(sound, lacking, progress)
         except Changed:
@@ -97,7 +94,9 @@ class Folder:
         facts = self._ledger.check(path, entry.digest, entry.size, lambda done: progress(entry, done))
         return None if facts is None else Sound(path, facts)
 
-    def _make(self) -> None:
+    def _make_way(self, entries: Sequence[Entry]) -> None:
+        _refuse_ours(entries, self._path)
+        see_ways(self.workshop, [self._path / entry.path for entry in entries])
         make_folders(self._path, [self.workshop])
         ignore = self.workshop / ".gitignore"
         with storing(ignore):

@@ -18,7 +18,7 @@ from headrace.layout import CACHEDIR_TAG, HubCacheLayout
 from headrace.manifest import Digest, Entry, Manifest
 from headrace.names import Repo, is_commit
 from headrace.store.copying import Changed, Sound, copy_to, discard, move
-from headrace.store.disk import has_size, make_folders, scratch, storing
+from headrace.store.disk import has_size, make_folders, same_disk, scratch, see_ways, storing
 from headrace.store.lasting import SETTLING
 from headrace.store.ledger import Ledger
 from headrace.store.shelf import unlinked_files
@@ -44,18 +44,20 @@ class HubCache:
         self._ledger = Ledger(self._layout.workshop)
         self._has_written = False
 
-    @property
+    @cached_property
     def workshop(self) -> Path:
-        """See `Store.workshop`."""
-        return self._layout.workshop
+        """See `Store.workshop`. A repo's folder may be a link to another disk, or a mount."""
+        here, blobs = self._layout.workshop, self._layout.blob(_ANY).parent
+        return here if same_disk(here, blobs) else self._layout.moved_workshop
 
-    @property
-    def copies(self) -> bool:
-        """See `Store.copies`: every name of a blob is a link to it, where there are links."""
-        return not self._has_symlinks
+    def names(self, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """See `Store.names`: every name of a blob is a link to it, where there are links."""
+        return entries[:1] if self._has_symlinks else entries
 
-    def prepare(self, wanted: Manifest) -> None:  # noqa: ARG002  # nobody's names meet ours here
+    def prepare(self, wanted: Manifest) -> None:
         """See `Store.prepare`."""
+        blobs = (self._layout.blob(entry.digest) for entry in wanted.entries)
+        see_ways(self.workshop, [*blobs, *map(self._place, wanted.entries)])
         self._make()
         tag = self._layout.root / "CACHEDIR.TAG"
         with storing(tag):
@@ -135,7 +137,8 @@ class HubCache:
         """Make the folders that something is to be written in."""
         if not self._has_written:
             layout = self._layout
-            folders = [layout.workshop, layout.blob(_ANY).parent, layout.snapshot(self._commit)]
+            folders = [layout.workshop, self.workshop]
+            folders += [layout.blob(_ANY).parent, layout.snapshot(self._commit)]
             make_folders(layout.root, folders)
             self._has_written = True
 
@@ -195,7 +198,8 @@ class HubCache:
             if path.is_file() and path.read_bytes() == content:
                 return
             # In the workshop: hub clients take every file among the refs for a ref.
-            fresh = scratch(self.workshop, "text")
+            own = self._layout.workshop
+            fresh = scratch(own if path.is_relative_to(own) else self.workshop, "text")
             try:
                 with fresh.open("wb") as file:
                     file.write(content)
