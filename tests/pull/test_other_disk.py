@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from headrace.errors import StoreError
+from headrace.events import Checking
 from headrace.testing import ChaosHub, content, write_repo
 from tests.pull.mounts import in_memory
 
@@ -61,14 +62,12 @@ def test_a_repo_that_was_moved_to_another_disk_is_pulled_there(
 
 
 def test_what_is_known_of_a_moved_repo_is_not_hashed_again(
-    moved: Path, root: Path, hub: ChaosHub, pull: Puller, monkeypatch: pytest.MonkeyPatch
+    moved: Path, root: Path, hub: ChaosHub, pull: Puller
 ) -> None:
     write_repo(root, "org/model", FILES)
     pull("org/model")
-    monkeypatch.setattr(
-        "headrace.store.ledger.digest_in", lambda *_: pytest.fail("the ledger vouches for it")
-    )
     assert pull("org/model").network_bytes == 0
+    assert pull.heard(Checking) == []
 
 
 @pytest.mark.parametrize("is_folder", [False, True])

@@ -241,8 +241,6 @@ def test_what_changes_while_it_is_hashed_is_not_vouched_for(workshop: Path, file
 
 
 def test_a_long_sync_is_waited_for_with_signs_of_life(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(disk, "_QUICK_BYTES", 0)
-    monkeypatch.setattr(disk, "_BEAT_S", 0.01)
     beats = threading.Event()
 
     def slow(_: int) -> None:
@@ -250,6 +248,7 @@ def test_a_long_sync_is_waited_for_with_signs_of_life(file: Path, monkeypatch: p
         assert beats.wait(30)
 
     monkeypatch.setattr(os, "fdatasync", slow)
+    os.truncate(file, 16 * 1024 * 1024)
     with file.open("rb") as opened:
         disk.keep(opened.fileno(), beats.set)
     assert beats.is_set()
