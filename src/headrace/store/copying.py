@@ -19,10 +19,6 @@ _CHUNK_BYTES = 4 * 1024 * 1024
 _CANNOT = (errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTTY, errno.ENOSYS, errno.EPERM, errno.EBADF)
 
 
-class Changed(StoreError):
-    """What was to be copied is not the file any more that was verified."""
-
-
 @dataclass(frozen=True)
 class Sound:
     """A file that was verified, and its facts at that time."""
@@ -37,27 +33,29 @@ def copy_to(
     workshop: Path,
     see_room: Callable[[], object],
     progress: Callable[[int], None],
-) -> os.stat_result:
+) -> os.stat_result | None:
     """Copy a verified file: blocks are shared where the file system can (reflink), else bytes are copied.
 
     `see_room` is called before bytes are, and may refuse; `progress` gets the bytes copied, several times a second.
-    Under the final name it is whole, and safely on disk, or not there. The facts of the copy are the answer.
+    Under the final name it is whole, and safely on disk, or not there. The facts of the copy are the answer; none
+    where the source turns out to be another file by now than was verified: then there is no copy.
 
     Raises:
-        Changed: the source is another file by now; nothing is left behind.
         OSError: as the operating system says; nothing is left behind.
     """
     fresh = scratch(workshop, "copy")
     try:
         with source.path.open("rb", buffering=0) as file:
+            if not same_file(source.facts, os.fstat(file.fileno())):
+                return None
             fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
             try:
-                _see_same(source, file.fileno())
                 if not _clone(file.fileno(), fd):
                     see_room()
                     _carry(file.fileno(), fd, progress)
                 keep(fd, lambda: progress(source.facts.st_size))
-                _see_same(source, file.fileno())
+                if not same_file(source.facts, os.fstat(file.fileno())):
+                    return None
                 facts = os.fstat(fd)
             finally:
                 os.close(fd)
@@ -105,7 +103,7 @@ def _carry(source: int, target: int, progress: Callable[[int], None]) -> None:
         progress(done)
 
 
-def _see_same(source: Sound, fd: int) -> None:
-    if not same_file(source.facts, os.fstat(fd)):
-        message = f"cannot copy {source.path}: another program changed it after it was verified"
-        raise Changed(message, hint="the same command continues where this one ended")
+def changed(source: Sound) -> StoreError:
+    """What to tell where nothing but the source could serve."""
+    message = f"cannot copy {source.path}: another program changed it after it was verified"
+    return StoreError(message, hint="the same command continues where this one ended")

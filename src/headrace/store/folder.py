@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from headrace.errors import BadManifest
 from headrace.layout import WORKSHOP_IN_FOLDER
 from headrace.manifest import Entry, Manifest
-from headrace.store.copying import Changed, Sound, copy_to
+from headrace.store.copying import Sound, changed, copy_to
 from headrace.store.disk import has_size, make_folders, see_ways, storing
 from headrace.store.lasting import SETTLING
 from headrace.store.ledger import Ledger
@@ -65,11 +65,7 @@ class Folder:
         if sound is None:
             return False
         self._make_way(lacking)
-        try:
-            self._spread(sound, lacking, progress)
-        except Changed:
-            return False
-        return True
+        return self._spread(sound, lacking, progress)
 
     def publish(self, partial: Partial, entries: Sequence[Entry]) -> None:
         """See `Store.publish`. The first name gets the partial itself, any others a copy."""
@@ -77,7 +73,9 @@ class Folder:
         final = self._path / first.path
         facts = partial.publish(final)
         self._ledger.record(final, facts, first.digest)
-        self._spread(Sound(final, facts), others, _ignore)
+        source = Sound(final, facts)
+        if not self._spread(source, others, _ignore):
+            raise changed(source)
 
     def finish(self, manifest: Manifest) -> list[str]:  # noqa: ARG002  # a folder knows no revisions
         """See `Store.finish`."""
@@ -103,7 +101,8 @@ class Folder:
             if not ignore.exists():
                 ignore.write_text("*\n")
 
-    def _spread(self, source: Sound, others: Sequence[Entry], progress: Progress) -> None:
+    def _spread(self, source: Sound, others: Sequence[Entry], progress: Progress) -> bool:
+        """Whether these entries are copies of verified content now; not if that was changed meanwhile."""
         for entry in others:
             final = self._path / entry.path
             with storing(final):
@@ -114,7 +113,10 @@ class Folder:
                     bound(see_room, self.workshop, entry),
                     bound(progress, entry),
                 )
+            if facts is None:
+                return False
             self._ledger.record(final, facts, entry.digest)
+        return True
 
 
 def _ignore(_: Entry, __: int) -> None:

@@ -17,7 +17,7 @@ from headrace.errors import BadManifest, ReadOnly, RevisionNotFound, StoreError
 from headrace.layout import CACHEDIR_TAG, HubCacheLayout
 from headrace.manifest import Digest, Entry, Manifest
 from headrace.names import Repo, is_commit
-from headrace.store.copying import Changed, Sound, copy_to, discard, move
+from headrace.store.copying import Sound, changed, copy_to, discard, move
 from headrace.store.disk import has_size, make_folders, same_disk, scratch, see_ways, storing
 from headrace.store.lasting import SETTLING
 from headrace.store.ledger import Ledger
@@ -75,11 +75,7 @@ class HubCache:
         first = entries[0]
         for path in self._candidates(entries):
             facts = self._ledger.check(path, first.digest, first.size, lambda done: progress(first, done))
-            if facts is not None:
-                try:
-                    self._spread(Sound(path, facts), entries, progress)
-                except Changed:
-                    continue
+            if facts is not None and self._spread(Sound(path, facts), entries, progress):
                 return True
         return False
 
@@ -89,7 +85,9 @@ class HubCache:
         final = self._layout.blob(digest) if self._has_symlinks else self._place(entries[0])
         facts = partial.publish(final)
         self._ledger.record(final, facts, digest)
-        self._spread(Sound(final, facts), entries, _nobody)
+        source = Sound(final, facts)
+        if not self._spread(source, entries, _nobody):
+            raise changed(source)
 
     def finish(self, manifest: Manifest) -> list[str]:
         """See `Store.finish`. The whole file list is kept, so that offline it is known what is missing."""
@@ -156,8 +154,11 @@ class HubCache:
     def _place(self, entry: Entry) -> Path:
         return self._layout.link(self._commit, entry.path)
 
-    def _spread(self, source: Sound, entries: Sequence[Entry], progress: Progress) -> None:
-        """Put verified content under all these names: links to the blob, else files of their own."""
+    def _spread(self, source: Sound, entries: Sequence[Entry], progress: Progress) -> bool:
+        """Put verified content under all these names: links to the blob, else files of their own.
+
+        Whether it could be: not if that content was changed meanwhile.
+        """
         blob = self._layout.blob(entries[0].digest)
         for entry in entries:
             place = self._place(entry)
@@ -170,18 +171,24 @@ class HubCache:
                     fresh = scratch(self.workshop, "link")
                     fresh.symlink_to(self._layout.link_target(entry.path, entry.digest))
                     move(fresh, place)
-                elif not self._ledger.check(place, entry.digest, entry.size, bound(progress, entry)):
-                    self._copy(source, entry, progress)
+                elif not self._copy(source, entry, progress):
+                    return False
+        return True
 
-    def _copy(self, source: Sound, entry: Entry, progress: Progress) -> None:
+    def _copy(self, source: Sound, entry: Entry, progress: Progress) -> bool:
+        """Give verified content a place of its own, unless that has it already; not if it was changed meanwhile."""
         from headrace.store.space import see_room  # noqa: PLC0415  # most pulls copy nothing
 
-        self._make()
         place = self._place(entry)
+        if self._ledger.check(place, entry.digest, entry.size, bound(progress, entry)):
+            return True
+        self._make()
         facts = copy_to(
             source, place, self.workshop, bound(see_room, self.workshop, entry), bound(progress, entry)
         )
-        self._ledger.record(place, facts, entry.digest)
+        if facts is not None:
+            self._ledger.record(place, facts, entry.digest)
+        return facts is not None
 
     def _is_linked(self, place: Path, entry: Entry) -> bool:
         try:
