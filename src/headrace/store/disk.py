@@ -112,7 +112,7 @@ def see_ways(workshop: Path, finals: Iterable[Path]) -> None:
         by_folder.setdefault(final.parent, []).append(final)
     for folder, names in by_folder.items():
         near = _nearest(folder)
-        if not near.is_dir():
+        if not _is_folder(near):
             raise StoreError(
                 f"cannot make the folder {folder}: {near} is none", hint="move it out of the way"
             )
@@ -123,9 +123,15 @@ def see_ways(workshop: Path, finals: Iterable[Path]) -> None:
             raise StoreError(
                 message, hint="move or link the whole folder, not a part of it, to the other disk"
             )
-        taken = next((name for name in names if name.is_dir() and not name.is_symlink()), None)
+        taken = next((name for name in names if _is_folder(name) and not name.is_symlink()), None)
         if taken is not None:
             raise StoreError(f"cannot write {taken}: it is a folder", hint="move it out of the way")
+
+
+def _is_folder(path: Path) -> bool:
+    with suppress(OSError):  # what cannot be looked at is told of by whoever writes there
+        return path.is_dir()
+    return False
 
 
 def same_disk(one: Path, other: Path) -> bool:
