@@ -48,7 +48,7 @@ class FileReused(Event):
 
 @dataclass(frozen=True)
 class Checking(Event):
-    """Content that was here already is being hashed before it is used; `done` bytes of `size` so far."""
+    """Content that was here already is being hashed, or copied, before it is used; `done` bytes of `size` so far."""
 
     droppable: ClassVar[bool] = True
     path: str

@@ -46,6 +46,11 @@ class HubCacheLayout:
         """The folder of unfinished downloads, shared by all repos of the cache."""
         return self.root / WORKSHOP_IN_CACHE
 
+    @property
+    def moved_workshop(self) -> Path:
+        """The same of a repo whose folder was moved to another disk: files can be renamed within one only."""
+        return self.folder / WORKSHOP_IN_CACHE
+
     def blob(self, digest: Digest) -> Path:
         """Where content rests."""
         return self.folder / "blobs" / digest.hex

@@ -137,19 +137,19 @@ def test_a_holder_that_hashes_a_large_file_stays_alive(
         utime(path, *arguments, **more)  # type: ignore[arg-type]
 
     monkeypatch.setattr(os, "utime", counted)
-    hashed = ledger.digest_of
+    hashed = ledger.digest_in
     during: list[int] = []
 
-    def slow(path: Path, algorithm: str, progress: object) -> str:
+    def slow(fd: int, algorithm: str, progress: object) -> str:
         before = len(beats)
-        got = hashed(path, algorithm, progress)  # type: ignore[arg-type]
+        got = hashed(fd, algorithm, progress)  # type: ignore[arg-type]
         during.append(len(beats) - before)
         return got
 
     pull("org/model")
     (blob,) = (pull.cache / "models--org--model" / "blobs").iterdir()
     (workshop / "verified.jsonl").unlink()
-    monkeypatch.setattr(ledger, "digest_of", slow)
+    monkeypatch.setattr(ledger, "digest_in", slow)
     monkeypatch.setattr("headrace.transfer.pull.Pull.reuse", lambda self: list(self._blobs))
     pull("org/model")
     assert during

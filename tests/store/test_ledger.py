@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from headrace.manifest import Digest
+from headrace.store import disk
 from headrace.store.ledger import Ledger, digest_of
 from tests.store.conftest import sha256
 
 DATA = b"verified" * 1000
 DIGEST = sha256(DATA)
+LONG_AGO_NS = 1_700_000_000_000_000_000
 
 
 class Reader:
@@ -33,6 +38,7 @@ def file(tmp_path: Path) -> Path:
     """A file with the content."""
     path = tmp_path / "file"
     path.write_bytes(DATA)
+    os.utime(path, ns=(LONG_AGO_NS, LONG_AGO_NS))
     return path
 
 
@@ -45,14 +51,14 @@ def test_what_was_verified_once_is_not_read_again(workshop: Path, file: Path) ->
 
 def test_what_another_process_verifies_meanwhile_is_known(workshop: Path, file: Path) -> None:
     mine, others, reader = Ledger(workshop), Ledger(workshop), Reader()
-    others.record(file, DIGEST)
+    others.record(file, file.stat(), DIGEST)
     assert mine.check(file, DIGEST, len(DATA), reader)
     assert reader.times == 0
 
 
 def test_a_changed_file_is_read_again(workshop: Path, file: Path) -> None:
     ledger, reader = Ledger(workshop), Reader()
-    ledger.record(file, DIGEST)
+    ledger.record(file, file.stat(), DIGEST)
     file.write_bytes(b"X" + DATA[1:])
     os.utime(file, ns=(1, 1))
     assert not ledger.check(file, DIGEST, len(DATA), reader)
@@ -69,7 +75,7 @@ def test_a_wrong_file_is_read_once(workshop: Path, file: Path) -> None:
 
 def test_another_file_under_the_same_inode_is_another_file(workshop: Path, file: Path) -> None:
     ledger, reader = Ledger(workshop), Reader()
-    ledger.record(file, DIGEST)
+    ledger.record(file, file.stat(), DIGEST)
     inode = file.stat().st_ino
     file.unlink()
     file.write_bytes(b"X" + DATA[1:])  # file systems give a free inode to the next file
@@ -122,9 +128,9 @@ import sys
 from pathlib import Path
 from headrace.manifest import Digest
 from headrace.store.ledger import Ledger
-ledger = Ledger(Path(sys.argv[1]))
+ledger, path = Ledger(Path(sys.argv[1])), Path(sys.argv[2])
 for n in range(200):
-    ledger.record(Path(sys.argv[2]), Digest(Digest.SHA256, f"{int(sys.argv[3]) * 1000 + n:064x}"))
+    ledger.record(path, path.stat(), Digest(Digest.SHA256, f"{int(sys.argv[3]) * 1000 + n:064x}"))
 """
     (tmp_path / "file").touch()
     command = [sys.executable, "-c", script, str(workshop), str(tmp_path / "file")]
@@ -151,15 +157,15 @@ def test_a_ledger_that_has_grown_is_rewritten_without_what_is_no_longer_so(
     kept.write_bytes(DATA)
     gone.write_bytes(b"gone")
     mine, other = Ledger(workshop), Ledger(workshop)
-    mine.record(kept, DIGEST)
-    mine.record(gone, DIGEST)
+    mine.record(kept, kept.stat(), DIGEST)
+    mine.record(gone, gone.stat(), DIGEST)
     gone.unlink()
     page = workshop / "verified.jsonl"
     page.write_bytes(page.read_bytes() * 6000)
     assert page.stat().st_size > 1024 * 1024
     new = tmp_path / "new"
     new.write_bytes(b"new")
-    Ledger(workshop).record(new, sha256(b"new"))
+    Ledger(workshop).record(new, new.stat(), sha256(b"new"))
     assert page.stat().st_size < 1024
     assert [path.name for path in workshop.iterdir()] == ["verified.jsonl"]
     reader = Reader()
@@ -167,7 +173,7 @@ def test_a_ledger_that_has_grown_is_rewritten_without_what_is_no_longer_so(
         assert ledger.check(new, sha256(b"new"), 3, reader)
         assert ledger.check(kept, DIGEST, len(DATA), reader)
     assert reader.times == 0
-    other.record(new, sha256(b"other"))
+    other.record(new, new.stat(), sha256(b"other"))
     assert len(page.read_bytes().splitlines()) == 4  # how large it was, and three files
 
 
@@ -180,7 +186,7 @@ def test_a_ledger_that_is_large_for_a_reason_is_not_rewritten_each_time(
     page = workshop / "verified.jsonl"
     inodes = set()
     for number in range(12_000):
-        ledger.record(file, Digest(Digest.SHA256, f"{number:064x}"))
+        ledger.record(file, file.stat(), Digest(Digest.SHA256, f"{number:064x}"))
         if number % 100 == 0:
             inodes.add(page.stat().st_ino)
     assert page.stat().st_size > 1024 * 1024
@@ -189,8 +195,60 @@ def test_a_ledger_that_is_large_for_a_reason_is_not_rewritten_each_time(
 
 def test_who_may_not_write_the_ledger_keeps_one_beside_it(workshop: Path, file: Path) -> None:
     (workshop / "verified.jsonl").mkdir()
-    Ledger(workshop).record(file, DIGEST)
+    Ledger(workshop).record(file, file.stat(), DIGEST)
     assert (workshop / f"verified.{os.geteuid()}.jsonl").exists()
     reader = Reader()
     assert Ledger(workshop).check(file, DIGEST, len(DATA), reader)
     assert reader.times == 0
+
+
+def test_a_file_that_was_written_a_moment_ago_is_not_vouched_for_later(workshop: Path, file: Path) -> None:
+    """A second write within one tick of the file system's clock leaves no trace."""
+    os.utime(file)
+    reader = Reader()
+    assert Ledger(workshop).check(file, DIGEST, len(DATA), reader)
+    assert Ledger(workshop).check(file, DIGEST, len(DATA), reader)
+    assert reader.times == 2 or time.time_ns() - file.stat().st_mtime_ns > 50_000_000
+
+
+def test_a_file_of_the_same_number_on_another_disk_is_another_file(workshop: Path, file: Path) -> None:
+    facts = file.stat()
+    line = [str(DIGEST), facts.st_size, facts.st_ino, facts.st_mtime_ns, "../file", facts.st_dev + 1]
+    (workshop / "verified.jsonl").write_text(json.dumps(line) + "\n")
+    reader = Reader()
+    assert Ledger(workshop).check(file, DIGEST, len(DATA), reader)
+    assert reader.times == 1
+
+
+@pytest.mark.parametrize(("code", "is_used"), [(errno.EIO, False), (errno.EINVAL, True)])
+def test_what_the_disk_fails_to_keep_is_not_used_and_what_it_cannot_is_not_recorded(
+    code: int, *, is_used: bool, workshop: Path, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fdatasync", refuse)
+    assert bool(Ledger(workshop).check(file, DIGEST, len(DATA), Reader())) == is_used
+    assert not (workshop / "verified.jsonl").exists()
+
+
+def test_what_changes_while_it_is_hashed_is_not_vouched_for(workshop: Path, file: Path) -> None:
+    def edit(_: int) -> None:
+        file.write_bytes(b"X" + DATA[1:])
+
+    assert Ledger(workshop).check(file, DIGEST, len(DATA), edit) is None
+    assert not (workshop / "verified.jsonl").exists()
+
+
+def test_a_long_sync_is_waited_for_with_signs_of_life(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    beats = threading.Event()
+
+    def slow(_: int) -> None:
+        assert threading.current_thread() is not threading.main_thread()
+        assert beats.wait(30)
+
+    monkeypatch.setattr(os, "fdatasync", slow)
+    os.truncate(file, 16 * 1024 * 1024)
+    with file.open("rb") as opened:
+        disk.keep(opened.fileno(), beats.set)
+    assert beats.is_set()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -15,10 +17,13 @@ from headrace.errors import BadManifest, RevisionNotFound, StoreError
 from headrace.layout import WorkshopLayout
 from headrace.manifest import Digest, Entry, Manifest
 from headrace.names import Repo
+from headrace.store import copying, space
 from headrace.store.contract import Store
+from headrace.store.copying import Sound
 from headrace.store.folder import Folder
 from headrace.store.hubcache import HubCache, recall
 from headrace.store.partial import Partial
+from headrace.store.shelf import Shelf
 from tests.store.conftest import sha256
 
 Claim = Callable[[WorkshopLayout, int], Partial]
@@ -258,3 +263,69 @@ def test_digests_of_both_kinds_live_in_one_cache(tmp_path: Path) -> None:
     )
     with pytest.raises(BadManifest):
         Digest.of_etag("short")
+
+
+def test_what_another_pull_puts_in_place_meanwhile_is_not_recorded_as_ours(
+    tmp_path: Path, claim: Claim
+) -> None:
+    class Overtaken:
+        """A partial; once it has its name another pull of other content takes that."""
+
+        def __init__(self, partial: Partial) -> None:
+            self._partial = partial
+
+        def publish(self, final: Path) -> os.stat_result:
+            facts = self._partial.publish(final)
+            put(Folder(tmp_path), claim, b"B" * 100, [entry("x", b"B" * 100)])
+            return facts
+
+    ours = Folder(tmp_path)
+    ours.prepare(listing({}))
+    wanted = entry("x", b"A" * 100)
+    partial = claim(WorkshopLayout(ours.workshop, wanted.digest), 100)
+    partial.write(memoryview(b"A" * 100), 0)
+    ours.publish(cast("Partial", Overtaken(partial)), [wanted])
+    assert (tmp_path / "x").read_bytes() == b"B" * 100
+    assert not Folder(tmp_path).reuse([wanted], ignore)
+
+
+def test_what_is_edited_between_its_check_and_its_copy_is_not_copied(tmp_path: Path) -> None:
+    class Edited(Shelf):
+        """Somebody writes to what was found, as soon as it was."""
+
+        def find(self, digest: Digest, size: int, progress: Callable[[int], None]) -> Sound | None:
+            found = super().find(digest, size, progress)
+            assert found is not None
+            found.path.write_bytes(b"B" * 100)
+            return found
+
+    blob = tmp_path / "cache" / "models--org--model" / "blobs" / sha256(b"A" * 100).hex
+    blob.parent.mkdir(parents=True)
+    blob.write_bytes(b"A" * 100)
+    os.utime(blob, ns=(1, 1))
+    store = Folder(tmp_path / "out", Edited(tmp_path / "cache"))
+    assert not store.reuse([entry("x", b"A" * 100)], ignore)
+    assert not (tmp_path / "out" / "x").exists()
+    assert not list(store.workshop.glob("copy.*"))
+
+
+def test_a_copy_tells_how_far_it_is_and_looks_at_the_room_with_one_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = b"A" * (9 * 1024 * 1024)
+    store = Folder(tmp_path)
+    store.prepare(listing({}))
+    (tmp_path / "a").write_bytes(data)
+    monkeypatch.setattr(space, "check_space", lambda *_: pytest.fail("the whole preflight, for one copy"))
+    told: set[int] = set()
+
+    def tell(one: Entry, done: int) -> None:
+        if one.path == "b":
+            told.add(done)
+
+    assert store.reuse([entry("a", data), entry("b", data)], tell)
+    assert (tmp_path / "b").read_bytes() == data
+    with (tmp_path / "a").open("rb") as source, (tmp_path / "c").open("wb") as target:
+        if copying._clone(source.fileno(), target.fileno()):
+            pytest.skip("this file system shares blocks")
+    assert told == {4 * 1024 * 1024, 8 * 1024 * 1024, len(data)}

@@ -280,7 +280,7 @@ def renumber_ledger(path: Path, numbers: dict[int, Path]) -> None:
     rows = []
     for line in path.read_bytes().split(b"\n"):
         try:
-            digest, size, number, modified_ns = json.loads(line)
+            digest, size, number, modified_ns, *where = json.loads(line)
         except (ValueError, TypeError):
             rows.append(line)
             continue
@@ -288,7 +288,7 @@ def renumber_ledger(path: Path, numbers: dict[int, Path]) -> None:
         if file is not None:
             os.utime(file, ns=(modified_ns, modified_ns))
             number = file.stat().st_ino
-        rows.append(json.dumps([digest, size, number, modified_ns]).encode())
+        rows.append(json.dumps([digest, size, number, modified_ns, *where]).encode())
     path.write_bytes(b"\n".join(rows))
 
 

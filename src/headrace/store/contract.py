@@ -26,15 +26,14 @@ class Store(Protocol):
     def workshop(self) -> Path:
         """The folder for partials, journals and leases; on the same file system as the final names."""
 
-    @property
-    def copies(self) -> bool:
-        """Whether each name of a blob takes the blob's size on disk."""
+    def names(self, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """Those of one blob's entries that take its size on disk each."""
 
     def prepare(self, wanted: Manifest) -> None:
-        """Make the folders for these entries.
+        """Make the folders for these entries, which are about to be fetched.
 
         Raises:
-            StoreError: that cannot be done.
+            StoreError: that cannot be done, or one of them could not get its name in the end.
             BadManifest: an entry would lie among this store's own files.
         """
 

@@ -7,45 +7,62 @@ import fcntl
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
-from headrace.manifest import Entry
-from headrace.store.disk import scratch, write_all
+from headrace.errors import StoreError
+from headrace.store.disk import keep, scratch, write_all
+from headrace.store.ledger import same_file
 
 _FICLONE = 0x40049409  # ioctl_ficlone(2)
-_CHUNK_BYTES = 1024 * 1024
+_CHUNK_BYTES = 4 * 1024 * 1024
 _CANNOT = (errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTTY, errno.ENOSYS, errno.EPERM, errno.EBADF)
 
 
-def copy_to(source: Path, final: Path, workshop: Path, see_room: Callable[[], object]) -> None:
-    """Copy a file: blocks are shared where the file system can (reflink), else bytes are copied.
+@dataclass(frozen=True)
+class Sound:
+    """A file that was verified, and its facts at that time."""
 
-    `see_room` is called before bytes are, and may refuse. Under the final name it is whole, and safely on disk, or not there.
+    path: Path
+    facts: os.stat_result
+
+
+def copy_to(
+    source: Sound,
+    final: Path,
+    workshop: Path,
+    see_room: Callable[[], object],
+    progress: Callable[[int], None],
+) -> os.stat_result | None:
+    """Copy a verified file: blocks are shared where the file system can (reflink), else bytes are copied.
+
+    `see_room` is called before bytes are, and may refuse; `progress` gets the bytes copied, several times a second.
+    Under the final name it is whole, and safely on disk, or not there. The facts of the copy are the answer; none
+    where the source turns out to be another file by now than was verified: then there is no copy.
 
     Raises:
         OSError: as the operating system says; nothing is left behind.
     """
     fresh = scratch(workshop, "copy")
     try:
-        with source.open("rb", buffering=0) as file:
+        with source.path.open("rb", buffering=0) as file:
+            if not same_file(source.facts, os.fstat(file.fileno())):
+                return None
             fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
             try:
                 if not _clone(file.fileno(), fd):
                     see_room()
-                    _carry(file.fileno(), fd)
-                os.fdatasync(fd)
+                    _carry(file.fileno(), fd, progress)
+                keep(fd, lambda: progress(source.facts.st_size))
+                if not same_file(source.facts, os.fstat(file.fileno())):
+                    return None
+                facts = os.fstat(fd)
             finally:
                 os.close(fd)
         move(fresh, final)
     finally:
         discard(fresh)
-
-
-def see_room(workshop: Path, entry: Entry) -> None:
-    """Make sure that there is room for a copy of this file. Errors as `check_space`."""
-    from headrace.store.space import check_space  # noqa: PLC0415  # most pulls copy nothing
-
-    check_space(workshop, [entry])
+    return facts
 
 
 def move(fresh: Path, final: Path) -> None:
@@ -77,7 +94,16 @@ def _clone(source: int, target: int) -> bool:
     return True
 
 
-def _carry(source: int, target: int) -> None:
+def _carry(source: int, target: int, progress: Callable[[int], None]) -> None:
     buffer = memoryview(bytearray(_CHUNK_BYTES))
+    done = 0
     while count := os.readv(source, [buffer]):
         write_all(target, buffer[:count])
+        done += count
+        progress(done)
+
+
+def changed(source: Sound) -> StoreError:
+    """What to tell where nothing but the source could serve."""
+    message = f"cannot copy {source.path}: another program changed it after it was verified"
+    return StoreError(message, hint="the same command continues where this one ended")

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial as bound
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from headrace.errors import BadManifest
 from headrace.layout import WORKSHOP_IN_FOLDER
 from headrace.manifest import Entry, Manifest
-from headrace.store.copying import copy_to, see_room
-from headrace.store.disk import has_size, make_folders, storing
+from headrace.store.copying import Sound, changed, copy_to
+from headrace.store.disk import has_size, make_folders, see_ways, storing
 from headrace.store.lasting import SETTLING
 from headrace.store.ledger import Ledger
 from headrace.store.shelf import Shelf
+from headrace.store.space import see_room
 
 if TYPE_CHECKING:
     from headrace.store.contract import Progress
@@ -38,15 +40,13 @@ class Folder:
         """See `Store.workshop`."""
         return self._path / WORKSHOP_IN_FOLDER
 
-    @property
-    def copies(self) -> bool:
-        """See `Store.copies`: editing one file must not edit another."""
-        return True
+    def names(self, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """See `Store.names`: editing one file must not edit another."""
+        return entries
 
     def prepare(self, wanted: Manifest) -> None:
         """See `Store.prepare`."""
-        _refuse_ours(wanted.entries, self._path)
-        self._make()
+        self._make_way(wanted.entries)
 
     def holds(self, entry: Entry) -> bool:
         """See `Store.holds`."""
@@ -54,26 +54,28 @@ class Folder:
 
     def reuse(self, entries: Sequence[Entry], progress: Progress) -> bool:
         """See `Store.reuse`. A file that differs from the manifest is replaced later, by `publish`."""
-        lacking = [entry for entry in entries if not self._is_sound(entry, progress)]
+        found = [(entry, self._sound(entry, progress)) for entry in entries]
+        lacking = [entry for entry, one in found if one is None]
         if not lacking:
             return True
-        sound = next((self._path / entry.path for entry in entries if entry not in lacking), None)
+        sound = next((one for _, one in found if one is not None), None)
         if sound is None and self._shelf is not None:
             first = entries[0]
             sound = self._shelf.find(first.digest, first.size, lambda done: progress(first, done))
         if sound is None:
             return False
-        _refuse_ours(lacking, self._path)
-        self._make()
-        self._spread(sound, lacking)
-        return True
+        self._make_way(lacking)
+        return self._spread(sound, lacking, progress)
 
     def publish(self, partial: Partial, entries: Sequence[Entry]) -> None:
         """See `Store.publish`. The first name gets the partial itself, any others a copy."""
         first, *others = entries
-        partial.publish(self._path / first.path)
-        self._ledger.record(self._path / first.path, first.digest)
-        self._spread(self._path / first.path, others)
+        final = self._path / first.path
+        facts = partial.publish(final)
+        self._ledger.record(final, facts, first.digest)
+        source = Sound(final, facts)
+        if not self._spread(source, others, _ignore):
+            raise changed(source)
 
     def finish(self, manifest: Manifest) -> list[str]:  # noqa: ARG002  # a folder knows no revisions
         """See `Store.finish`."""
@@ -85,23 +87,40 @@ class Folder:
         """See `Store.root`."""
         return self._path
 
-    def _is_sound(self, entry: Entry, progress: Progress) -> bool:
+    def _sound(self, entry: Entry, progress: Progress) -> Sound | None:
         path = self._path / entry.path
-        return self._ledger.check(path, entry.digest, entry.size, lambda done: progress(entry, done))
+        facts = self._ledger.check(path, entry.digest, entry.size, lambda done: progress(entry, done))
+        return None if facts is None else Sound(path, facts)
 
-    def _make(self) -> None:
+    def _make_way(self, entries: Sequence[Entry]) -> None:
+        _refuse_ours(entries, self._path)
+        see_ways(self.workshop, [self._path / entry.path for entry in entries])
         make_folders(self._path, [self.workshop])
         ignore = self.workshop / ".gitignore"
         with storing(ignore):
             if not ignore.exists():
                 ignore.write_text("*\n")
 
-    def _spread(self, source: Path, others: Sequence[Entry]) -> None:
+    def _spread(self, source: Sound, others: Sequence[Entry], progress: Progress) -> bool:
+        """Whether these entries are copies of verified content now; not if that was changed meanwhile."""
         for entry in others:
             final = self._path / entry.path
             with storing(final):
-                copy_to(source, final, self.workshop, lambda: see_room(self.workshop, entry))  # noqa: B023  # called now
-            self._ledger.record(final, entry.digest)
+                facts = copy_to(
+                    source,
+                    final,
+                    self.workshop,
+                    bound(see_room, self.workshop, entry),
+                    bound(progress, entry),
+                )
+            if facts is None:
+                return False
+            self._ledger.record(final, facts, entry.digest)
+        return True
+
+
+def _ignore(_: Entry, __: int) -> None:
+    """Nobody wants to know how far it is."""
 
 
 def _refuse_ours(entries: Sequence[Entry], folder: Path) -> None:

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property
+from functools import partial as bound
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,8 +17,8 @@ from headrace.errors import BadManifest, ReadOnly, RevisionNotFound, StoreError
 from headrace.layout import CACHEDIR_TAG, HubCacheLayout
 from headrace.manifest import Digest, Entry, Manifest
 from headrace.names import Repo, is_commit
-from headrace.store.copying import copy_to, discard, move, see_room
-from headrace.store.disk import has_size, make_folders, scratch, storing
+from headrace.store.copying import Sound, changed, copy_to, discard, move
+from headrace.store.disk import has_size, make_folders, same_disk, scratch, see_ways, storing
 from headrace.store.lasting import SETTLING
 from headrace.store.ledger import Ledger
 from headrace.store.shelf import unlinked_files
@@ -43,18 +44,20 @@ class HubCache:
         self._ledger = Ledger(self._layout.workshop)
         self._has_written = False
 
-    @property
+    @cached_property
     def workshop(self) -> Path:
-        """See `Store.workshop`."""
-        return self._layout.workshop
+        """See `Store.workshop`. A repo's folder may be a link to another disk, or a mount."""
+        here, blobs = self._layout.workshop, self._layout.blob(_ANY).parent
+        return here if same_disk(here, blobs) else self._layout.moved_workshop
 
-    @property
-    def copies(self) -> bool:
-        """See `Store.copies`: every name of a blob is a link to it, where there are links."""
-        return not self._has_symlinks
+    def names(self, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """See `Store.names`: every name of a blob is a link to it, where there are links."""
+        return entries[:1] if self._has_symlinks else entries
 
-    def prepare(self, wanted: Manifest) -> None:  # noqa: ARG002  # nobody's names meet ours here
+    def prepare(self, wanted: Manifest) -> None:
         """See `Store.prepare`."""
+        blobs = (self._layout.blob(entry.digest) for entry in wanted.entries)
+        see_ways(self.workshop, [*blobs, *map(self._place, wanted.entries)])
         self._make()
         tag = self._layout.root / "CACHEDIR.TAG"
         with storing(tag):
@@ -71,8 +74,8 @@ class HubCache:
         """See `Store.reuse`. What another client left is hashed once."""
         first = entries[0]
         for path in self._candidates(entries):
-            if self._ledger.check(path, first.digest, first.size, lambda done: progress(first, done)):
-                self._spread(path, entries)
+            facts = self._ledger.check(path, first.digest, first.size, lambda done: progress(first, done))
+            if facts is not None and self._spread(Sound(path, facts), entries, progress):
                 return True
         return False
 
@@ -80,9 +83,11 @@ class HubCache:
         """See `Store.publish`."""
         digest = entries[0].digest
         final = self._layout.blob(digest) if self._has_symlinks else self._place(entries[0])
-        partial.publish(final)
-        self._ledger.record(final, digest)
-        self._spread(final, entries)
+        facts = partial.publish(final)
+        self._ledger.record(final, facts, digest)
+        source = Sound(final, facts)
+        if not self._spread(source, entries, _nobody):
+            raise changed(source)
 
     def finish(self, manifest: Manifest) -> list[str]:
         """See `Store.finish`. The whole file list is kept, so that offline it is known what is missing."""
@@ -130,7 +135,8 @@ class HubCache:
         """Make the folders that something is to be written in."""
         if not self._has_written:
             layout = self._layout
-            folders = [layout.workshop, layout.blob(_ANY).parent, layout.snapshot(self._commit)]
+            folders = [layout.workshop, self.workshop]
+            folders += [layout.blob(_ANY).parent, layout.snapshot(self._commit)]
             make_folders(layout.root, folders)
             self._has_written = True
 
@@ -148,24 +154,41 @@ class HubCache:
     def _place(self, entry: Entry) -> Path:
         return self._layout.link(self._commit, entry.path)
 
-    def _spread(self, source: Path, entries: Sequence[Entry]) -> None:
-        """Put verified content under all these names: links to the blob, else files of their own."""
+    def _spread(self, source: Sound, entries: Sequence[Entry], progress: Progress) -> bool:
+        """Put verified content under all these names: links to the blob, else files of their own.
+
+        Whether it could be: not if that content was changed meanwhile.
+        """
         blob = self._layout.blob(entries[0].digest)
         for entry in entries:
             place = self._place(entry)
-            if place == source:
+            if place == source.path:
                 continue
             with storing(place):
-                if source == blob and self._is_linked(place, entry):
+                if source.path == blob and self._is_linked(place, entry):
                     continue
-                if source == blob and self._has_symlinks:
+                if source.path == blob and self._has_symlinks:
                     fresh = scratch(self.workshop, "link")
                     fresh.symlink_to(self._layout.link_target(entry.path, entry.digest))
                     move(fresh, place)
-                elif not self._ledger.check(place, entry.digest, entry.size, _nobody):
-                    self._make()
-                    copy_to(source, place, self.workshop, lambda: see_room(self.workshop, entry))  # noqa: B023  # called now
-                    self._ledger.record(place, entry.digest)
+                elif not self._copy(source, entry, progress):
+                    return False
+        return True
+
+    def _copy(self, source: Sound, entry: Entry, progress: Progress) -> bool:
+        """Give verified content a place of its own, unless that has it already; not if it was changed meanwhile."""
+        from headrace.store.space import see_room  # noqa: PLC0415  # most pulls copy nothing
+
+        place = self._place(entry)
+        if self._ledger.check(place, entry.digest, entry.size, bound(progress, entry)):
+            return True
+        self._make()
+        facts = copy_to(
+            source, place, self.workshop, bound(see_room, self.workshop, entry), bound(progress, entry)
+        )
+        if facts is not None:
+            self._ledger.record(place, facts, entry.digest)
+        return facts is not None
 
     def _is_linked(self, place: Path, entry: Entry) -> bool:
         try:
@@ -182,7 +205,8 @@ class HubCache:
             if path.is_file() and path.read_bytes() == content:
                 return
             # In the workshop: hub clients take every file among the refs for a ref.
-            fresh = scratch(self.workshop, "text")
+            own = self._layout.workshop
+            fresh = scratch(own if path.is_relative_to(own) else self.workshop, "text")
             try:
                 with fresh.open("wb") as file:
                     file.write(content)
@@ -264,5 +288,5 @@ def _clear_way(ref: Path, folder: Path) -> None:
 _ANY = Digest(Digest.GIT_BLOB_SHA1, "0" * 40)
 
 
-def _nobody(_: int) -> None:
+def _nobody(_: Entry, __: int) -> None:
     """Nobody wants to know how far it is."""

@@ -1,9 +1,10 @@
 """The ledger: which files were verified, so that nothing is hashed twice while it stays the same file.
 
-One JSON line per file in the workshop: digest, size, inode, modification time in nanoseconds, and where the file
-is, seen from the workshop. Appended in one write, so that processes may share it; a torn line is skipped. A ledger
-that has doubled since is rewritten without what is no longer so, atomically; its first line then says how large
-it was. Who may not write the shared ledger, another user's, keeps one beside it; all are read.
+One JSON line per file in the workshop: digest, size, inode, modification time in nanoseconds, where the file is,
+seen from the workshop, and its device where that is not the workshop's. Appended in one write, so that processes may
+share it; a torn line is skipped. A ledger that has doubled since is rewritten without what is no longer so,
+atomically; its first line then says how large it was. Who may not write the shared ledger, another user's, keeps one
+beside it; all are read.
 
 Losing lines costs time, never correctness.
 """
@@ -15,20 +16,29 @@ import hashlib
 import json
 import os
 import re
+import stat
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from headrace.manifest import Digest
-from headrace.store.disk import scratch, write_all
+from headrace.store.disk import device_of, keep, scratch, write_all
 
 _CHUNK_BYTES = 4 * 1024 * 1024
 _OTHERS = re.compile(r"verified\.\d+\.jsonl")
 _SMALL_BYTES = 1024 * 1024  # not worth compacting: read in milliseconds
 
-_Identity = tuple[str, int, int, int]
-"""Digest, size, inode and modification time in nanoseconds."""
+_RACY_NS = 50_000_000  # file systems that tick coarsely stamp two writes within one tick alike
+_UNABLE = (errno.EROFS, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOSYS)
+
+_Identity = tuple[str, int, int, int, int]
+"""Digest, size, inode, modification time in nanoseconds; the device, 0 where it is the workshop's.
+
+Device numbers may change when a machine starts: those of a moved folder then cost a hash, those of others nothing.
+"""
 
 
 @dataclass
@@ -53,10 +63,10 @@ class Ledger:
         self._wrong: set[_Identity] = set()
         self._read_on()
 
-    def record(self, path: Path, digest: Digest) -> None:
-        """Remember that the file was verified."""
-        identity = _identity(path, digest)
-        if identity is None or identity in self._known:
+    def record(self, path: Path, facts: os.stat_result, digest: Digest) -> None:
+        """Remember that a file was verified: the one with these facts, whatever has its name by now."""
+        identity = self._identity(facts, digest)
+        if identity in self._known:
             return
         self._known.add(identity)
         line = _line(identity, os.path.relpath(path, self._workshop))
@@ -71,28 +81,59 @@ class Ledger:
                 self._compact(page)
             return
 
-    def check(self, path: Path, digest: Digest, size: int, progress: Callable[[int], None]) -> bool:
-        """Whether the file has this content: by the ledger, else by hashing it once. `progress` gets bytes done.
+    def check(
+        self, path: Path, digest: Digest, size: int, progress: Callable[[int], None]
+    ) -> os.stat_result | None:
+        """The facts of the file if it has this content: by the ledger, else by hashing it once.
 
-        What cannot be read does not have it.
+        `progress` gets the bytes done. What cannot be read, or changes meanwhile, does not have it; nor has what the
+        disk fails to keep. Whoever goes on with the file compares the facts: its name may mean another one by then.
         """
-        identity = _identity(path, digest)
-        if identity is None or identity[1] != size or identity in self._wrong:
-            return False
+        try:
+            facts = path.stat()
+        except OSError:
+            return None
+        identity = self._identity(facts, digest)
+        if facts.st_size != size or identity in self._wrong or not stat.S_ISREG(facts.st_mode):
+            return None
         if identity not in self._known:
             self._read_on()  # another process may have verified it meanwhile
         if identity in self._known:
-            return True
-        try:
-            got = digest_of(path, digest.algorithm, progress)
-        except OSError:
-            return False
-        if got != digest.hex:
+            return facts
+        with suppress(OSError):
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            try:
+                return self._verify(fd, path, digest, progress)
+            finally:
+                os.close(fd)
+        return None
+
+    def _verify(
+        self, fd: int, path: Path, digest: Digest, progress: Callable[[int], None]
+    ) -> os.stat_result | None:
+        """Hash an open file; `check`. Raises `OSError` where it cannot be read or is not kept."""
+        began_ns, facts = time.time_ns(), os.fstat(fd)
+        identity = self._identity(facts, digest)
+        if digest_in(fd, digest.algorithm, progress) != digest.hex:
             self._wrong.add(identity)
-            return False
-        if _identity(path, digest) == identity and _is_kept(path):  # and nobody changed it while it was read
-            self.record(path, digest)
-        return True
+            return None
+        is_kept = _is_kept(fd, lambda: progress(facts.st_size))
+        if not same_file(facts, os.fstat(fd)) or not same_file(facts, path.stat()):
+            return None
+        if is_kept and abs(began_ns - facts.st_mtime_ns) > _RACY_NS:
+            self.record(path, facts, digest)
+        return facts
+
+    def _identity(self, facts: os.stat_result, digest: Digest) -> _Identity:
+        return str(digest), *self._seen(facts)
+
+    def _seen(self, facts: os.stat_result) -> tuple[int, int, int, int]:
+        device = 0 if facts.st_dev == self._device else facts.st_dev
+        return facts.st_size, facts.st_ino, facts.st_mtime_ns, device
+
+    @cached_property
+    def _device(self) -> int:
+        return device_of(self._workshop)
 
     def _read_on(self) -> None:
         with suppress(OSError):  # there is none, or it is not for us to see
@@ -145,14 +186,14 @@ class Ledger:
             facts = (self._workshop / where).stat()
         except (OSError, ValueError):
             return False
-        return identity[1:] == (facts.st_size, facts.st_ino, facts.st_mtime_ns)
+        return identity[1:] == self._seen(facts)
 
 
 def _parsed(raw: bytes) -> Iterator[tuple[_Identity, str]]:
     for line in raw.splitlines():
         try:
-            digest, size, inode, modified_ns, where = json.loads(line)
-            identity = (digest, size, inode, modified_ns)
+            digest, size, inode, modified_ns, where, *elsewhere = json.loads(line)
+            identity = (digest, size, inode, modified_ns, elsewhere[0] if elsewhere else 0)
             hash(identity)
         except (ValueError, TypeError, RecursionError):  # a torn line, now and then
             continue
@@ -160,7 +201,8 @@ def _parsed(raw: bytes) -> Iterator[tuple[_Identity, str]]:
 
 
 def _line(identity: _Identity, where: str) -> bytes:
-    return json.dumps([*identity, where]).encode() + b"\n"
+    *seen, device = identity
+    return json.dumps([*seen, where, device] if device else [*seen, where]).encode() + b"\n"
 
 
 def _append(path: Path, lines: bytes) -> int:
@@ -182,43 +224,40 @@ def new_hash(algorithm: str, size: int) -> hashlib._Hash:
 
 def digest_of(path: Path, algorithm: str, progress: Callable[[int], None] = lambda _: None) -> str:
     """The hex digest of a file on disk, read once. Raises `OSError` where it cannot be read."""
-    buffer = memoryview(bytearray(_CHUNK_BYTES))
     with path.open("rb", buffering=0) as file:
-        state = new_hash(algorithm, os.fstat(file.fileno()).st_size)
-        done = 0
-        while count := file.readinto(buffer):
-            state.update(buffer[:count])
-            done += count
-            progress(done)
+        return digest_in(file.fileno(), algorithm, progress)
+
+
+def digest_in(fd: int, algorithm: str, progress: Callable[[int], None]) -> str:
+    """The hex digest of an open file, read once; `progress` gets the bytes done. Raises `OSError`."""
+    buffer = memoryview(bytearray(_CHUNK_BYTES))
+    state = new_hash(algorithm, os.fstat(fd).st_size)
+    done = 0
+    while count := os.preadv(fd, [buffer], done):
+        state.update(buffer[:count])
+        done += count
+        progress(done)
     return state.hexdigest()
 
 
-def _is_kept(path: Path) -> bool:
-    """Whether the content of a file outlasts a loss of power; it is made to.
+def same_file(one: os.stat_result, other: os.stat_result) -> bool:
+    """Whether these are facts of the same file with the same content."""
+    return os.path.samestat(one, other) and (one.st_size, one.st_mtime_ns) == (
+        other.st_size,
+        other.st_mtime_ns,
+    )
+
+
+def _is_kept(fd: int, beat: Callable[[], None]) -> bool:
+    """Whether the content of a file outlasts a loss of power, as far as can be told; it is made to.
 
     Another client may have written it this moment. Then its size and times might outlast its bytes, and a record
-    of it would vouch for zeros.
+    of it would vouch for zeros. Raises `OSError` where the disk failed: what was read may be gone the next time.
     """
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        os.fdatasync(fd)
+        keep(fd, beat)
     except OSError as error:
-        return error.errno in (
-            errno.EROFS,
-            errno.EINVAL,
-            errno.EOPNOTSUPP,
-        )  # nothing was written there lately
-    finally:
-        os.close(fd)
+        if error.errno in _UNABLE:
+            return False
+        raise
     return True
-
-
-def _identity(path: Path, digest: Digest) -> _Identity | None:
-    try:
-        facts = path.stat()
-    except OSError:
-        return None
-    return str(digest), facts.st_size, facts.st_ino, facts.st_mtime_ns

@@ -154,8 +154,10 @@ class Partial:
                 self._distrust()
                 raise
 
-    def publish(self, final: Path) -> None:
+    def publish(self, final: Path) -> os.stat_result:
         """Give the file its final name, its bytes safely on disk before. The caller has verified them.
+
+        The facts of this very file are the answer: by now its name may mean another one.
 
         Raises:
             Locked: another process took the blob over.
@@ -177,8 +179,10 @@ class Partial:
                     SETTLING.add(final.parent)
                 else:
                     settle(final.parent)
+            facts = os.fstat(self._fd)
             self._forget_all()
             self.close()
+            return facts
 
     def close(self) -> None:
         """Keep what has landed for the next time and let others have the blob."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from headrace.layout import WORKSHOP_IN_CACHE
 from headrace.manifest import Digest
-from headrace.store.disk import has_size
+from headrace.store.copying import Sound
 from headrace.store.ledger import Ledger
 
 
@@ -26,13 +26,14 @@ class Shelf:
         self._ledger: Ledger | None = None
         self._places: dict[str, list[Path]] | None = None
 
-    def find(self, digest: Digest, size: int, progress: Callable[[int], None]) -> Path | None:
+    def find(self, digest: Digest, size: int, progress: Callable[[int], None]) -> Sound | None:
         """A file with this content, verified; `progress` gets the bytes hashed so far."""
         if self._places is None or self._ledger is None:
             self._places, self._ledger = _places(self._root), Ledger(self._root / WORKSHOP_IN_CACHE)
         for path in self._places.get(digest.hex, ()):
-            if has_size(path, size) and self._ledger.check(path, digest, size, progress):
-                return path
+            facts = self._ledger.check(path, digest, size, progress)
+            if facts is not None:
+                return Sound(path, facts)
         return None
 
 

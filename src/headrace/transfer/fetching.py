@@ -43,8 +43,9 @@ class Fetching:
         """Fetch lists of entries that share a digest. Errors as `Pull.fetch`."""
         workshop = self._store.workshop
         sweep(workshop)
-        names = [entries if self._store.copies else entries[:1] for entries in missing]
-        for warning in check_space(workshop, [entry for entries in names for entry in entries]):
+        for warning in check_space(
+            workshop, [one for entries in missing for one in self._store.names(entries)]
+        ):
             self._emit(Warned("space", warning))
         sources = {source.name: source for source in self._carriers.sources}
         engine = Engine(sources, self._carriers.dialer, self._limits(), self._emit)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from headrace.errors import BadAnswer, SourceError
@@ -96,7 +96,8 @@ class Pull:
         # Most pulls find everything in place, and shall not wait for the engine to be imported.
         from headrace.transfer.fetching import Fetching  # noqa: PLC0415
 
-        self._store.prepare(self._manifest)
+        wanted = tuple(entry for entries in missing for entry in entries)
+        self._store.prepare(replace(self._manifest, entries=wanted))
         fetching = Fetching(self, self._store, carriers, self._emit)
         try:
             fetching.run(missing)
