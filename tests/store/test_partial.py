@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -167,6 +168,62 @@ def test_a_takeover_between_the_last_look_and_the_renaming_is_seen(
     assert not (tmp_path / "final").exists()
     sleeper._lease.path.unlink()
     taker.publish(tmp_path / "final")
+
+
+@pytest.fixture
+def no_hard_links(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system without them."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+
+
+@pytest.mark.usefixtures("no_hard_links")
+def test_without_hard_links_it_is_published_or_kept(
+    layout: WorkshopLayout, claim: Claim, tmp_path: Path
+) -> None:
+    (tmp_path / "folder").mkdir()
+    partial = claim(layout, SIZE)
+    partial.landed(HALF)
+    with pytest.raises(StoreError):
+        partial.publish(tmp_path / "folder")
+    partial.close()
+    assert litter(layout) == [layout.partial.name, layout.journal.name]
+    again = claim(layout, SIZE)
+    assert again.have == RangeSet([HALF])
+    again.publish(tmp_path / "final")
+    assert litter(layout) == []
+
+
+@pytest.mark.usefixtures("no_hard_links")
+def test_without_hard_links_a_takeover_right_before_the_renaming_is_seen(
+    layout: WorkshopLayout, claim: Claim, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Whichever step it is that gives the file away: the process slept right before it.
+    sleeper, takers = claim(layout, SIZE), list[Partial]()
+
+    def after_a_sleep(step: Callable[[Path, Path], Path]) -> Callable[[Path, Path], Path]:
+        def late(path: Path, target: Path) -> Path:
+            if path == layout.partial and not takers:
+                takers.append(sleeper)
+                takers[0] = seize(layout, SIZE)
+            return step(path, target)
+
+        return late
+
+    for name in ("replace", "rename"):
+        monkeypatch.setattr(Path, name, after_a_sleep(getattr(Path, name)))
+    with pytest.raises(Locked):
+        sleeper.publish(tmp_path / "final")
+    assert not (tmp_path / "final").exists()
+    sleeper.close()
+    (taker,) = takers
+    taker.write(memoryview(b"t" * 10), 0)
+    taker.publish(tmp_path / "final")
+    assert (tmp_path / "final").read_bytes()[:10] == b"t" * 10
+    assert litter(layout) == []
 
 
 def test_a_taker_has_what_was_recorded_in_a_file_of_its_own(layout: WorkshopLayout, claim: Claim) -> None:

@@ -67,10 +67,11 @@ class Partial:
         self._settled = self._distrusted = False
         self.have = RangeSet()
         with storing(self.path):
-            if size < JOURNALLED_FROM_BYTES:
-                self._fd = self._begin()
-            else:
-                self._fd = self._open()
+            try:
+                self._fd = self._begin() if size < JOURNALLED_FROM_BYTES else self._open()
+            except OSError:
+                self._mine()  # whoever takes over tidies up: what failed may be that
+                raise
         lease.succeed()
 
     def __repr__(self) -> str:
@@ -335,23 +336,32 @@ class Partial:
     def _rename(self, final: Path) -> None:
         """Give our inode its final name: by now there may be another under the partial's, of who took over.
 
-        Only a second link tells for sure which one it is that is renamed, however long we sleep in between.
+        Only under a name that nobody else uses it is certain which one is renamed, however long we sleep in between.
         """
         mine = scratch(self._layout.folder, self.path.name)
-        try:
-            os.link(self.path, mine)
-        except OSError as error:
-            if error.errno not in _NO_HARD_LINKS:
-                self._mine()
-                raise
-            mine = self.path
+        is_moved = self._set_aside(mine)
         try:
             if not (self._lease.still_held() and os.path.samestat(mine.stat(), os.fstat(self._fd))):
                 raise Locked(f"another process took over {final.name} while this one was paused")
             mine.replace(final)
         finally:
-            if mine != self.path:
-                mine.unlink(missing_ok=True)
+            with suppress(OSError):
+                if is_moved and not os.path.lexists(self.path):
+                    mine.rename(self.path)  # it was not to be published, or not ours
+                else:
+                    mine.unlink()
+
+    def _set_aside(self, mine: Path) -> bool:
+        """Give what has the partial's name one that nobody else uses; where there are no links, only that (True)."""
+        try:
+            os.link(self.path, mine)
+        except OSError as error:
+            self._mine()
+            if error.errno not in _NO_HARD_LINKS:
+                raise
+            self.path.rename(mine)
+            return True
+        return False
 
     def _distrust(self) -> None:
         self._distrusted = True
