@@ -24,7 +24,7 @@ from headrace.errors import Locked, NoSpace, StoreError
 from headrace.layout import WorkshopLayout
 from headrace.manifest import Digest
 from headrace.ranges import Range, RangeSet
-from headrace.store.disk import scratch, storing
+from headrace.store.disk import scratch, storing, write_all
 from headrace.store.journal import Journal, JournalHeader, Vouched, inode_in, read_journal
 from headrace.store.lasting import SETTLING, settle
 from headrace.store.lease import Lease, boot_id
@@ -84,9 +84,7 @@ class Partial:
             NoSpace, StoreError: the disk did not take it.
         """
         with storing(self.path):
-            while data:
-                count = os.pwrite(self._fd, data, offset)
-                data, offset = data[count:], offset + count
+            write_all(self._fd, data, at=offset)
 
     def take(self, pipe: int, count: int, offset: int) -> None:
         """Write `count` bytes that are in a pipe at `offset`. For any thread. Raises as `write`."""
