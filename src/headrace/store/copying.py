@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from headrace.manifest import Entry
-from headrace.store.disk import scratch, write_all
-
-_FICLONE = 0x40049409  # ioctl_ficlone(2)
-_CHUNK_BYTES = 1024 * 1024
-_CANNOT = (errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTTY, errno.ENOSYS, errno.EPERM, errno.EBADF)
+from headrace.ranges import Range
+from headrace.store.cloning import clone, copy_run
+from headrace.store.disk import scratch
 
 
 def copy_to(source: Path, final: Path, workshop: Path, see_room: Callable[[], object]) -> None:
@@ -30,9 +26,9 @@ def copy_to(source: Path, final: Path, workshop: Path, see_room: Callable[[], ob
         with source.open("rb", buffering=0) as file:
             fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
             try:
-                if not _clone(file.fileno(), fd):
+                if not clone(file.fileno(), fd):
                     see_room()
-                    _carry(file.fileno(), fd)
+                    copy_run(file.fileno(), fd, Range(0, os.fstat(file.fileno()).st_size), lambda: None)
                 os.fdatasync(fd)
             finally:
                 os.close(fd)
@@ -65,19 +61,3 @@ def discard(fresh: Path) -> None:
     """Remove a scratch file if it is there; what cannot be removed now is swept another day."""
     with suppress(OSError):
         fresh.unlink()
-
-
-def _clone(source: int, target: int) -> bool:
-    try:
-        fcntl.ioctl(target, _FICLONE, source)
-    except OSError as error:
-        if error.errno in _CANNOT:
-            return False
-        raise
-    return True
-
-
-def _carry(source: int, target: int) -> None:
-    buffer = memoryview(bytearray(_CHUNK_BYTES))
-    while count := os.readv(source, [buffer]):
-        write_all(target, buffer[:count])

@@ -17,6 +17,7 @@ import os
 import stat
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -48,10 +49,13 @@ class Partial:
         have: the bytes that were here when it was opened.
     """
 
-    def __init__(self, layout: WorkshopLayout, size: int, lease: Lease) -> None:
+    def __init__(
+        self, layout: WorkshopLayout, size: int, lease: Lease, alive: Callable[[], None] = lambda: None
+    ) -> None:
         """Open the partial of a former holder where that is safe, else begin one with what it had recorded.
 
-        May take as long as copying that; the lease is kept alive meanwhile.
+        May take as long as copying that; the lease is kept alive meanwhile. `alive` is called now and then, and may
+        raise to have it end.
 
         Raises:
             NoSpace: the file system cannot hold it.
@@ -61,6 +65,7 @@ class Partial:
         self.size = size
         self._layout = layout
         self._lease = lease
+        self._alive = alive
         self._journal: Journal | None = None
         self._syncing = threading.RLock()  # a sync and the end of the file exclude one another
         self._asked_at = time.monotonic()
@@ -273,7 +278,7 @@ class Partial:
                 runs = read_journal(self._layout.journal, self._header(former)).landed
                 if runs:
                     with suppress(OSError):  # what cannot be read there is fetched
-                        take_over(former, fd, runs, lambda: self._lease.beat(time.monotonic()))
+                        take_over(former, fd, runs, self._still_alive)
                         self._preallocate(fd)
                         os.fdatasync(fd)
                         vouched = Vouched(runs, runs)
@@ -291,6 +296,10 @@ class Partial:
             if former is not None:
                 os.close(former)
         return fd
+
+    def _still_alive(self) -> None:
+        self._alive()
+        self._lease.beat(time.monotonic())
 
     def _record(self, fd: int, vouched: Vouched) -> None:
         """Begin the journal of a file; not of one whose name has come to mean that of who took over."""
@@ -380,10 +389,12 @@ class Partial:
                 self._layout.journal.unlink(missing_ok=True)
 
 
-def claim_partial(workshop: Path, digest: Digest, size: int, lease: Lease) -> Partial:
-    """The partial of a blob whose lease was acquired; the lease is released if it cannot be opened."""
+def claim_partial(
+    workshop: Path, digest: Digest, size: int, lease: Lease, alive: Callable[[], None] = lambda: None
+) -> Partial:
+    """The partial of a blob whose lease was acquired; the lease is released if it cannot be opened. See `Partial`."""
     try:
-        return Partial(WorkshopLayout(workshop, digest), size, lease)
+        return Partial(WorkshopLayout(workshop, digest), size, lease, alive)
     except BaseException:
         lease.release()
         raise
