@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 from headrace.errors import HeadraceError, Interrupted, Locked
 from headrace.events import BlobAwaited, Emit, Warned, WritingInOrder
@@ -12,8 +13,8 @@ from headrace.layout import WorkshopLayout
 from headrace.manifest import Entry
 from headrace.plan.limits import Limits
 from headrace.store.contract import Store
-from headrace.store.lease import LeaseWatch
-from headrace.store.leftovers import sweep
+from headrace.store.lease import Lease, LeaseWatch
+from headrace.store.leftovers import remove_partial, sweep
 from headrace.store.medium import medium_of
 from headrace.store.partial import Partial, claim_partial, landed_bytes
 from headrace.store.space import check_space
@@ -76,6 +77,11 @@ class _Outcome:
             self.error = error
             self._engine.stop()
 
+    def see_whether_to_go_on(self) -> None:
+        """Raises `Interrupted` where nobody waits for the rest any more."""
+        if self._engine.told_to_stop:
+            raise Interrupted("the pull is over")
+
 
 class _PullJob:
     """One blob of a pull; see `Job`."""
@@ -108,7 +114,10 @@ class _PullJob:
             self._tell_holder()
             return NotYet.HELD
         try:
-            is_here = self._pull.place_again(self._entries, lambda: lease.beat(time.monotonic()))
+            is_here = self._pull.place_again(self._entries, lambda: self._alive(lease))
+            if is_here:  # who put it there may have been killed before it had removed these
+                with suppress(OSError):
+                    remove_partial(self._layout, lease)
         except BaseException:
             lease.release()
             raise
@@ -116,7 +125,9 @@ class _PullJob:
             lease.release()
             return NotYet.HERE
         try:
-            return claim_partial(self._store.workshop, entry.digest, entry.size, lease)
+            return claim_partial(
+                self._store.workshop, entry.digest, entry.size, lease, self._outcome.see_whether_to_go_on
+            )
         except Locked:
             return NotYet.HELD
 
@@ -129,6 +140,10 @@ class _PullJob:
             self._outcome.failed(error)
         elif self._is_published:
             self._pull.published(self._entries)
+
+    def _alive(self, lease: Lease) -> None:
+        self._outcome.see_whether_to_go_on()
+        lease.beat(time.monotonic())
 
     def _tell_holder(self) -> None:
         """Tell that somebody else is at it, and how far."""
