@@ -14,6 +14,7 @@ import pytest
 from headrace.errors import DigestMismatch, Interrupted, NoSpace, StoreError
 from headrace.events import BlobFailed, BlobMismatch, BlobPublished, BytesHashed, Event
 from headrace.layout import WorkshopLayout
+from headrace.plan.limits import Limits
 from headrace.plan.orders import Finished, Landed
 from headrace.ranges import Range
 from headrace.source.contract import Request
@@ -151,8 +152,13 @@ def test_bytes_that_rotted_between_two_runs_are_fetched_again_alone(bench: Bench
 def test_a_disk_that_fails_while_a_blob_is_suspected_ends_it(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # All of it is here and none is right, so that no lane is out for it whose end would be a reason to look again.
+    # All of it is here and none is right, and the only lane is at another: none's end is a reason to look again.
+    gate = Gate(passing=0)
+    bench.shelf.before = gate
+    bench.limits = Limits(lanes_at_start=1, lanes_most=1, lanes_per_host=1, give_up_s=20.0, patience_s=20.0)
+
     def fail(*_: object) -> None:
+        gate.opened.set()
         raise OSError(errno.EIO, "Input/output error")
 
     bad, good = bench.wish(), bench.wish("small.txt")
@@ -165,10 +171,11 @@ def test_a_disk_that_fails_while_a_blob_is_suspected_ends_it(
     partial.close()
     monkeypatch.setattr(Journal, "forgotten", fail)
     engine = bench.engine()
-    engine.add(bad)
     engine.add(good)
     thread = in_background(engine)
-    thread.join(20)
+    assert gate.reached.wait(20)
+    engine.add(bad)
+    thread.join(10)
     is_stuck = thread.is_alive()
     engine.stop()
     thread.join()
