@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import headrace
 from headrace.events import BlobMismatch, BlobStarted
 from headrace.layout import WorkshopLayout
 from headrace.manifest import Digest
@@ -122,6 +124,26 @@ def check_finals(cache: Path) -> None:
         assert blob.read_bytes() in right, f"{blob} is wrong"
 
 
+# Killed on its way to another name, it is kept for whoever may want it, and swept after a day.
+KEPT_A_DAY = re.compile(r".*\.[0-9a-f]{16}")
+KEPT = re.compile(r"manifests|verified(\.\d+)?\.jsonl")
+
+
+def unfinished(cache: Path) -> list[str]:
+    """What is left in the workshop after a pull that had something to fetch: these sweep."""
+    (one,) = cache.glob("models--org--model/snapshots/*/part/0.json")
+    one.resolve().unlink()
+    one.unlink()
+    headrace.pull("org/model", settings=headrace.load_settings(cache=cache))
+    names = sorted(path.name for path in (cache / ".locks" / "headrace").iterdir())
+    moving = {name.split(".")[0] for name in names if KEPT_A_DAY.fullmatch(name)}
+    return [
+        name
+        for name in names
+        if name.split(".")[0] not in moving and not KEPT_A_DAY.fullmatch(name) and not KEPT.fullmatch(name)
+    ]
+
+
 def kill_often(kills: int, seed: int, root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Kill pulls at random moments that `seed` chooses, let one in a few finish, and begin anew."""
     chance = random.Random(seed)
@@ -146,7 +168,7 @@ def kill_often(kills: int, seed: int, root: Path, cache: Path, monkeypatch: pyte
             for name, data in MODELS.items():
                 assert (snapshot / name).read_bytes() == data
             assert hub.settled_log().blob_bytes <= MODELS_SIZE + since * A_KILL_COSTS
-            assert not list(cache.glob(".locks/headrace/*.lease.*")) or since
+            assert unfinished(cache) == []
             done += since
             hub.clear_log()
             shutil.rmtree(cache)
@@ -186,15 +208,15 @@ def test_sigkill_at_a_random_moment_then_continue(
     assert hub.settled_log().blob_bytes <= SIZE + 2 - received + BOUND
 
 
-def test_sigint_stops_within_a_second_and_keeps_what_landed(root: Path, hub: ChaosHub, pull: Puller) -> None:
+def test_sigint_stops_and_keeps_what_landed(root: Path, hub: ChaosHub, pull: Puller) -> None:
     data = content(SIZE)
     write_repo(root, "org/model", {"model.safetensors": data})
     process = start_pull(pull.cache)
     wait_for_bytes(hub, SIZE // 3, process)
-    began = time.monotonic()
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=10)
-    assert time.monotonic() - began < 5  # what a user waits is `tests/cli/test_interrupt.py`
+    _, stderr = process.communicate(
+        timeout=60
+    )  # that it waits for nothing is `tests/transfer/test_interrupt.py`
     assert b"Interrupted" in stderr
     received = hub.settled_log().blob_bytes
     hub.clear_log()
