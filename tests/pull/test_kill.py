@@ -20,7 +20,8 @@ import headrace
 from headrace.events import BlobMismatch, BlobStarted
 from headrace.layout import WorkshopLayout
 from headrace.manifest import Digest
-from headrace.store.partial import landed_bytes
+from headrace.store.lease import LeaseWatch
+from headrace.store.partial import Partial, landed_bytes
 from headrace.testing import ChaosHub, content, write_repo
 
 if TYPE_CHECKING:
@@ -184,6 +185,44 @@ def test_a_thousand_kills_and_nothing_wrong(
     root: Path, pull: Puller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kill_often(1_000, 4096, root, pull.cache, monkeypatch)
+
+
+def test_who_was_killed_while_publishing_leaves_nothing_for_ever(
+    root: Path, hub: ChaosHub, pull: Puller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Between the file's final name and the end of the partial's; its lease is gone, as after another boot.
+    write_repo(root, "org/model", {"model.safetensors": content(SIZE), "config.json": b"{}"})
+    workshop = pull.cache / ".locks" / "headrace"
+    with monkeypatch.context() as death:
+        death.setattr(Partial, "_forget_all", lambda _: None)
+        snapshot = pull("org/model")
+    (snapshot.path / "config.json").resolve().unlink()
+    assert list(workshop.glob("*.partial"))
+    pull("org/model")
+    assert not [path for path in workshop.iterdir() if path.suffix in (".partial", ".journal")]
+    assert (snapshot.path / "model.safetensors").stat().st_nlink == 1
+
+
+def test_content_that_another_put_in_place_leaves_no_second_name(
+    root: Path, hub: ChaosHub, pull: Puller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # It was killed while publishing, and we had found the content missing just before.
+    write_repo(root, "org/model", {"model.safetensors": content(SIZE)})
+    workshop = pull.cache / ".locks" / "headrace"
+    acquire = LeaseWatch.acquire
+
+    def late(watch: LeaseWatch) -> object:
+        with monkeypatch.context() as other:
+            other.setattr(LeaseWatch, "acquire", acquire)
+            other.setattr(Partial, "_forget_all", lambda _: None)
+            if not list(workshop.glob("*.partial")):
+                headrace.pull("org/model", settings=headrace.load_settings(cache=pull.cache))
+                assert list(workshop.glob("*.partial"))
+        return acquire(watch)
+
+    monkeypatch.setattr(LeaseWatch, "acquire", late)
+    assert pull("org/model").network_bytes == 0
+    assert not [path for path in workshop.iterdir() if path.suffix in (".partial", ".journal")]
 
 
 @pytest.mark.parametrize("moment", range(4))
