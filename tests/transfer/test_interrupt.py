@@ -90,7 +90,7 @@ reached, freed = threading.Event(), threading.Event()
 held = {held}
 
 def hold(*arguments, **named):
-    if not freed.is_set():
+    if threading.current_thread() is not threading.main_thread() and not freed.is_set():
         reached.set()
         freed.wait()
     return held(*arguments, **named)
