@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import headrace
-from headrace.testing import ChaosHub, content, write_repo
+from headrace.testing import ChaosHub, Fault, content, write_repo
 
 FILES = {
     "model.safetensors": content(6_000_000),
@@ -125,8 +125,45 @@ def test_an_interrupted_pull_waits_for_nothing(holder: str, hub: ChaosHub, tmp_p
     assert headrace.pull("org/model", settings=settings).files == len(FILES)
 
 
+LETTING_GO = """
+import os, signal, sys, threading
+import headrace
+from headrace.store.partial import Partial
+
+reached, closed, close = threading.Event(), threading.Event(), Partial.close
+landed = Partial.landed
+
+def hear(partial, arrived):
+    reached.set()
+    landed(partial, arrived)
+
+def slowly(partial):
+    close(partial)
+    threading.Event().wait(0.2)
+    closed.set()
+
+Partial.landed, Partial.close = hear, slowly
+threading.Thread(target=lambda: (reached.wait(40), os.kill(os.getpid(), signal.SIGINT)), daemon=True).start()
+try:
+    headrace.pull("org/model", settings=headrace.load_settings(cache=sys.argv[1]))
+except headrace.HeadraceError as error:
+    print(error.code, closed.is_set())
+"""
+
+
+def test_an_interrupted_pull_lets_go_of_what_it_holds_before_it_returns(
+    hub: ChaosHub, tmp_path: Path
+) -> None:
+    hub.set_faults(Fault("rate", rate=1_000_000))
+    done = python(LETTING_GO, tmp_path / "cache")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["interrupted", "True"]
+    assert not list((tmp_path / "cache" / ".locks" / "headrace").glob("*.lease.*"))
+
+
 CONNECTING = """
-import os, signal, sys, threading, time
+import faulthandler, os, signal, sys, threading
+faulthandler.dump_traceback_later(30, exit=True)
 import headrace
 from headrace.source import dialer
 
@@ -134,7 +171,7 @@ reached = threading.Event()
 begun = dialer.socket.socket.connect_ex
 
 def connect(sock, where):
-    if where[1] == int(sys.argv[2].rpartition(":")[2]):
+    if threading.current_thread() is not threading.main_thread() and where[1] == int(sys.argv[2].rpartition(":")[2]):
         reached.set()
     return begun(sock, where)
 

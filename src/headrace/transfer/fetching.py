@@ -163,20 +163,25 @@ def _drive(engine: Engine) -> None:
     and in a notebook, which lives on, leave leases behind that nobody can take over.
     """
     failures: list[BaseException] = []
+    over = (
+        threading.Event()
+    )  # a join that was interrupted takes the thread for ended from then on (CPython 3.11)
 
     def work() -> None:
         try:
             engine.run(until_idle=True)
         except BaseException as error:  # noqa: BLE001  # raised again below
             failures.append(error)
+        finally:
+            over.set()
 
     thread = threading.Thread(target=work, daemon=True, name="engine")
-    thread.start()
     try:
-        thread.join()
+        thread.start()
+        over.wait()
     except KeyboardInterrupt:
         engine.stop()
-        thread.join(_FAREWELL_S)  # beyond that it ends behind our back
+        over.wait(_FAREWELL_S)  # beyond that it ends behind our back
         raise Interrupted(
             "interrupted; what was fetched is kept", hint="the same command continues where this one ended"
         ) from None
