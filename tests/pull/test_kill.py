@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -15,10 +16,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+import headrace
 from headrace.events import BlobMismatch, BlobStarted
 from headrace.layout import WorkshopLayout
 from headrace.manifest import Digest
-from headrace.store.partial import landed_bytes
+from headrace.store.lease import LeaseWatch
+from headrace.store.partial import Partial, landed_bytes
 from headrace.testing import ChaosHub, content, write_repo
 
 if TYPE_CHECKING:
@@ -122,6 +125,26 @@ def check_finals(cache: Path) -> None:
         assert blob.read_bytes() in right, f"{blob} is wrong"
 
 
+# Killed on its way to another name, it is kept for whoever may want it, and swept after a day.
+KEPT_A_DAY = re.compile(r".*\.[0-9a-f]{16}")
+KEPT = re.compile(r"manifests|verified(\.\d+)?\.jsonl")
+
+
+def unfinished(cache: Path) -> list[str]:
+    """What is left in the workshop after a pull that had something to fetch: these sweep."""
+    (one,) = cache.glob("models--org--model/snapshots/*/part/0.json")
+    one.resolve().unlink()
+    one.unlink()
+    headrace.pull("org/model", settings=headrace.load_settings(cache=cache))
+    names = sorted(path.name for path in (cache / ".locks" / "headrace").iterdir())
+    moving = {name.split(".")[0] for name in names if KEPT_A_DAY.fullmatch(name)}
+    return [
+        name
+        for name in names
+        if name.split(".")[0] not in moving and not KEPT_A_DAY.fullmatch(name) and not KEPT.fullmatch(name)
+    ]
+
+
 def kill_often(kills: int, seed: int, root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Kill pulls at random moments that `seed` chooses, let one in a few finish, and begin anew."""
     chance = random.Random(seed)
@@ -146,7 +169,7 @@ def kill_often(kills: int, seed: int, root: Path, cache: Path, monkeypatch: pyte
             for name, data in MODELS.items():
                 assert (snapshot / name).read_bytes() == data
             assert hub.settled_log().blob_bytes <= MODELS_SIZE + since * A_KILL_COSTS
-            assert not list(cache.glob(".locks/headrace/*.lease.*")) or since
+            assert unfinished(cache) == []
             done += since
             hub.clear_log()
             shutil.rmtree(cache)
@@ -162,6 +185,44 @@ def test_a_thousand_kills_and_nothing_wrong(
     root: Path, pull: Puller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     kill_often(1_000, 4096, root, pull.cache, monkeypatch)
+
+
+def test_who_was_killed_while_publishing_leaves_nothing_for_ever(
+    root: Path, hub: ChaosHub, pull: Puller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Between the file's final name and the end of the partial's; its lease is gone, as after another boot.
+    write_repo(root, "org/model", {"model.safetensors": content(SIZE), "config.json": b"{}"})
+    workshop = pull.cache / ".locks" / "headrace"
+    with monkeypatch.context() as death:
+        death.setattr(Partial, "_forget_all", lambda _: None)
+        snapshot = pull("org/model")
+    (snapshot.path / "config.json").resolve().unlink()
+    assert list(workshop.glob("*.partial"))
+    pull("org/model")
+    assert not [path for path in workshop.iterdir() if path.suffix in (".partial", ".journal")]
+    assert (snapshot.path / "model.safetensors").stat().st_nlink == 1
+
+
+def test_content_that_another_put_in_place_leaves_no_second_name(
+    root: Path, hub: ChaosHub, pull: Puller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # It was killed while publishing, and we had found the content missing just before.
+    write_repo(root, "org/model", {"model.safetensors": content(SIZE)})
+    workshop = pull.cache / ".locks" / "headrace"
+    acquire = LeaseWatch.acquire
+
+    def late(watch: LeaseWatch) -> object:
+        with monkeypatch.context() as other:
+            other.setattr(LeaseWatch, "acquire", acquire)
+            other.setattr(Partial, "_forget_all", lambda _: None)
+            if not list(workshop.glob("*.partial")):
+                headrace.pull("org/model", settings=headrace.load_settings(cache=pull.cache))
+                assert list(workshop.glob("*.partial"))
+        return acquire(watch)
+
+    monkeypatch.setattr(LeaseWatch, "acquire", late)
+    assert pull("org/model").network_bytes == 0
+    assert not [path for path in workshop.iterdir() if path.suffix in (".partial", ".journal")]
 
 
 @pytest.mark.parametrize("moment", range(4))
@@ -186,15 +247,15 @@ def test_sigkill_at_a_random_moment_then_continue(
     assert hub.settled_log().blob_bytes <= SIZE + 2 - received + BOUND
 
 
-def test_sigint_stops_within_a_second_and_keeps_what_landed(root: Path, hub: ChaosHub, pull: Puller) -> None:
+def test_sigint_stops_and_keeps_what_landed(root: Path, hub: ChaosHub, pull: Puller) -> None:
     data = content(SIZE)
     write_repo(root, "org/model", {"model.safetensors": data})
     process = start_pull(pull.cache)
     wait_for_bytes(hub, SIZE // 3, process)
-    began = time.monotonic()
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=10)
-    assert time.monotonic() - began < 5  # what a user waits is `tests/cli/test_interrupt.py`
+    _, stderr = process.communicate(
+        timeout=60
+    )  # that it waits for nothing is `tests/transfer/test_interrupt.py`
     assert b"Interrupted" in stderr
     received = hub.settled_log().blob_bytes
     hub.clear_log()

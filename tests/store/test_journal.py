@@ -196,6 +196,27 @@ def test_it_never_grows_however_much_it_is_told(tmp_path: Path) -> None:
     journal.close()
 
 
+def test_to_forget_more_than_an_area_holds_is_no_harm(tmp_path: Path) -> None:
+    # Every other stretch of a file is suspected: as many records as it has runs.
+    path = tmp_path / "one.journal"
+    header = replace(HEADER, size=6400 << 20)
+    journal = Journal(path, header, Vouched())
+    journal.landed(Range(0, header.size))
+    journal.synced(journal.mark())
+    suspects = RangeSet(Range(at << 20, (at + 1) << 20) for at in range(0, 6400, 2))
+    journal.forgotten(suspects)
+    assert path.stat().st_size == 2 * AREA_BYTES
+    for told in (read_journal(path, header), read_journal(path, replace(header, boot_id="next"))):
+        assert told.landed
+        assert not any(told.landed.covers(one) for one in suspects)
+    journal.landed(Range(0, 5 << 20))
+    assert read_journal(path, header).landed.covers(Range(0, 5 << 20))
+    journal.distrust()
+    assert not read_journal(path, header).landed.covers(Range(0, 1 << 20))
+    assert path.stat().st_size == 2 * AREA_BYTES
+    journal.close()
+
+
 def test_after_a_failed_sync_only_what_was_synced_before_counts(tmp_path: Path) -> None:
     path = tmp_path / "one.journal"
     journal = Journal(path, HEADER, Vouched())

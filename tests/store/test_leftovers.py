@@ -13,9 +13,10 @@ from headrace.layout import WorkshopLayout
 from headrace.store.leftovers import ABANDONED_S, SCRATCH_S, leftovers_in, sweep
 from headrace.store.partial import Partial
 from tests.store.conftest import sha256
+from tests.store.test_lease import dead_neighbour
 
 Claim = Callable[[WorkshopLayout, int], Partial]
-HEX, SCRATCH = "ab" * 32, "0123456789abcdef"
+HEX, OTHER, SCRATCH = "ab" * 32, "cd" * 32, "0123456789abcdef"
 
 
 @pytest.fixture
@@ -36,9 +37,9 @@ def test_scratch_files_are_swept_after_a_day(workshop: Path, later: Callable[[fl
         f"{HEX}.journal.{SCRATCH}",
     ]
     kept = [
-        f"{HEX}.partial",
-        f"{HEX}.journal",
-        f"{HEX}.lease.1",
+        f"{OTHER}.partial",
+        f"{OTHER}.journal",
+        f"{HEX}.lease.1",  # nobody can tell whose
         "verified.jsonl",
         "verified.0.jsonl",
         "notes.txt",
@@ -52,6 +53,48 @@ def test_scratch_files_are_swept_after_a_day(workshop: Path, later: Callable[[fl
     later(SCRATCH_S + 60)
     sweep(workshop)
     assert {path.name for path in workshop.iterdir()} == {*kept, "manifests"}
+
+
+def kill(partial: Partial) -> None:
+    """As if its process were dead: its files stay, and its lease names no process that lives."""
+    partial._lease.path.write_text(dead_neighbour())
+
+
+@pytest.mark.parametrize("step", ["published", "unlinked", "forgotten", "closed"])
+def test_who_was_killed_while_publishing_leaves_nothing_for_ever(
+    step: str, layout: WorkshopLayout, claim: Claim, tmp_path: Path
+) -> None:
+    partial, final = claim(layout, 5_000_000), tmp_path / "final"
+    final.hardlink_to(layout.partial)
+    if step != "published":
+        layout.partial.unlink()
+    if step in ("forgotten", "closed"):
+        layout.journal.unlink()
+    sweep(layout.folder)
+    assert layout.lease(1).exists()  # it lives
+    kill(partial)
+    if step == "closed":
+        layout.lease(1).unlink()
+    sweep(layout.folder)
+    assert list(layout.folder.iterdir()) == []
+    assert final.stat().st_nlink == 1
+
+
+def test_what_can_be_gone_on_with_is_not_swept(layout: WorkshopLayout, claim: Claim) -> None:
+    partial = claim(layout, 5_000_000)
+    kill(partial)
+    before = set(layout.folder.iterdir())
+    sweep(layout.folder)
+    assert set(layout.folder.iterdir()) == before
+    # Killed before it had its final name: the whole of it is here.
+    layout.partial.with_name(f"{layout.partial.name}.{SCRATCH}").hardlink_to(layout.partial)
+    before = set(layout.folder.iterdir())
+    sweep(layout.folder)
+    assert set(layout.folder.iterdir()) == before
+    # Killed where there are no hard links.
+    layout.partial.unlink()
+    sweep(layout.folder)
+    assert set(layout.folder.iterdir()) == before - {layout.partial}
 
 
 def test_a_partial_that_is_held_is_none(workshop: Path, claim: Claim) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -12,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from headrace.errors import Locked, NoSpace, StoreError
+from headrace.errors import Interrupted, Locked, NoSpace, StoreError
 from headrace.layout import WorkshopLayout
 from headrace.manifest import Digest, Entry
 from headrace.ranges import Range, RangeSet
-from headrace.store.lease import LeaseWatch
+from headrace.store.lease import Lease, LeaseWatch
 from headrace.store.partial import JOURNALLED_FROM_BYTES, Partial, claim_partial, landed_bytes
 from headrace.store.space import check_space
 from tests.store.test_lease import dead_neighbour
@@ -169,6 +170,62 @@ def test_a_takeover_between_the_last_look_and_the_renaming_is_seen(
     taker.publish(tmp_path / "final")
 
 
+@pytest.fixture
+def no_hard_links(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system without them."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+
+
+@pytest.mark.usefixtures("no_hard_links")
+def test_without_hard_links_it_is_published_or_kept(
+    layout: WorkshopLayout, claim: Claim, tmp_path: Path
+) -> None:
+    (tmp_path / "folder").mkdir()
+    partial = claim(layout, SIZE)
+    partial.landed(HALF)
+    with pytest.raises(StoreError):
+        partial.publish(tmp_path / "folder")
+    partial.close()
+    assert litter(layout) == [layout.partial.name, layout.journal.name]
+    again = claim(layout, SIZE)
+    assert again.have == RangeSet([HALF])
+    again.publish(tmp_path / "final")
+    assert litter(layout) == []
+
+
+@pytest.mark.usefixtures("no_hard_links")
+def test_without_hard_links_a_takeover_right_before_the_renaming_is_seen(
+    layout: WorkshopLayout, claim: Claim, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Whichever step it is that gives the file away: the process slept right before it.
+    sleeper, takers = claim(layout, SIZE), list[Partial]()
+
+    def after_a_sleep(step: Callable[[Path, Path], Path]) -> Callable[[Path, Path], Path]:
+        def late(path: Path, target: Path) -> Path:
+            if path == layout.partial and not takers:
+                takers.append(sleeper)
+                takers[0] = seize(layout, SIZE)
+            return step(path, target)
+
+        return late
+
+    for name in ("replace", "rename"):
+        monkeypatch.setattr(Path, name, after_a_sleep(getattr(Path, name)))
+    with pytest.raises(Locked):
+        sleeper.publish(tmp_path / "final")
+    assert not (tmp_path / "final").exists()
+    sleeper.close()
+    (taker,) = takers
+    taker.write(memoryview(b"t" * 10), 0)
+    taker.publish(tmp_path / "final")
+    assert (tmp_path / "final").read_bytes()[:10] == b"t" * 10
+    assert litter(layout) == []
+
+
 def test_a_taker_has_what_was_recorded_in_a_file_of_its_own(layout: WorkshopLayout, claim: Claim) -> None:
     sleeper = claim(layout, SIZE)
     sleeper.write(memoryview(b"s" * len(HALF)), 0)
@@ -183,6 +240,82 @@ def test_a_taker_has_what_was_recorded_in_a_file_of_its_own(layout: WorkshopLayo
     sleeper.close()
     taker.close()
     assert litter(layout) == [layout.partial.name, layout.journal.name]
+
+
+def test_a_taker_gives_signs_of_life_while_the_disk_takes_its_copy(
+    layout: WorkshopLayout, claim: Claim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    piece, unsynced, beats = 64 * 1024, [0], list[int]()
+    monkeypatch.setattr("headrace.store.reserving.FLUSHED_BYTES", piece)
+    monkeypatch.setattr("headrace.store.reserving.clone", lambda *_: False)
+    copied, synced, beat = os.copy_file_range, os.fdatasync, Lease.beat
+
+    def copy(source: int, target: int, count: int, *where: int) -> int:
+        unsynced[0] += count
+        return copied(source, target, count, *where)
+
+    def sync(fd: int) -> None:
+        assert unsynced[0] <= piece  # what a disk may have to take without a sign of life
+        assert not unsynced[0] or beats
+        beats.clear()
+        unsynced[0] = 0
+        synced(fd)
+
+    def seen(lease: Lease, now: float) -> None:
+        beats.append(1)
+        beat(lease, now)
+
+    monkeypatch.setattr(os, "copy_file_range", copy)
+    monkeypatch.setattr(os, "fdatasync", sync)
+    monkeypatch.setattr(Lease, "beat", seen)
+    sleeper = claim(layout, SIZE)
+    sleeper.landed(HALF)
+    assert seize(layout, SIZE).have == RangeSet([HALF])
+    sleeper.close()
+
+
+def test_a_taker_that_is_told_to_end_leaves_all_as_it_was(
+    layout: WorkshopLayout, claim: Claim, open_files: Callable[[], int]
+) -> None:
+    def enough() -> None:
+        raise Interrupted("enough")
+
+    sleeper = claim(layout, SIZE)
+    sleeper.landed(HALF)
+    sleeper.close()
+    lease = LeaseWatch(layout).acquire()
+    assert lease is not None
+    lease.inherited = False  # as of one who was only silent
+    before = open_files()
+    with pytest.raises(Interrupted):
+        claim_partial(layout.folder, layout.digest, SIZE, lease, enough)
+    assert open_files() == before - 1  # its lease
+    assert litter(layout) == [layout.partial.name, layout.journal.name]
+    assert landed_bytes(layout, SIZE) == len(HALF)
+
+
+@pytest.mark.parametrize("name", ["partial", "journal"])
+def test_who_is_taken_over_while_it_takes_over_is_told_so(
+    name: str, layout: WorkshopLayout, claim: Claim, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The next taker tidies up: what the slow one was about to give a name is gone.
+    sleeper = claim(layout, SIZE)
+    sleeper.landed(HALF)
+    replaced, takers = Path.replace, list[Partial]()
+
+    def late(path: Path, target: Path) -> Path:
+        if target == getattr(layout, name) and not takers:
+            takers.append(sleeper)
+            takers[0] = seize(layout, SIZE)
+        return replaced(path, target)
+
+    monkeypatch.setattr(Path, "replace", late)
+    with pytest.raises(Locked):
+        seize(layout, SIZE)
+    assert takers[0].have == RangeSet([HALF])
+    assert landed_bytes(layout, SIZE) == len(HALF)
+    takers[0].close()
+    sleeper.close()
 
 
 def contents(partial: Partial, count: int) -> bytes:

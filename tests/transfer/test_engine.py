@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import queue
 import threading
 import time
@@ -10,16 +11,19 @@ from pathlib import Path
 
 import pytest
 
-from headrace.errors import DigestMismatch, NoSpace, StoreError
+from headrace.errors import DigestMismatch, Interrupted, NoSpace, StoreError
 from headrace.events import BlobFailed, BlobMismatch, BlobPublished, BytesHashed, Event
 from headrace.layout import WorkshopLayout
+from headrace.plan.limits import Limits
 from headrace.plan.orders import Finished, Landed
 from headrace.ranges import Range
 from headrace.source.contract import Request
-from headrace.store.lease import LeaseWatch
+from headrace.store.journal import Journal
+from headrace.store.lease import Lease, LeaseWatch
 from headrace.store.partial import Partial, claim_partial
-from headrace.transfer.engine import TICK_S, Engine
-from headrace.transfer.hashing import Hasher, Workers
+from headrace.transfer.chores import Published, Synced
+from headrace.transfer.engine import TICK_S, Engine, _Active
+from headrace.transfer.hashing import Answer, Crashed, Hasher, Step, Workers
 from headrace.transfer.lane import Errand
 from tests.transfer.conftest import DATA, Bench, Wish, content_of
 
@@ -143,6 +147,110 @@ def test_bytes_that_rotted_between_two_runs_are_fetched_again_alone(bench: Bench
     assert wish.final.read_bytes() == DATA
     assert received["shelf"] == len(DATA)
     assert len(bench.heard(BlobMismatch)) == 1
+
+
+def test_a_disk_that_fails_while_a_blob_is_suspected_ends_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # All of it is here and none is right, and the only lane is at another: none's end is a reason to look again.
+    gate = Gate(passing=0)
+    bench.shelf.before = gate
+    bench.limits = Limits(lanes_at_start=1, lanes_most=1, lanes_per_host=1, give_up_s=20.0, patience_s=20.0)
+
+    def fail(*_: object) -> None:
+        gate.opened.set()
+        raise OSError(errno.EIO, "Input/output error")
+
+    bad, good = bench.wish(), bench.wish("small.txt")
+    lease = LeaseWatch(WorkshopLayout(bench.folder, bad.content.entry.digest)).acquire()
+    assert lease is not None
+    partial = claim_partial(bench.folder, bad.content.entry.digest, len(DATA), lease)
+    partial.write(memoryview(b"R" + DATA[1:]), 0)
+    partial.landed(Range(0, len(DATA)))
+    partial.sync()
+    partial.close()
+    monkeypatch.setattr(Journal, "forgotten", fail)
+    engine = bench.engine()
+    engine.add(good)
+    thread = in_background(engine)
+    assert gate.reached.wait(20)
+    engine.add(bad)
+    thread.join(10)
+    is_stuck = thread.is_alive()
+    engine.stop()
+    thread.join()
+    assert not is_stuck
+    assert isinstance(bad.ends[0], StoreError)
+    assert good.ends == [None]
+    assert bench.leases() == []
+
+
+def test_an_answer_for_a_blob_that_is_over_is_not_for_the_next_with_its_digest(bench: Bench) -> None:
+    engine, first, second = bench.engine(), bench.wish(), bench.wish()
+    actives = []
+    for wish in (first, second):
+        partial = wish.begin()
+        assert isinstance(partial, Partial)
+        engine._activate(_Active(wish, partial), 0.0)
+        (active,) = engine._active.values()
+        actives.append(active)
+        if wish is first:
+            active.syncing = True
+            partial.drop()
+            engine._take_answer(Answer(active, Published()), 0.0)
+            assert engine._active == {}
+    old, new = actives
+    new.syncing = new.hasher.busy = True
+    for result in (Synced(StoreError("late")), Published(), Step(5, 0), Crashed(ValueError("late"))):
+        engine._take_answer(Answer(old, result), 0.0)
+        engine._take_late(Answer(old, result))
+    assert engine._active == {new.key: new}
+    assert (new.syncing, new.hasher.busy, new.error, second.ends) == (True, True, None, [])
+    error = StoreError("its own")
+    engine._take_answer(Answer(new, Synced(error)), 0.0)
+    assert (new.syncing, new.hasher.busy, new.error) == (False, True, error)
+    new.partial.drop()
+
+
+def test_lanes_that_live_at_once_have_names_of_their_own(bench: Bench) -> None:
+    engine, before = bench.engine(), set(threading.enumerate())
+    lanes = [engine._new_lane() for _ in range(3)]  # none of them is on an errand
+    assert len({thread.name for thread in set(threading.enumerate()) - before}) == len(lanes)
+    for lane in lanes:
+        lane.retire()
+
+
+def test_stopped_while_jobs_begin_it_tells_them_and_keeps_its_leases_alive(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, engine = Gate(passing=0), bench.engine()
+    slow, active = bench.wish("small.txt"), bench.wish()
+    bench.shelf.before = gate
+    telling, beaten = threading.Event(), threading.Event()
+
+    def begin() -> None:
+        """As a job that hashes what it found."""
+        deadline = time.monotonic() + 20
+        while not engine.told_to_stop and time.monotonic() < deadline:
+            time.sleep(0.01)
+        telling.set()
+        monkeypatch.setattr(Lease, "beat", lambda *_: beaten.set())
+        assert beaten.wait(20)
+        raise Interrupted("enough")
+
+    slow.beginning = begin
+    engine.add(active)
+    engine.add(slow)
+    thread = in_background(engine)
+    assert gate.reached.wait(20)
+    engine.stop()
+    gate.opened.set()
+    thread.join()
+    assert telling.is_set()
+    assert beaten.is_set()
+    assert slow.ends == []
+    assert bench.heard(BlobFailed) == []
+    assert bench.leases() == []
 
 
 class Gate:
@@ -299,6 +407,9 @@ def test_many_pulls_leak_neither_files_nor_threads(bench: Bench) -> None:
     before = files()
     for turn in range(15):
         once(failing=turn % 2 == 0)
+    deadline = time.monotonic() + 10  # a lane closes what it has after its engine ended
+    while files() > before and time.monotonic() < deadline:
+        time.sleep(0.01)
     assert files() == before
 
 
@@ -306,7 +417,7 @@ def test_a_step_from_before_a_restart_does_not_count(bench: Bench) -> None:
     wish = bench.wish()
     partial = wish.begin()
     assert isinstance(partial, Partial)
-    hasher = Hasher("blob", wish.content.entry.digest, partial, len(DATA))
+    hasher = Hasher(wish.content.entry.digest, partial, len(DATA))
     partial.write(memoryview(DATA), 0)
     stale = hasher.step(1000)
     hasher.restart()
@@ -319,11 +430,30 @@ def test_a_step_from_before_a_restart_does_not_count(bench: Bench) -> None:
 
 
 def test_a_worker_survives_a_task_that_breaks() -> None:
-    reports: queue.SimpleQueue[object] = queue.SimpleQueue()
+    reports: queue.SimpleQueue[Answer] = queue.SimpleQueue()
     workers = Workers(reports.put)
     for _ in range(20):
         workers.run("blob", raising(KeyError("a bug")))
-    assert {type(reports.get(timeout=10)).__name__ for _ in range(20)} == {"Crashed"}
+    assert {type(reports.get(timeout=10).result).__name__ for _ in range(20)} == {"Crashed"}
+    workers.close()
+
+
+def test_no_more_threads_begin_than_there_is_work_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(128)))
+    reports: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+    before = set(threading.enumerate())
+    workers = Workers(reports.put)
+    assert not set(threading.enumerate()) - before
+    for _ in range(20):
+        workers.run("blob", lambda: None)
+        reports.get(timeout=10)
+    assert len(set(threading.enumerate()) - before) == 1
+    gate = threading.Event()
+    for _ in range(20):
+        workers.run("blob", lambda: gate.wait(20))
+    assert len(set(threading.enumerate()) - before) == 8
+    gate.set()
+    assert all(reports.get(timeout=10).result for _ in range(20))
     workers.close()
 
 

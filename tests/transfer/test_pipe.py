@@ -6,7 +6,7 @@ import errno
 import os
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,11 +27,14 @@ DATA = content(3_000_000)
 
 
 @pytest.fixture
-def partial(tmp_path: Path) -> Partial:
+def partial(tmp_path: Path) -> Iterator[Partial]:
+    """A partial for `DATA`."""
     digest = content_of(DATA).entry.digest
     lease = LeaseWatch(WorkshopLayout(tmp_path, digest)).acquire()
     assert lease is not None
-    return claim_partial(tmp_path, digest, len(DATA), lease)
+    partial = claim_partial(tmp_path, digest, len(DATA), lease)
+    yield partial
+    partial.close()
 
 
 def carry(wire: Wire, pipe: Pipe, partial: Partial) -> int:
@@ -42,26 +45,37 @@ def carry(wire: Wire, pipe: Pipe, partial: Partial) -> int:
     return position
 
 
-def sent(data: bytes) -> Wire:
+@pytest.fixture
+def pipe() -> Iterator[Pipe]:
+    """A pipe that is closed in the end."""
+    pipe = Pipe()
+    yield pipe
+    pipe.close()
+
+
+@pytest.fixture
+def wire() -> Iterator[Wire]:
+    """A connection on which `DATA` arrives."""
     ours, theirs = socket.socketpair()
 
     def send() -> None:
         with theirs, suppress(OSError):  # who has had enough closes
-            theirs.sendall(data)
+            theirs.sendall(DATA)
 
-    threading.Thread(target=send, daemon=True).start()
-    return Wire(ours, 5.0)
+    thread = threading.Thread(target=send)
+    thread.start()
+    with ours:
+        yield Wire(ours, 5.0)
+    thread.join()
 
 
-def test_what_goes_through_a_pipe_arrives(partial: Partial) -> None:
-    pipe = Pipe()
-    assert carry(sent(DATA), pipe, partial) == len(DATA)
+def test_what_goes_through_a_pipe_arrives(partial: Partial, wire: Wire, pipe: Pipe) -> None:
+    assert carry(wire, pipe, partial) == len(DATA)
     assert partial.path.read_bytes() == DATA
-    pipe.close()
 
 
 def test_a_file_system_that_cannot_splice_gets_its_bytes(
-    partial: Partial, monkeypatch: pytest.MonkeyPatch
+    partial: Partial, wire: Wire, pipe: Pipe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = os.splice
 
@@ -71,15 +85,16 @@ def test_a_file_system_that_cannot_splice_gets_its_bytes(
         return real(source, target, count, **where)
 
     monkeypatch.setattr(os, "splice", splice)
-    assert carry(sent(DATA), Pipe(), partial) == len(DATA)
+    assert carry(wire, pipe, partial) == len(DATA)
     assert partial.path.read_bytes() == DATA
 
 
-def test_a_disk_that_refuses_is_told_in_our_words(partial: Partial, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_refuses_is_told_in_our_words(
+    partial: Partial, wire: Wire, pipe: Pipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def splice(*_: int, **__: int) -> int:
         raise OSError(errno.ENOSPC, "full")
 
-    pipe, wire = Pipe(), sent(DATA)
     count = wire.splice(pipe.entry, 1000)
     assert count
     monkeypatch.setattr(os, "splice", splice)
@@ -87,10 +102,10 @@ def test_a_disk_that_refuses_is_told_in_our_words(partial: Partial, monkeypatch:
         partial.take(pipe.exit, count, 0)
 
 
-def test_silence_is_bounded_on_this_way_too() -> None:
+def test_silence_is_bounded_on_this_way_too(pipe: Pipe) -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs, pytest.raises(TimeoutError):
-        Wire(ours, 0.1).splice(Pipe().entry, 1000)
+        Wire(ours, 0.1).splice(pipe.entry, 1000)
 
 
 @pytest.mark.parametrize("opening", [open_pipe, lambda: None], ids=["pipes", "no pipes"])

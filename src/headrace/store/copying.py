@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
 from collections.abc import Callable
 from contextlib import suppress
@@ -11,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headrace.errors import StoreError
-from headrace.store.disk import keep, scratch, write_all
+from headrace.ranges import Range
+from headrace.store.cloning import clone, copy_run
+from headrace.store.disk import keep, scratch
 from headrace.store.ledger import same_file
 
-_FICLONE = 0x40049409  # ioctl_ficlone(2)
-_CHUNK_BYTES = 4 * 1024 * 1024
-_CANNOT = (errno.EXDEV, errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTTY, errno.ENOSYS, errno.EPERM, errno.EBADF)
+_PIECE_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,7 @@ def copy_to(
 ) -> os.stat_result | None:
     """Copy a verified file: blocks are shared where the file system can (reflink), else bytes are copied.
 
-    `see_room` is called before bytes are, and may refuse; `progress` gets the bytes copied, several times a second.
+    `see_room` is called before bytes are, and may refuse; `progress` gets the bytes copied, every 16 MiB.
     Under the final name it is whole, and safely on disk, or not there. The facts of the copy are the answer; none
     where the source turns out to be another file by now than was verified: then there is no copy.
 
@@ -50,9 +48,9 @@ def copy_to(
                 return None
             fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
             try:
-                if not _clone(file.fileno(), fd):
+                if not clone(file.fileno(), fd):
                     see_room()
-                    _carry(file.fileno(), fd, progress)
+                    _carry(file.fileno(), fd, source.facts.st_size, progress)
                 keep(fd, lambda: progress(source.facts.st_size))
                 if not same_file(source.facts, os.fstat(file.fileno())):
                     return None
@@ -84,23 +82,11 @@ def discard(fresh: Path) -> None:
         fresh.unlink()
 
 
-def _clone(source: int, target: int) -> bool:
-    try:
-        fcntl.ioctl(target, _FICLONE, source)
-    except OSError as error:
-        if error.errno in _CANNOT:
-            return False
-        raise
-    return True
-
-
-def _carry(source: int, target: int, progress: Callable[[int], None]) -> None:
-    buffer = memoryview(bytearray(_CHUNK_BYTES))
-    done = 0
-    while count := os.readv(source, [buffer]):
-        write_all(target, buffer[:count])
-        done += count
-        progress(done)
+def _carry(source: int, target: int, size: int, progress: Callable[[int], None]) -> None:
+    for start in range(0, size, _PIECE_BYTES):
+        stop = min(start + _PIECE_BYTES, size)
+        copy_run(source, target, Range(start, stop), lambda: None)
+        progress(stop)
 
 
 def changed(source: Sound) -> StoreError:

@@ -168,11 +168,13 @@ def has_size(path: Path, size: int) -> bool:
         return False
 
 
-def write_all(fd: int, data: bytes | memoryview) -> None:
-    """Write everything; a full disk may take a part first."""
+def write_all(fd: int, data: bytes | memoryview, *, at: int | None = None) -> None:
+    """Write everything, at a place or where the file stands; a full disk may take a part first. Raises `OSError`."""
     view = memoryview(data)
     while view:
-        view = view[os.write(fd, view) :]
+        count = os.write(fd, view) if at is None else os.pwrite(fd, view, at)
+        view = view[count:]
+        at = None if at is None else at + count
 
 
 def _why_not(root: Path, folder: Path) -> str:

@@ -29,7 +29,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from headrace.ranges import Range, RangeSet
-from headrace.store.disk import scratch
+from headrace.store.disk import scratch, write_all
 from headrace.store.reserving import reserve
 
 AREA_BYTES = 64 * 1024
@@ -191,7 +191,7 @@ class Journal:
         self._fd = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         try:
             if not reserve(self._fd, 2 * AREA_BYTES):
-                _write_all(self._fd, bytes(2 * AREA_BYTES), 0)
+                write_all(self._fd, bytes(2 * AREA_BYTES), at=0)
             self._begin_area()
             if self._landed:  # what the older one says must not be lost with the power
                 os.fdatasync(self._fd)
@@ -206,9 +206,9 @@ class Journal:
         with self._lock:
             if self._distrusted:
                 return
-            self._append([(_LANDED, arrived.start, arrived.stop)])
             self._landed.add(arrived)
             self.unsynced = True
+            self._append([(_LANDED, arrived.start, arrived.stop)])
 
     def forgotten(self, ranges: RangeSet) -> None:
         """Record that these bytes are not believed any more. Raises `OSError`."""
@@ -263,21 +263,25 @@ class Journal:
             os.close(fd)
 
     def _forget(self, ranges: RangeSet) -> None:
-        self._append([(_FORGOTTEN, one.start, one.stop) for one in ranges])
         for one in ranges:
             self._landed.remove(one)
             self._synced.remove(one)
             self._forgotten.add(one)
+        self._append([(_FORGOTTEN, one.start, one.stop) for one in ranges])
 
     def _append(self, records: list[_Record]) -> None:
-        """Write at the end that counts; what a failure leaves there is overwritten by the next attempt."""
+        """Tell what has been done to the sets: at the end that counts, or all there is to tell in the other area.
+
+        What a failure leaves there is overwritten by the next attempt.
+        """
         if self._fd < 0 or not records:
             return
         if self._records + len(records) > _CAPACITY:
             self._begin_area()
+            return
         raw, crc = _encode(records, self._crc)
         at = self._turn % 2 * AREA_BYTES + _HEADER_BYTES + self._records * _RECORD_BYTES
-        _write_all(self._fd, raw, at)
+        write_all(self._fd, raw, at=at)
         self._crc = crc
         self._records += len(records)
 
@@ -297,7 +301,7 @@ class Journal:
         body = json.dumps(facts, sort_keys=True).encode().ljust(_HEADER_BYTES - _HEADER_CRC_BYTES)
         raw, crc = _encode(records, zlib.crc32(body))
         head = body + b" %08x\n" % zlib.crc32(raw, zlib.crc32(body))
-        _write_all(self._fd, head + raw, turn % 2 * AREA_BYTES)
+        write_all(self._fd, head + raw, at=turn % 2 * AREA_BYTES)
         self._turn, self._records, self._crc = turn, len(records), crc
 
 
@@ -315,9 +319,3 @@ def _encode(records: list[_Record], crc: int) -> tuple[bytes, int]:
         crc = zlib.crc32(body, crc)
         raw += body + _CRC.pack(crc)
     return raw, crc
-
-
-def _write_all(fd: int, raw: bytes, at: int) -> None:
-    while raw:
-        count = os.pwrite(fd, raw, at)
-        raw, at = raw[count:], at + count

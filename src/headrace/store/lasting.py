@@ -34,21 +34,38 @@ class Settling:
         self._settled_at = float("-inf")
 
     def add(self, folder: Path) -> None:
-        """Note that a name came into a folder; settle all that were noted if it is time. Raises `OSError`."""
+        """Note that a name came into a folder; settle all that were noted if it is time.
+
+        Raises `OSError` for this folder alone: what another's disk does is told to whoever ends there.
+        """
         now = time.monotonic()
         with self._lock:
             self._folders.add(folder)
             if now - self._settled_at < SETTLE_S and len(self._folders) < _FOLDERS_MOST:
                 return
             self._settled_at = now
-        self.settle()
+        failed = self._settle_all()
+        error = failed.pop(folder, None)
+        with self._lock:
+            self._folders.update(failed)
+        if error is not None:
+            raise error
 
     def settle(self) -> None:
-        """Settle all that were noted. Raises `OSError`."""
+        """Settle all that were noted. Raises the first `OSError`; the others are settled all the same."""
+        for error in self._settle_all().values():
+            raise error
+
+    def _settle_all(self) -> dict[Path, OSError]:
         with self._lock:
             folders, self._folders = self._folders, set()
+        failed = {}
         for folder in folders:
-            settle(folder)
+            try:
+                settle(folder)
+            except OSError as error:  # noqa: PERF203  # at most 64
+                failed[folder] = error
+        return failed
 
 
 SETTLING = Settling()

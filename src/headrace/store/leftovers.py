@@ -26,6 +26,7 @@ ABANDONED_S = 14 * 24 * 3600.0
 """A partial that nobody has touched for so long is not waited for: whoever is short of space may remove it."""
 
 _SCRATCH = re.compile(r"(?:link|text|copy|probe|verified|[0-9a-f]{40,64}\.(?:partial|journal))\.[0-9a-f]{16}")
+_OF_A_BLOB = re.compile(r"([0-9a-f]{64}|[0-9a-f]{40})\.(?:partial|journal|lease\.[0-9]+)")
 _PARTIAL = re.compile(r"([0-9a-f]{64}|[0-9a-f]{40})\.partial")
 
 
@@ -52,9 +53,7 @@ class Leftover:
         if layout is None or lease is None:
             return 0
         try:
-            self.path.unlink()
-            layout.journal.unlink(missing_ok=True)
-            lease.succeed()  # nothing is left that a silent holder might come back to
+            remove_partial(layout, lease)
         except OSError:
             return 0
         finally:
@@ -77,14 +76,24 @@ def leftovers_in(workshop: Path, wanted: Collection[str]) -> list[Leftover]:
 
 
 def sweep(workshop: Path) -> None:
-    """Remove scratch files that killed processes left. Never fails: what cannot be removed stays."""
-    now = time.time()
-    for path in _listed(workshop):
+    """Remove what killed processes left and nobody can go on with. Never fails: what cannot be removed stays.
+
+    That is scratch files, the second name of a published file and whatever is about a blob that has no partial.
+    """
+    now, listed = time.time(), _listed(workshop)
+    names = {path.name for path in listed}
+    for path in listed:
         if _SCRATCH.fullmatch(path.name):
             with suppress(OSError):
                 facts = path.lstat()
                 if now - max(facts.st_mtime, facts.st_ctime) > SCRATCH_S:
                     path.unlink()
+    # A scratch file may be a partial on its way to or from its name: then its blob is left to who wants it.
+    moving = {name.split(".")[0] for name in names if _SCRATCH.fullmatch(name)}
+    for stem in {match[1] for name in names if (match := _OF_A_BLOB.fullmatch(name))} - moving:
+        partial = workshop / f"{stem}.partial"
+        if partial.name not in names or _is_published(partial):
+            _bury(partial)
 
 
 def _listed(workshop: Path) -> list[Path]:
@@ -100,6 +109,35 @@ def _layout(partial: Path) -> WorkshopLayout | None:
         return None
     algorithm = Digest.SHA256 if len(match[1]) == 64 else Digest.GIT_BLOB_SHA1  # noqa: PLR2004  # hex digits
     return WorkshopLayout(partial.parent, Digest(algorithm, match[1]))
+
+
+def _is_published(partial: Path) -> bool:
+    """Whether this is a second name: its process was killed between the file's final name and the end of this one."""
+    with suppress(OSError):
+        return partial.lstat().st_nlink > 1
+    return False
+
+
+def _bury(partial: Path) -> None:
+    """Remove what is left of a blob that has no partial to go on with, if its last holder is certainly dead."""
+    layout = _layout(partial)
+    with suppress(OSError, StoreError):
+        lease = LeaseWatch(layout).acquire() if layout is not None else None
+        if layout is None or lease is None:
+            return
+        try:
+            if not os.path.lexists(partial) or _is_published(partial):
+                remove_partial(layout, lease)
+        finally:
+            lease.release()
+
+
+def remove_partial(layout: WorkshopLayout, lease: Lease) -> None:
+    """Remove what is unfinished of a blob, under its lease. Raises `OSError`."""
+    if lease.still_held():
+        layout.partial.unlink(missing_ok=True)
+        layout.journal.unlink(missing_ok=True)
+        lease.succeed()  # nothing is left that a silent holder might come back to
 
 
 def _is_held(partial: Path) -> bool:

@@ -17,6 +17,7 @@ import os
 import stat
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from headrace.errors import Locked, NoSpace, StoreError
 from headrace.layout import WorkshopLayout
 from headrace.manifest import Digest
 from headrace.ranges import Range, RangeSet
-from headrace.store.disk import scratch, storing
+from headrace.store.disk import scratch, storing, write_all
 from headrace.store.journal import Journal, JournalHeader, Vouched, inode_in, read_journal
 from headrace.store.lasting import SETTLING, settle
 from headrace.store.lease import Lease, boot_id
@@ -48,10 +49,13 @@ class Partial:
         have: the bytes that were here when it was opened.
     """
 
-    def __init__(self, layout: WorkshopLayout, size: int, lease: Lease) -> None:
+    def __init__(
+        self, layout: WorkshopLayout, size: int, lease: Lease, alive: Callable[[], None] = lambda: None
+    ) -> None:
         """Open the partial of a former holder where that is safe, else begin one with what it had recorded.
 
-        May take as long as copying that; the lease is kept alive meanwhile.
+        May take as long as copying that; the lease is kept alive meanwhile. `alive` is called now and then, and may
+        raise to have it end.
 
         Raises:
             NoSpace: the file system cannot hold it.
@@ -61,16 +65,18 @@ class Partial:
         self.size = size
         self._layout = layout
         self._lease = lease
+        self._alive = alive
         self._journal: Journal | None = None
         self._syncing = threading.RLock()  # a sync and the end of the file exclude one another
         self._asked_at = time.monotonic()
         self._settled = self._distrusted = False
         self.have = RangeSet()
         with storing(self.path):
-            if size < JOURNALLED_FROM_BYTES:
-                self._fd = self._begin()
-            else:
-                self._fd = self._open()
+            try:
+                self._fd = self._begin() if size < JOURNALLED_FROM_BYTES else self._open()
+            except OSError:
+                self._mine()  # whoever takes over tidies up: what failed may be that
+                raise
         lease.succeed()
 
     def __repr__(self) -> str:
@@ -83,9 +89,7 @@ class Partial:
             NoSpace, StoreError: the disk did not take it.
         """
         with storing(self.path):
-            while data:
-                count = os.pwrite(self._fd, data, offset)
-                data, offset = data[count:], offset + count
+            write_all(self._fd, data, at=offset)
 
     def take(self, pipe: int, count: int, offset: int) -> None:
         """Write `count` bytes that are in a pipe at `offset`. For any thread. Raises as `write`."""
@@ -278,7 +282,7 @@ class Partial:
                 runs = read_journal(self._layout.journal, self._header(former)).landed
                 if runs:
                     with suppress(OSError):  # what cannot be read there is fetched
-                        take_over(former, fd, runs, lambda: self._lease.beat(time.monotonic()))
+                        take_over(former, fd, runs, self._still_alive)
                         self._preallocate(fd)
                         os.fdatasync(fd)
                         vouched = Vouched(runs, runs)
@@ -296,6 +300,10 @@ class Partial:
             if former is not None:
                 os.close(former)
         return fd
+
+    def _still_alive(self) -> None:
+        self._alive()
+        self._lease.beat(time.monotonic())
 
     def _record(self, fd: int, vouched: Vouched) -> None:
         """Begin the journal of a file; not of one whose name has come to mean that of who took over."""
@@ -339,23 +347,32 @@ class Partial:
     def _rename(self, final: Path) -> None:
         """Give our inode its final name: by now there may be another under the partial's, of who took over.
 
-        Only a second link tells for sure which one it is that is renamed, however long we sleep in between.
+        Only under a name that nobody else uses it is certain which one is renamed, however long we sleep in between.
         """
         mine = scratch(self._layout.folder, self.path.name)
-        try:
-            os.link(self.path, mine)
-        except OSError as error:
-            if error.errno not in _NO_HARD_LINKS:
-                self._mine()
-                raise
-            mine = self.path
+        is_moved = self._set_aside(mine)
         try:
             if not (self._lease.still_held() and os.path.samestat(mine.stat(), os.fstat(self._fd))):
                 raise Locked(f"another process took over {final.name} while this one was paused")
             mine.replace(final)
         finally:
-            if mine != self.path:
-                mine.unlink(missing_ok=True)
+            with suppress(OSError):
+                if is_moved and not os.path.lexists(self.path):
+                    mine.rename(self.path)  # it was not to be published, or not ours
+                else:
+                    mine.unlink()
+
+    def _set_aside(self, mine: Path) -> bool:
+        """Give what has the partial's name one that nobody else uses; where there are no links, only that (True)."""
+        try:
+            os.link(self.path, mine)
+        except OSError as error:
+            self._mine()
+            if error.errno not in _NO_HARD_LINKS:
+                raise
+            self.path.rename(mine)
+            return True
+        return False
 
     def _distrust(self) -> None:
         self._distrusted = True
@@ -376,10 +393,12 @@ class Partial:
                 self._layout.journal.unlink(missing_ok=True)
 
 
-def claim_partial(workshop: Path, digest: Digest, size: int, lease: Lease) -> Partial:
-    """The partial of a blob whose lease was acquired; the lease is released if it cannot be opened."""
+def claim_partial(
+    workshop: Path, digest: Digest, size: int, lease: Lease, alive: Callable[[], None] = lambda: None
+) -> Partial:
+    """The partial of a blob whose lease was acquired; the lease is released if it cannot be opened. See `Partial`."""
     try:
-        return Partial(WorkshopLayout(workshop, digest), size, lease)
+        return Partial(WorkshopLayout(workshop, digest), size, lease, alive)
     except BaseException:
         lease.release()
         raise

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import fcntl
 import os
 from collections.abc import Callable
 
 from headrace.ranges import Range, RangeSet
+from headrace.store.cloning import clone, copy_run
 
 _DEFAULT_MODE = 0
-_FICLONE = 0x40049409  # linux/fs.h: the new file shares all blocks of the old one
-_PIECE_BYTES = 16 * 1024 * 1024
+FLUSHED_BYTES = 64 * 1024 * 1024
 
 
 def reserve(fd: int, size: int) -> bool:
@@ -32,35 +31,19 @@ def reserve(fd: int, size: int) -> bool:
 
 
 def take_over(old: int, new: int, runs: RangeSet, alive: Callable[[], None]) -> None:
-    """Copy runs of one file to the same places of another: without moving bytes where the file system can.
+    """Bring runs of one file to the same places of another, and onto the disk.
 
-    `alive` is called every now and then. Raises `OSError`.
+    `alive` is called every now and then, between pieces that any disk takes in less than others wait for a sign of
+    life: what was only copied would be flushed at the end, which takes minutes for a large file. Raises `OSError`.
     """
-    try:
-        fcntl.ioctl(new, _FICLONE, old)
-    except OSError:
+    alive()
+    if not clone(old, new):
         for run in runs:
-            _copy(old, new, run, alive)
-
-
-def _copy(old: int, new: int, run: Range, alive: Callable[[], None]) -> None:
-    position, by_kernel = run.start, hasattr(os, "copy_file_range")
-    while position < run.stop:
-        alive()
-        most = min(_PIECE_BYTES, run.stop - position)
-        if by_kernel:
-            try:
-                count = os.copy_file_range(old, new, most, position, position)
-            except OSError as error:
-                if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
-                    raise
-                by_kernel = False
-                continue
-        else:
-            count = os.pwrite(new, os.pread(old, min(most, 1 << 20), position), position)
-        if not count:
-            raise OSError(errno.EIO, "it is shorter than what was recorded of it")
-        position += count
+            for start in range(run.start, run.stop, FLUSHED_BYTES):
+                copy_run(old, new, Range(start, min(start + FLUSHED_BYTES, run.stop)), alive)
+                alive()
+                os.fdatasync(new)
+    alive()
 
 
 def _load_libc() -> ctypes.CDLL | None:

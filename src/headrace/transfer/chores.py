@@ -21,7 +21,6 @@ class Begun:
 class Synced:
     """What has landed of a blob outlasts a loss of power, or why it does not."""
 
-    blob: str
     error: HeadraceError | None = None
 
 
@@ -29,7 +28,6 @@ class Synced:
 class Published:
     """A blob is in place, or why it is not."""
 
-    blob: str
     error: HeadraceError | None = None
 
 
@@ -43,24 +41,24 @@ def begin(job: Job) -> Begun:
         return Begun(job, surprise(job, error))
 
 
-def sync(blob: str, job: Job, partial: Partial) -> Synced:
+def sync(job: Job, partial: Partial) -> Synced:
     """Make what has landed outlast a loss of power."""
     try:
         partial.sync()
     except HeadraceError as error:
-        return Synced(blob, error)
+        return Synced(error)
     except Exception as error:  # noqa: BLE001  # the blob would wait for the answer forever
-        return Synced(blob, surprise(job, error))
-    return Synced(blob)
+        return Synced(surprise(job, error))
+    return Synced()
 
 
-def publish(blob: str, job: Job, partial: Partial) -> Published:
+def publish(job: Job, partial: Partial) -> Published:
     """Put a verified partial in place."""
     try:
         job.publish(partial)
     except HeadraceError as error:
-        return Published(blob, error)
-    return Published(blob)
+        return Published(error)
+    return Published()
 
 
 def surprise(job: Job, error: Exception) -> StoreError:

@@ -6,15 +6,17 @@ report to the inbox and never touch anything else. A tick hands time to the plan
 
 from __future__ import annotations
 
+import itertools
 import queue
 import random
 import time
 from collections import deque
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from headrace.errors import AllSourcesFailed, DigestMismatch, HeadraceError, StoreError
+from headrace.errors import AllSourcesFailed, DigestMismatch, HeadraceError, Interrupted, StoreError
 from headrace.events import (
     BlobFailed,
     BlobMismatch,
@@ -54,7 +56,7 @@ from headrace.source.contract import Request, Source
 from headrace.source.http import Dialer
 from headrace.store.partial import Partial
 from headrace.transfer.chores import Begun, Published, Synced, begin, publish, surprise, sync
-from headrace.transfer.hashing import Crashed, Hasher, Step, Workers
+from headrace.transfer.hashing import Answer, Crashed, Hasher, Step, Workers
 from headrace.transfer.job import Job, NotYet, key_of
 from headrace.transfer.lane import Errand, Lane, Report
 
@@ -74,6 +76,11 @@ class _Stop:
     pass
 
 
+@dataclass(frozen=True)
+class _Lost:
+    """A blob was given up: it is let go when nothing else is about to be done to it."""
+
+
 class _Active:
     """A blob the engine works on."""
 
@@ -83,7 +90,7 @@ class _Active:
         self.key = key_of(entry.digest)
         self.partial = partial
         self.landed = partial.have.copy()
-        self.hasher = Hasher(self.key, entry.digest, partial, entry.size)
+        self.hasher = Hasher(entry.digest, partial, entry.size)
         self.errands = 0
         self.syncing = False
         self.network_bytes = 0
@@ -101,6 +108,7 @@ class Engine:
 
     Attributes:
         received: source name → bytes that came from it.
+        told_to_stop: whether jobs that take their time to begin had better not.
     """
 
     def __init__(self, sources: Mapping[str, Source], dialer: Dialer, limits: Limits, emit: Emit) -> None:
@@ -120,7 +128,9 @@ class Engine:
         self._workers = Workers(self._inbox.put)
         self._beginners = Workers(self._inbox.put, _BEGUN_AT_ONCE)
         self._syncers = Workers(self._inbox.put, _SYNCED_AT_ONCE)
+        self._lane_names = itertools.count()
         self._stopping = False
+        self.told_to_stop = False
         self.received: dict[str, int] = {}
 
     def __repr__(self) -> str:
@@ -132,6 +142,7 @@ class Engine:
 
     def stop(self) -> None:
         """Make `run` end: as soon as nobody waits for the disk. What has landed is kept. For any thread."""
+        self.told_to_stop = True
         self._inbox.put(_Stop())
 
     def run(self, *, until_idle: bool) -> None:
@@ -161,7 +172,7 @@ class Engine:
             active.partial.beat(now)
             if not active.syncing and active.partial.wants_sync(now):
                 active.syncing = True
-                self._syncers.run(active.key, partial(sync, active.key, active.job, active.partial))
+                self._syncers.run(active, partial(sync, active.job, active.partial))
         self._tell_silence(now)
         if now >= self._held_until:
             self._waiting.extend(self._held)
@@ -170,11 +181,13 @@ class Engine:
         while self._waiting and self._plan.wants_blobs and self._beginning < _BEGUN_AT_ONCE:
             job = self._waiting.popleft()
             self._beginning += 1
-            self._beginners.run(key_of(job.content.entry.digest), partial(begin, job))
+            self._beginners.run(job, partial(begin, job))
 
     def _take_begun(self, begun: Begun, now: float) -> None:
         self._beginning -= 1
         job, result = begun.job, begun.result
+        if isinstance(result, Interrupted):
+            return  # it was told to stop, and so were we
         if isinstance(result, HeadraceError):
             self._report_failure(job, result)
         elif result is NotYet.HELD:
@@ -205,6 +218,8 @@ class Engine:
 
     def _advance(self, active: _Active, now: float) -> None:
         """Hash what can be hashed; when all is hashed, publish or complain; when all is lost, let go."""
+        if self._active.get(active.key) is not active:
+            return
         size = active.job.content.entry.size
         if active.hasher.busy:
             return
@@ -215,13 +230,13 @@ class Engine:
             if active.errands == 0:  # the last lane has yet to say that it is done
                 self._judge(active, now)
         elif (end := active.landed.end_of_run(active.hasher.frontier)) > active.hasher.frontier:
-            self._workers.run(active.key, active.hasher.step(end))
+            self._workers.run(active, active.hasher.step(end))
 
     def _judge(self, active: _Active, now: float) -> None:
         entry, got = active.job.content.entry, active.hasher.hexdigest()
         if got == entry.digest.hex:
             active.hasher.busy = True  # the file belongs to the publisher now
-            self._workers.run(active.key, partial(publish, active.key, active.job, active.partial))
+            self._workers.run(active, partial(publish, active.job, active.partial))
             return
         active.mismatch = got
         names = ", ".join(active.job.sources)
@@ -263,20 +278,32 @@ class Engine:
         match message:
             case Located() | Opened() | Landed() | Finished() | Failed():
                 self._take_from_lane(message, now)
-            case Step():
-                self._take_step(message, now)
-            case Published():
-                self._take_published(message, now)
-            case Begun():
-                self._take_begun(message, now)
-            case Synced():
-                self._take_synced(message, now)
+            case Answer():
+                self._take_answer(message, now)
             case _Wanted():
                 self._waiting.append(message.job)
             case _Stop():
                 self._stopping = True
+
+    def _take_answer(self, answer: Answer, now: float) -> None:
+        if isinstance(answer.result, Begun):
+            self._take_begun(answer.result, now)
+        owner = answer.owner
+        if not isinstance(owner, _Active) or self._active.get(owner.key) is not owner:
+            return  # published meanwhile; another may have its digest
+        match answer.result:
+            case Step():
+                self._take_step(owner, answer.result, now)
+            case Synced():
+                owner.syncing = False
+                if answer.result.error is not None:
+                    self._give_up(owner, answer.result.error)
+            case Published():
+                self._take_published(owner, answer.result, now)
             case Crashed():
-                self._take_crash(message, now)
+                owner.hasher.busy = False
+                self._give_up(owner, surprise(owner.job, answer.result.error))
+        self._advance(owner, now)
 
     def _take_from_lane(self, report: Report, now: float) -> None:
         lane = self._lanes[report.number]
@@ -318,40 +345,22 @@ class Engine:
         self.received[source] = self.received.get(source, 0) + count
         self._emit(BytesLanded(active.key, report.range.start, report.range.stop, source))
 
-    def _take_step(self, step: Step, now: float) -> None:
-        active = self._active[step.blob]
-        if active.hasher.takes(step):
-            if step.error is not None:
-                self._give_up(active, step.error)
-            else:
-                self._plan.take(Hashed(step.blob, step.frontier), now)
-                self._emit(BytesHashed(step.blob, step.frontier))
-        self._advance(active, now)
+    def _take_step(self, active: _Active, step: Step, now: float) -> None:
+        if not active.hasher.takes(step):
+            return
+        if step.error is not None:
+            self._give_up(active, step.error)
+        else:
+            self._plan.take(Hashed(active.key, step.frontier), now)
+            self._emit(BytesHashed(active.key, step.frontier))
 
-    def _take_crash(self, crash: Crashed, now: float) -> None:
-        active = self._active[crash.blob]
-        active.hasher.busy = False
-        self._give_up(active, surprise(active.job, crash.error))
-        self._advance(active, now)
-
-    def _take_synced(self, synced: Synced, now: float) -> None:
-        active = self._active.get(synced.blob)
-        if active is None:
-            return  # published meanwhile
-        active.syncing = False
-        if synced.error is not None:
-            self._give_up(active, synced.error)
-        self._advance(active, now)
-
-    def _take_published(self, published: Published, now: float) -> None:
-        active = self._active[published.blob]
+    def _take_published(self, active: _Active, published: Published, now: float) -> None:
         active.hasher.busy = False
         if published.error is not None:
             active.error = published.error
-            self._advance(active, now)
             return
-        del self._active[published.blob]
-        self._plan.take(Ended(published.blob), now)
+        del self._active[active.key]
+        self._plan.take(Ended(active.key), now)
         entry = active.job.content.entry
         self._emit(BlobPublished(entry.path, active.key, entry.size, active.network_bytes))
         active.job.ended(None)
@@ -379,7 +388,6 @@ class Engine:
                 self._emit_retry(order)
             case GiveUp():
                 self._give_up(self._active[order.blob], _named(order.error, self._active[order.blob]))
-                self._advance(self._active[order.blob], now)
 
     def _send(self, order: Fetch) -> None:
         active = self._active[order.blob]
@@ -394,7 +402,7 @@ class Engine:
         lane.run(errand)
 
     def _new_lane(self) -> Lane:
-        return Lane(f"lane {len(self._lanes)}", self._dialer, self._inbox.put)
+        return Lane(f"lane {next(self._lane_names)}", self._dialer, self._inbox.put)
 
     def _forget(self, active: _Active, ranges: RangeSet) -> None:
         active.hasher.restart()
@@ -411,8 +419,10 @@ class Engine:
             active.mismatch = None
 
     def _give_up(self, active: _Active, error: HeadraceError) -> None:
+        """Work on a blob no more. It goes through the inbox: whoever gives up is in the midst of something."""
         active.error = active.error or error
         self._plan.take(Ended(active.key), time.monotonic())
+        self._inbox.put(Answer(active, _Lost()))
 
     def _emit_retry(self, order: Retry) -> None:
         active = self._active.get(order.blob)
@@ -431,7 +441,10 @@ class Engine:
         for lane in self._lanes.values():
             lane.cancel()
         while self._beginning or any(not one.idle for one in self._active.values()):
-            self._take_late(self._inbox.get())
+            for active in self._active.values():
+                active.partial.beat(time.monotonic())
+            with suppress(queue.Empty):
+                self._take_late(self._inbox.get(timeout=TICK_S))
         for active in self._active.values():
             active.partial.close()
         for lane in [*self._lanes.values(), *self._idle_lanes]:
@@ -447,16 +460,18 @@ class Engine:
                 )
             case Finished() | Failed() if (errand := self._lanes[message.number].errand) is not None:
                 self._active[key_of(errand.request.content.entry.digest)].errands -= 1
-            case Step() | Crashed():
-                self._active[message.blob].hasher.busy = False
-            case Synced() if message.blob in self._active:
-                self._active[message.blob].syncing = False
-            case Begun():
+            case Answer(result=Begun() as begun):
                 self._beginning -= 1
-                if isinstance(message.result, Partial):
-                    message.result.close()
-            case Published():
-                self._take_published(message, time.monotonic())
+                if isinstance(begun.result, Partial):
+                    begun.result.close()
+            case Answer(owner=_Active() as owner) if self._active.get(owner.key) is owner:
+                match message.result:
+                    case Step() | Crashed():
+                        owner.hasher.busy = False
+                    case Synced():
+                        owner.syncing = False
+                    case Published():
+                        self._take_published(owner, message.result, time.monotonic())
 
 
 def _named(error: HeadraceError, active: _Active) -> HeadraceError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 from headrace.errors import HeadraceError, Interrupted, Locked
 from headrace.events import BlobAwaited, Emit, Warned, WritingInOrder
@@ -12,8 +13,8 @@ from headrace.layout import WorkshopLayout
 from headrace.manifest import Entry
 from headrace.plan.limits import Limits
 from headrace.store.contract import Store
-from headrace.store.lease import LeaseWatch
-from headrace.store.leftovers import sweep
+from headrace.store.lease import Lease, LeaseWatch
+from headrace.store.leftovers import remove_partial, sweep
 from headrace.store.medium import medium_of
 from headrace.store.partial import Partial, claim_partial, landed_bytes
 from headrace.store.space import check_space
@@ -77,6 +78,11 @@ class _Outcome:
             self.error = error
             self._engine.stop()
 
+    def see_whether_to_go_on(self) -> None:
+        """Raises `Interrupted` where nobody waits for the rest any more."""
+        if self._engine.told_to_stop:
+            raise Interrupted("the pull is over")
+
 
 class _PullJob:
     """One blob of a pull; see `Job`."""
@@ -109,7 +115,10 @@ class _PullJob:
             self._tell_holder()
             return NotYet.HELD
         try:
-            is_here = self._pull.place_again(self._entries, lambda: lease.beat(time.monotonic()))
+            is_here = self._pull.place_again(self._entries, lambda: self._alive(lease))
+            if is_here:  # who put it there may have been killed before it had removed these
+                with suppress(OSError):
+                    remove_partial(self._layout, lease)
         except BaseException:
             lease.release()
             raise
@@ -117,7 +126,9 @@ class _PullJob:
             lease.release()
             return NotYet.HERE
         try:
-            return claim_partial(self._store.workshop, entry.digest, entry.size, lease)
+            return claim_partial(
+                self._store.workshop, entry.digest, entry.size, lease, self._outcome.see_whether_to_go_on
+            )
         except Locked:
             return NotYet.HELD
 
@@ -130,6 +141,10 @@ class _PullJob:
             self._outcome.failed(error)
         elif self._is_published:
             self._pull.published(self._entries)
+
+    def _alive(self, lease: Lease) -> None:
+        self._outcome.see_whether_to_go_on()
+        lease.beat(time.monotonic())
 
     def _tell_holder(self) -> None:
         """Tell that somebody else is at it, and how far."""
@@ -149,20 +164,25 @@ def _drive(engine: Engine) -> None:
     and in a notebook, which lives on, leave leases behind that nobody can take over.
     """
     failures: list[BaseException] = []
+    over = (
+        threading.Event()
+    )  # a join that was interrupted takes the thread for ended from then on (CPython 3.11)
 
     def work() -> None:
         try:
             engine.run(until_idle=True)
         except BaseException as error:  # noqa: BLE001  # raised again below
             failures.append(error)
+        finally:
+            over.set()
 
     thread = threading.Thread(target=work, daemon=True, name="engine")
-    thread.start()
     try:
-        thread.join()
+        thread.start()
+        over.wait()
     except KeyboardInterrupt:
         engine.stop()
-        thread.join(_FAREWELL_S)  # beyond that it ends behind our back
+        over.wait(_FAREWELL_S)  # beyond that it ends behind our back
         raise Interrupted(
             "interrupted; what was fetched is kept", hint="the same command continues where this one ended"
         ) from None

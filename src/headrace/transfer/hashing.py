@@ -15,13 +15,13 @@ from headrace.store.partial import Partial
 
 _STEP_BYTES = 32 * 1024 * 1024  # a step reports when it is done: progress, and a turn for other blobs
 _BUFFER_BYTES = 1024 * 1024
+_HASHED_AT_ONCE = 8  # faster than what the network brings, and each has a buffer
 
 
 @dataclass(frozen=True)
 class Step:
     """A hashing step is over. `error` where the disk could not be read."""
 
-    blob: str
     frontier: int
     generation: int
     error: StoreError | None = None
@@ -29,17 +29,23 @@ class Step:
 
 @dataclass(frozen=True)
 class Crashed:
-    """A task for a blob raised what no task should."""
+    """A task raised what no task should."""
 
-    blob: str
     error: Exception
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of a task, for whom it was run: the very object, since a digest may come again."""
+
+    owner: object
+    result: object
 
 
 class Hasher:
     """Follows one blob's frontier; at most one step is under way at any time."""
 
-    def __init__(self, blob: str, digest: Digest, partial: Partial, size: int) -> None:
-        self._blob = blob
+    def __init__(self, digest: Digest, partial: Partial, size: int) -> None:
         self._digest = digest
         self._partial = partial
         self._size = size
@@ -80,33 +86,37 @@ class Hasher:
                     count = self._partial.readinto(buffer[: min(len(buffer), stop - position)], position)
                     if count == 0:
                         error = StoreError(f"{self._partial.path} is shorter than what was written to it")
-                        return Step(self._blob, start, generation, error)
+                        return Step(start, generation, error)
                     state.update(buffer[:count])
                     position += count
             except StoreError as error:
-                return Step(self._blob, start, generation, error)
-            return Step(self._blob, position, generation)
+                return Step(start, generation, error)
+            return Step(position, generation)
 
         return work
 
 
 class Workers:
-    """Threads for work that would hold the engine up. As many as there are processors where none says otherwise.
+    """Threads for work that would hold the engine up, begun when there is work that no other is free for.
 
     Daemon threads, unlike those of `concurrent.futures`: a program that is told to stop does not wait for a
     disk to sync.
     """
 
-    def __init__(self, report: Callable[[object], None], count: int | None = None) -> None:
+    def __init__(self, report: Callable[[Answer], None], most: int | None = None) -> None:
+        """At most `most` threads; without it as many as keep up with any disk and have a processor each."""
         self._report = report
-        self._tasks: queue.SimpleQueue[tuple[str, Callable[[], object]] | None] = queue.SimpleQueue()
-        self._count = count or os.cpu_count() or 1
-        for index in range(self._count):
-            threading.Thread(target=self._serve, daemon=True, name=f"worker {index}").start()
+        self._tasks: queue.SimpleQueue[tuple[object, Callable[[], object]] | None] = queue.SimpleQueue()
+        self._most = most or min(_HASHED_AT_ONCE, _processors())
+        self._free = threading.Semaphore(0)
+        self._count = 0
 
-    def run(self, blob: str, task: Callable[[], object]) -> None:
-        """Run a task for a blob on some thread and report what it returns, or that it `Crashed`."""
-        self._tasks.put((blob, task))
+    def run(self, owner: object, task: Callable[[], object]) -> None:
+        """Run a task on some thread and report what it returns, or that it `Crashed`. For one thread to call."""
+        if self._count < self._most and not self._free.acquire(blocking=False):
+            threading.Thread(target=self._serve, daemon=True, name=f"worker {self._count}").start()
+            self._count += 1
+        self._tasks.put((owner, task))
 
     def close(self) -> None:
         """Let the threads end after what they were given."""
@@ -115,12 +125,20 @@ class Workers:
 
     def _serve(self) -> None:
         while (given := self._tasks.get()) is not None:
-            blob, task = given
+            owner, task = given
             try:
                 result = task()
             except Exception as error:  # noqa: BLE001  # a task must answer; this is the thread's outermost frame
-                result = Crashed(blob, error)
-            self._report(result)
+                result = Crashed(error)
+            self._free.release()
+            self._report(Answer(owner, result))
+
+
+def _processors() -> int:
+    """How many this process may use: a container's are fewer than the machine's."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 _local = threading.local()

@@ -102,7 +102,7 @@ class Pull:
         try:
             fetching.run(missing)
         finally:
-            self.tally.sources = fetching.received
+            self.tally.sources = dict(fetching.received)  # an interrupted engine may live a little longer
             self.tally.network_bytes = sum(self.tally.sources.values())
 
     def finish(self) -> None:
