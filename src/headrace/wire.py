@@ -44,6 +44,7 @@ _EPOCH_TIME = re.compile(rb'"AWS:EpochTime"\s*:\s*([0-9]{1,12})')
 _ISO = re.compile(r"([0-9]{4})-?([0-9]{2})-?([0-9]{2})T([0-9]{2}):?([0-9]{2}):?([0-9]{2})Z")
 _RESET = re.compile(r";\s*t=([0-9]{1,9})\s*(?:;|$)")
 _USERINFO = re.compile(r":.*(?=@)", re.DOTALL)
+_ASCII_NAME = re.compile(r"[a-z0-9._-]+")
 _NO_HOST = re.compile(r"[\s\\%<>\"^`{|}]")
 
 
@@ -78,7 +79,8 @@ def normalized_endpoint(url: str) -> str:
         try:
             host = host.encode("idna").decode()  # as look-ups, certificates and the Host header have it
         except UnicodeError:
-            sound = False
+            host = ""
+        sound = bool(_ASCII_NAME.fullmatch(host))
     if not sound:
         raise UsageError(f"{shown(url)!r} is not an endpoint", hint="write http(s)://HOST[:PORT][/PATH]")
     if ":" in host:
