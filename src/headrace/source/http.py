@@ -90,6 +90,11 @@ class HttpResponse:
         self._left -= count
         return count
 
+    @property
+    def can_splice(self) -> bool:
+        """Whether `splice` would carry bytes now."""
+        return bool(self._left) and self._wire.can_splice
+
     def splice(self, pipe: int, most: int) -> int | None:
         """Receive up to `most` bytes of the body into an empty pipe; None where only `readinto` can. Raises as that."""
         if not self._left:
