@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from headrace.errors import AccessDenied, BadAnswer, Busy, HeadraceError, Stalled
+from headrace.node.config import OUTAGE_S, Upstream
 from headrace.ranges import Range
 from headrace.source.budget import Budget
 from headrace.source.http import Dialer, HttpSession
@@ -82,7 +83,7 @@ def test_answers_that_overtake_each_other_give_nothing_back() -> None:
 
 
 def test_those_on_their_way_are_counted() -> None:
-    budget = Budget("hub")
+    budget = Budget("hub", patience_s=0)
     budget.learn(KEY, 200, told(3, 100))
     with contextlib.ExitStack() as stack:
         for _ in range(3):
@@ -92,11 +93,67 @@ def test_those_on_their_way_are_counted() -> None:
 
 
 def test_a_little_is_left_for_others_behind_the_same_address() -> None:
-    budget = Budget("hub")
-    budget.learn(KEY, 200, told(31, 100, limit=3000))
+    budget = Budget("hub", patience_s=0)
+    budget.learn(KEY, 200, told(32, 100, limit=3000))
+    with budget.request(KEY):
+        assert allowed(budget)
+        budget.learn(KEY, 200, told(31, 100, limit=3000))
+        assert not allowed(budget)
     assert allowed(budget)
-    budget.learn(KEY, 200, told(30, 100, limit=3000))
+    budget.learn(KEY, 200, told(1, 100, limit=3000))
+    assert allowed(budget)  # alone: what is left may be had
+
+
+def test_who_would_touch_the_reserve_waits_for_those_on_their_way() -> None:
+    budget, on_its_way = Budget("hub", patience_s=60), threading.Event()
+    budget.learn(KEY, 200, told(2, 100, limit=3000))
+
+    def ask() -> bool:
+        def check() -> None:
+            on_its_way.set()
+
+        with budget.request(KEY, check):
+            return True
+
+    with ThreadPoolExecutor(1) as pool:
+        with budget.request(KEY):
+            waiting = pool.submit(ask)
+            assert on_its_way.wait(60)
+            assert not waiting.done()
+        assert waiting.result(60)
+
+
+@pytest.mark.parametrize("headers", [told(0, 86400), {"Retry-After": "86400"}])
+def test_what_was_told_for_long_is_found_out_by_one_request(headers: dict[str, str]) -> None:
+    budget = Budget("hub", believed_s=0.3, obeyed_s=0.3, patience_s=0)
+    status = 429 if "Retry-After" in headers else 200
+    budget.learn(KEY, status, headers)
+    with pytest.raises(Busy) as caught, budget.request(KEY):
+        pass
+    assert caught.value.retry_after_s is not None
+    assert caught.value.retry_after_s <= 0.3
+    time.sleep(0.35)
+    with budget.request(KEY):  # the probe
+        assert not allowed(budget)
+        budget.learn(KEY, status, headers)
     assert not allowed(budget)
+    time.sleep(0.35)
+    with budget.request(KEY):
+        budget.learn(KEY, 200, {})
+        assert allowed(budget)
+
+
+def test_a_window_is_believed_for_minutes_and_a_429_is_obeyed() -> None:
+    budget = Budget("hub")
+    for status, headers, expected in (
+        (200, told(0, 86400), 300),
+        (429, told(0, 86400), 300),
+        (429, {"Retry-After": "86400"}, 86400),
+    ):
+        budget.learn(KEY, status, headers)
+        with pytest.raises(Busy) as caught, budget.request(KEY):
+            pass
+        assert caught.value.retry_after_s == pytest.approx(expected, abs=30)
 
 
 def test_a_429_counts_for_all_and_a_503_for_whom_it_met() -> None:
@@ -188,6 +245,16 @@ def test_a_pause_is_judged_by_the_servers_clock(
     with pytest.raises(Busy) as caught:
         hub(serve(always(raw)).url, dialer).open(ask_for(SOME), session)
     assert caught.value.retry_after_s == expected
+
+
+def test_a_node_asks_again_soon(serve: Serve, session: HttpSession, dialer: Dialer) -> None:
+    server = serve(always(answer(200, b"{}", RateLimit='"api";r=0;t=86400')))
+    source = Upstream("hub", server.url).source(dialer)
+    assert source.ask("/api/x", session).status == 200
+    with pytest.raises(Busy) as caught:
+        source.ask("/api/x", session)
+    assert caught.value.retry_after_s is not None
+    assert caught.value.retry_after_s <= OUTAGE_S
 
 
 # Signed URLs

@@ -99,6 +99,7 @@ class HubSource:
         name: what to call it.
         access: who asks.
         patience_s: how long metadata may be silent.
+        budget: counts what may still be asked.
         warn: is told what the hub wants its users to know (`X-HF-Warning`).
     """
 
@@ -110,6 +111,7 @@ class HubSource:
         *,
         access: Access = _NOBODY,
         patience_s: float = 5.0,
+        budget: Budget | None = None,
         warn: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.name = name
@@ -120,7 +122,7 @@ class HubSource:
         self._patience_s = patience_s
         self._warn = warn
         self._signed = SignedUrls()
-        self._budget = Budget(name)
+        self._budget = budget or Budget(name)
         self._is_private = False
 
     def __repr__(self) -> str:
@@ -301,7 +303,7 @@ class HubSource:
             credentials = self._credentials if at_home else {}
             address, patience_s = route(url)
             kind = (origin_of(url), urlsplit(url).path.startswith(self._api))
-            with self._budget.request(kind):
+            with self._budget.request(kind, session.check):
                 response = session.request(
                     "GET", url, {**headers, **credentials}, address=address, patience_s=patience_s
                 )
