@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from headrace.errors import AccessDenied, BadAnswer, Busy, HeadraceError, Stalled
+from headrace.errors import AccessDenied, BadAnswer, BrokenStream, Busy, HeadraceError, SourceError, Stalled
 from headrace.node.config import OUTAGE_S, Upstream
 from headrace.ranges import Range
 from headrace.source.budget import Budget
@@ -332,6 +332,95 @@ def test_a_signature_that_is_refused_as_soon_as_it_is_given_is_no_word_on_who_ma
     assert signing.issued <= 4
 
 
+@pytest.mark.parametrize(
+    ("raw", "is_kept"),
+    [
+        (answer(503), False),
+        (answer(400), False),
+        (b"", False),
+        (answer(206, b"x" * 100, Content_Range="bytes 100-199/9"), False),
+        (
+            answer(206, b"x" * 50, Content_Range="bytes 100-199/5120", Content_Length=100),
+            False,
+        ),  # within the body
+        (answer(429, Retry_After="0"), True),
+        (answer(200, b"x" * 5120), True),  # another range may come
+    ],
+    ids=range(7),
+)
+@pytest.mark.parametrize("known", [False, True])
+def test_a_host_that_fails_is_left_as_soon_as_the_hub_leads_elsewhere(
+    raw: bytes, *, known: bool, is_kept: bool, serve: Serve, session: HttpSession, dialer: Dialer
+) -> None:
+    works = [known]
+
+    def script(heard: Heard, connection: socket.socket) -> None:
+        connection.sendall(partial_answer(SOME) if works.pop() else raw)
+        works.append(False)
+
+    sick, sound = serve(script), serve(always(partial_answer(SOME)))
+    leads = [sick, sound]
+    home = serve(
+        lambda _, connection: connection.sendall(answer(302, Location=f"{leads.pop(0).url}/x?Signature=s"))
+    )
+    source = hub(home.url, dialer)
+    if known:
+        fetch(source, session)
+    with pytest.raises(SourceError):
+        fetch(source, session)
+    if is_kept:
+        with pytest.raises(SourceError):
+            fetch(source, session)
+        assert len(leads) == 1
+    else:
+        fetch(source, session)
+        assert not leads
+
+
+def test_a_host_that_always_fails_does_not_make_the_hub_be_asked_in_a_storm(
+    serve: Serve, session: HttpSession, dialer: Dialer
+) -> None:
+    signing = Signing(serve)
+    signing.cdn.script = lambda _, connection: connection.sendall(answer(503))
+    source = hub(signing.home.url, dialer)
+    began = time.monotonic()
+    for _ in range(40):
+        with pytest.raises(Busy):
+            fetch(source, session)
+    assert signing.issued <= 2 + (time.monotonic() - began)
+
+
+def test_who_gives_up_a_request_says_nothing_of_its_host(serve: Serve, dialer: Dialer) -> None:
+    raw = partial_answer(SOME)[:-50]
+    begun = threading.Event()
+
+    def script(heard: Heard, connection: socket.socket) -> None:
+        connection.sendall(raw)
+        begun.set()
+        connection.recv(1)
+
+    cdn = serve(script)
+    home = serve(always(answer(302, Location=f"{cdn.url}/x?Signature=s")))
+    source, session = hub(home.url, dialer), HttpSession(dialer)
+    with ThreadPoolExecutor(1) as pool:
+        for _ in range(2):
+            lane = pool.submit(fetch, source, session, 60)
+            assert begun.wait(60)
+            session.abort()
+            with pytest.raises(BrokenStream):
+                lane.result(60)
+            begun.clear()
+            session.revive()
+    session.close()
+    assert len(home.heard) == 1
+
+
+def test_a_life_that_is_not_told_is_not_endless() -> None:
+    urls = SignedUrls()
+    urls.keep(CONTENT, "url", None)
+    assert urls._known[CONTENT].until - time.monotonic() == pytest.approx(600, abs=30)
+
+
 def test_while_the_hub_fails_to_renew_one_after_the_other_tries() -> None:
     urls = SignedUrls()
     urls.keep(CONTENT, "old", None)
@@ -387,8 +476,8 @@ def test_https_leads_to_no_plain_http() -> None:
 # What errors say
 
 
-def fetch(source: HubSource, session: HttpSession) -> None:
-    stream = source.open(ask_for(SOME, patience_s=1), session)
+def fetch(source: HubSource, session: HttpSession, patience_s: float = 1) -> None:
+    stream = source.open(ask_for(SOME, patience_s=patience_s), session)
     try:
         read_all(stream, len(SOME))
     finally:

@@ -107,7 +107,7 @@ class Counting(Pacer):
 def test_nobody_pays_to_learn_that_bytes_cannot_come_through_a_pipe() -> None:
     pacer, shelf = Counting(1000 * MIB), Shelf({"f": b"bytes"})
     content = content_of(b"bytes", "f")
-    request = Request(content, Range(0, 5), True, "", "", 5.0)
+    request = Request(content, Range(0, 5), whole=True, host="", address="", patience_s=5.0)
     stream = PacedSource(shelf, pacer).open(request, HttpSession(Dialer()))
     assert stream.splice(0, 5) is None
     assert pacer.paid == 0

@@ -10,7 +10,7 @@ from __future__ import annotations
 import http.client
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from urllib.parse import quote, urlsplit
@@ -66,6 +66,7 @@ class HttpResponse:
         self._raw = raw
         self._left = raw.length
         self._expected: int | None = None
+        self._failed: Callable[[SourceError], None] = lambda _: None
 
     def readinto(self, buffer: memoryview) -> int:
         """Receive up to `len(buffer)` bytes of the body; 0 at its end.
@@ -74,6 +75,21 @@ class HttpResponse:
             Stalled: nothing came in time.
             BrokenStream: the connection ended first.
         """
+        try:
+            return self._receive(buffer)
+        except SourceError as error:
+            self._failed(error)
+            raise
+
+    def splice(self, pipe: int, most: int) -> int | None:
+        """Receive up to `most` bytes of the body into an empty pipe; None where only `readinto` can. Raises as that."""
+        try:
+            return self._spliced(pipe, most)
+        except SourceError as error:
+            self._failed(error)
+            raise
+
+    def _receive(self, buffer: memoryview) -> int:
         if self._left is not None:
             buffer = buffer[: self._left]
         if not buffer:
@@ -95,8 +111,7 @@ class HttpResponse:
         """Whether `splice` would carry bytes now."""
         return bool(self._left) and self._wire.can_splice
 
-    def splice(self, pipe: int, most: int) -> int | None:
-        """Receive up to `most` bytes of the body into an empty pipe; None where only `readinto` can. Raises as that."""
+    def _spliced(self, pipe: int, most: int) -> int | None:
         if not self._left:
             return None
         try:
@@ -108,9 +123,10 @@ class HttpResponse:
         self._left -= count or 0
         return count
 
-    def expect(self, count: int) -> None:
-        """Fail unless a body that does not say its length ends after exactly `count` bytes."""
+    def expect(self, count: int, failed: Callable[[SourceError], None]) -> None:
+        """Fail unless a body that does not say its length ends after exactly `count` bytes; tell `failed` if it breaks."""
         self._expected = count
+        self._failed = failed
 
     def _unframed(self, buffer: memoryview) -> int:
         chunk = self._raw.read1(len(buffer))  # its readinto would wait until the buffer is full
@@ -264,6 +280,11 @@ class HttpSession:
             return Stalled(f"{where} {error}")
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         return BrokenStream(f"the connection to {where} broke: {reason}")
+
+    @property
+    def is_aborted(self) -> bool:
+        """Whether what it is doing was given up."""
+        return self._aborted
 
     def check(self) -> None:
         """Raise `BrokenStream` if this session was aborted."""

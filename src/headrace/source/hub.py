@@ -28,13 +28,12 @@ from headrace.errors import (
     RevisionNotFound,
     SourceError,
     Stalled,
-    Unreachable,
 )
 from headrace.manifest import Entry, Manifest, entries_of, siblings_of
 from headrace.names import Repo, is_commit
 from headrace.ranges import Range
 from headrace.source.budget import Budget
-from headrace.source.contract import Request
+from headrace.source.contract import Content, Request
 from headrace.source.http import URL_SAFE, Dialer, HttpResponse, HttpSession
 from headrace.source.signed import SignedUrls
 from headrace.wire import (
@@ -90,6 +89,33 @@ class Access:
 
 
 _NOBODY = Access()
+
+
+@dataclass
+class _Way:
+    """What a request for bytes is led by: a signed URL, once one is known.
+
+    One that leads to a failure is forgotten: the hub may lead to another host by now.
+    """
+
+    signed: SignedUrls
+    content: Content
+    session: HttpSession
+    url: str | None = None
+
+    def __enter__(self) -> _Way:  # noqa: PYI034  # typing.Self came with Python 3.11
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, SourceError):
+            self.failed(error)
+
+    def failed(self, error: SourceError) -> None:
+        """Take note of what came of it."""
+        is_asked_to_wait = isinstance(error, Busy) and error.retry_after_s is not None
+        if self.url is None or self.session.is_aborted or is_asked_to_wait or isinstance(error, RangeIgnored):
+            return
+        self.signed.forget(self.content, self.url)
 
 
 class HubSource:
@@ -220,25 +246,21 @@ class HubSource:
         """See `Source.open`."""
         content, refused = request.content, None
         while (signed := self._signed.find(content, refused, request.patience_s, session.check)) is not None:
-            try:
+            with _Way(self._signed, content, session, signed) as way:
                 self._check_reach(signed, self.endpoint)  # its name may mean another address by now
-                response = self._get(signed, request, session, located)
-            except (Unreachable, Stalled):
-                self._signed.forget(content, signed)  # the hub may lead to another host by now
-                raise
-            if response.status not in _SIGNATURE_OVER or refused is not None:
-                return self._checked(response, request)
+                response = self._get(signed, request, way, located)
+                if response.status not in _SIGNATURE_OVER or refused is not None:
+                    return self._checked(response, request, way)
             response.close()  # the signature has expired: ask the hub for another
             refused = signed
         url = self.endpoint + resolve_path(content.repo, content.commit, content.entry.path)
         try:
-            return self._checked(self._get(url, request, session, located), request)
+            with _Way(self._signed, content, session) as way:
+                return self._checked(self._get(url, request, way, located), request, way)
         finally:
             self._signed.settle(content)
 
-    def _get(
-        self, url: str, request: Request, session: HttpSession, located: Callable[[], None]
-    ) -> HttpResponse:
+    def _get(self, url: str, request: Request, way: _Way, located: Callable[[], None]) -> HttpResponse:
         headers = {} if request.whole else {"Range": range_header(request.range)}
 
         def route(hop: str) -> tuple[str, float]:
@@ -252,18 +274,19 @@ class HubSource:
             if origin_of(target) != origin_of(self.endpoint):
                 life_s = signed_life_s(target, response.headers.get("Date"))
                 self._signed.keep(request.content, target, life_s)
+                way.url = target
                 located()
 
-        return self._follow(session, url, headers, route, on_redirect)
+        return self._follow(way.session, url, headers, route, on_redirect)
 
-    def _checked(self, response: HttpResponse, request: Request) -> HttpResponse:
+    def _checked(self, response: HttpResponse, request: Request, way: _Way) -> HttpResponse:
         """Give the answer back if it is exactly what was asked for."""
         try:
             self._check(response, request)
         except HeadraceError:
             response.close()
             raise
-        response.expect(len(request.range))
+        response.expect(len(request.range), way.failed)
         return response
 
     def _check(self, response: HttpResponse, request: Request) -> None:
