@@ -93,7 +93,7 @@ class Budget:
             return window.is_cut and self._asked[key] > 0  # one finds out, the others wait for what it hears
         if window.left <= 0:
             wait_s = window.until - now
-            told = f"{self._name} allows no more requests for {wait_s:.0f} s"
+            told = f"{self._name} allows no more requests for {wait_s:.0f} s, by its rate limit"
             raise Busy(told, retry_after_s=wait_s)
         return self._asked[key] > 0 and window.left - self._asked[key] <= window.reserve
 

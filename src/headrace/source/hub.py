@@ -407,11 +407,14 @@ class HubSource:
                 "token that may read it"
             )
             kind = RepoNotFound if not self._access.hint else AccessDenied
-            return kind(told, hint=self._access.hint or hint)
+            return kind(told, hint=self._access.hint or _hint_of_proxy(response) or hint)
         if response.status in (401, 403):
-            return AccessDenied(
-                refuses, hint=self._access.hint or "the token is wrong, expired or not allowed"
+            blame = (
+                "the token is wrong, expired or not allowed"
+                if self._access.token
+                else "a token may be needed"
             )
+            return AccessDenied(refuses, hint=self._access.hint or _hint_of_proxy(response) or blame)
         if response.status == HTTPStatus.NOT_FOUND and code == "RevisionNotFound":
             hint = "check the branch, tag or commit after @"
             return RevisionNotFound(f"{self.name} has no {what}: {message}", hint=hint)
@@ -424,6 +427,14 @@ def _message(response: HttpResponse) -> str:
     """What the hub says, in one line that terminals and logs can bear."""
     told = " ".join((response.headers.get(ERROR_MESSAGE) or f"HTTP {response.status}").split())
     return "".join(character for character in told if character.isprintable())
+
+
+def _hint_of_proxy(response: HttpResponse) -> str | None:
+    """Of plain http, what a proxy refuses looks like what the hub refuses."""
+    if response.proxy is None or response.headers.get(ERROR_CODE):
+        return None
+    named = response.proxy.variable
+    return f"it may be {response.proxy.name} that refuses, which {named} names: ask its keepers, or use https"
 
 
 def _is_passing(status: int) -> bool:
