@@ -66,7 +66,7 @@ def normalized_endpoint(url: str) -> str:
         port = parts.port
     except ValueError:
         parts, port = urlsplit(""), None
-    host = parts.hostname or ""
+    host = _ascii_name(parts.hostname or "")
     sound = (
         parts.scheme in ("http", "https")
         and host
@@ -75,12 +75,6 @@ def normalized_endpoint(url: str) -> str:
         and not any(character.isspace() or character == "\\" for character in parts.path)
         and not (parts.query or parts.fragment)
     )
-    if sound and not host.isascii():
-        try:
-            host = host.encode("idna").decode()  # as look-ups, certificates and the Host header have it
-        except UnicodeError:
-            host = ""
-        sound = bool(_ASCII_NAME.fullmatch(host))
     if not sound:
         raise UsageError(f"{shown(url)!r} is not an endpoint", hint="write http(s)://HOST[:PORT][/PATH]")
     if ":" in host:
@@ -88,6 +82,17 @@ def normalized_endpoint(url: str) -> str:
     default = {"http": 80, "https": 443}[parts.scheme]
     location = host if port in (None, default) else f"{host}:{port}"
     return urlunsplit((parts.scheme, location, parts.path.rstrip("/"), "", ""))
+
+
+def _ascii_name(host: str) -> str:
+    """A host as look-ups, certificates and the Host header have it; empty where it cannot be one."""
+    if host.isascii():
+        return host
+    try:
+        name = host.encode("idna").decode()
+    except UnicodeError:
+        return ""
+    return name if _ASCII_NAME.fullmatch(name) else ""
 
 
 def shown(url: str) -> str:

@@ -396,6 +396,20 @@ class HubSource:
         if _is_passing(response.status):
             told = f"{self.name} cannot give {what} now: {message}"
             return Busy(told, retry_after_s=retry_after_s(response.headers))
+        if denial := self._denial(response, what, refuses, repo):
+            return denial
+        if response.status == HTTPStatus.NOT_FOUND and code == "RevisionNotFound":
+            hint = "check the branch, tag or commit after @"
+            return RevisionNotFound(f"{self.name} has no {what}: {message}", hint=hint)
+        if response.status == HTTPStatus.NOT_FOUND:
+            return EntryNotFound(f"{self.name} has no {what}")
+        return BadAnswer(f"{self.name} answers HTTP {response.status} when asked for {what}")
+
+    def _denial(
+        self, response: HttpResponse, what: str, refuses: str, repo: Repo | None
+    ) -> HeadraceError | None:
+        """The error, if the answer is one about who may read."""
+        code = response.headers.get(ERROR_CODE, "")
         if code == "GatedRepo":
             ask = f"ask for access at {self.endpoint}/{repo.address if repo else ''}, then set HF_TOKEN"
             return AccessDenied(refuses, hint=self._access.hint or ask)
@@ -415,12 +429,7 @@ class HubSource:
                 else "a token may be needed"
             )
             return AccessDenied(refuses, hint=self._access.hint or _hint_of_proxy(response) or blame)
-        if response.status == HTTPStatus.NOT_FOUND and code == "RevisionNotFound":
-            hint = "check the branch, tag or commit after @"
-            return RevisionNotFound(f"{self.name} has no {what}: {message}", hint=hint)
-        if response.status == HTTPStatus.NOT_FOUND:
-            return EntryNotFound(f"{self.name} has no {what}")
-        return BadAnswer(f"{self.name} answers HTTP {response.status} when asked for {what}")
+        return None
 
 
 def _message(response: HttpResponse) -> str:
