@@ -44,6 +44,7 @@ _EPOCH_TIME = re.compile(rb'"AWS:EpochTime"\s*:\s*([0-9]{1,12})')
 _ISO = re.compile(r"([0-9]{4})-?([0-9]{2})-?([0-9]{2})T([0-9]{2}):?([0-9]{2}):?([0-9]{2})Z")
 _RESET = re.compile(r";\s*t=([0-9]{1,9})\s*(?:;|$)")
 _USERINFO = re.compile(r":.*(?=@)", re.DOTALL)
+_ASCII_NAME = re.compile(r"[a-z0-9._-]+")
 _NO_HOST = re.compile(r"[\s\\%<>\"^`{|}]")
 
 
@@ -65,7 +66,7 @@ def normalized_endpoint(url: str) -> str:
         port = parts.port
     except ValueError:
         parts, port = urlsplit(""), None
-    host = parts.hostname or ""
+    host = _ascii_name(parts.hostname or "")
     sound = (
         parts.scheme in ("http", "https")
         and host
@@ -74,11 +75,6 @@ def normalized_endpoint(url: str) -> str:
         and not any(character.isspace() or character == "\\" for character in parts.path)
         and not (parts.query or parts.fragment)
     )
-    if sound and not host.isascii():
-        try:
-            host = host.encode("idna").decode()  # as look-ups, certificates and the Host header have it
-        except UnicodeError:
-            sound = False
     if not sound:
         raise UsageError(f"{shown(url)!r} is not an endpoint", hint="write http(s)://HOST[:PORT][/PATH]")
     if ":" in host:
@@ -86,6 +82,17 @@ def normalized_endpoint(url: str) -> str:
     default = {"http": 80, "https": 443}[parts.scheme]
     location = host if port in (None, default) else f"{host}:{port}"
     return urlunsplit((parts.scheme, location, parts.path.rstrip("/"), "", ""))
+
+
+def _ascii_name(host: str) -> str:
+    """A host as look-ups, certificates and the Host header have it; empty where it cannot be one."""
+    if host.isascii():
+        return host
+    try:
+        name = host.encode("idna").decode()
+    except UnicodeError:
+        return ""
+    return name if _ASCII_NAME.fullmatch(name) else ""
 
 
 def shown(url: str) -> str:

@@ -106,3 +106,19 @@ def test_a_bad_file_is_named(headrace: Shell, user_file: Path, text: str, word: 
     assert str(user_file) in told.err
     assert word in told.err
     assert "Traceback" not in told.err
+
+
+def test_proxies_without_their_passwords(headrace: Shell) -> None:
+    lines = shown(
+        headrace,
+        https_proxy="http://user:s3cret@proxy.example:3128",
+        ALL_PROXY="socks5://user:s3cret@proxy.example",
+        NO_PROXY="node.example, 10.0.0.0/8",
+    )
+    found = {key: (line["value"], line["origin"]) for key, line in lines.items() if "proxy" in key}
+    assert found == {
+        "https proxy": ("proxy.example:3128", "https_proxy"),
+        "all proxy": ("none that could be used", "ALL_PROXY"),
+        "no proxy": ("node.example, 10.0.0.0/8", "NO_PROXY"),
+    }
+    assert all("s3cret" not in str(line) for line in lines.values())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -285,6 +287,10 @@ def test_a_remembered_address_that_is_refused_or_gone_is_asked_for_again(
     leads_to[0] = serve(always(partial_answer(SOME))).url
     with pytest.raises((Unreachable, BrokenStream)):
         source.open(ask_for(SOME), HttpSession(dialer))
+    while len(home.heard) < 3:  # it was renewed just now: a second must pass
+        with contextlib.suppress(Unreachable, BrokenStream):
+            source.open(ask_for(SOME), session).close()
+        time.sleep(0.05)
     source.open(ask_for(SOME), session).close()
     assert len(home.heard) == 3
 

@@ -1,26 +1,22 @@
-"""A hub is asked no more than it allows, and for signed URLs only when one is needed."""
+"""A hub is asked for signed URLs only when one is needed, and shows none."""
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import pytest
 
-from headrace.errors import AccessDenied, BadAnswer, Busy, HeadraceError, Stalled
+from headrace.errors import AccessDenied, BadAnswer, BrokenStream, Busy, HeadraceError, SourceError, Stalled
 from headrace.ranges import Range
-from headrace.source.budget import Budget
 from headrace.source.http import Dialer, HttpSession
 from headrace.source.hub import HubSource
 from headrace.source.signed import SignedUrls
 from tests.source.conftest import (
     CONTENT,
-    REPO,
     Heard,
     Serve,
     always,
@@ -32,162 +28,8 @@ from tests.source.conftest import (
 )
 
 SOME = Range(100, 200)
-KEY = ("https", "hub.test", 443)
 DATE = "Sun, 22 Nov 2026 10:15:30 GMT"
 EPOCH = 1795342530  # the same moment
-
-
-def told(left: int, reset_s: float, limit: int | None = None) -> dict[str, str]:
-    headers = {"RateLimit": f'"resolvers";r={left};t={reset_s:.0f}'}
-    return headers | ({"RateLimit-Policy": f'"fixed window";"resolvers";q={limit};w=300'} if limit else {})
-
-
-def allowed(budget: Budget, key: object = KEY) -> bool:
-    try:
-        with budget.request(key):
-            return True
-    except Busy:
-        return False
-
-
-# The budget
-
-
-def test_nothing_is_asked_once_nothing_is_left() -> None:
-    budget = Budget("hub")
-    assert allowed(budget)
-    budget.learn(KEY, 200, told(1, 100))
-    assert allowed(budget)
-    budget.learn(KEY, 200, told(0, 100))
-    with pytest.raises(Busy, match="no more requests for 100 s") as caught, budget.request(KEY):
-        pass
-    assert caught.value.retry_after_s == pytest.approx(100, abs=5)
-    assert allowed(budget, "another kind")
-
-
-def test_a_window_that_is_over_counts_no_more() -> None:
-    budget = Budget("hub")
-    budget.learn(KEY, 200, told(0, 0))
-    assert allowed(budget)
-    budget.learn(KEY, 200, told(0, 100))
-    budget.learn(KEY, 200, told(50, 300))  # a new one
-    assert allowed(budget)
-
-
-def test_answers_that_overtake_each_other_give_nothing_back() -> None:
-    budget = Budget("hub")
-    budget.learn(KEY, 200, told(0, 100))
-    budget.learn(KEY, 200, told(7, 100))
-    assert not allowed(budget)
-
-
-def test_those_on_their_way_are_counted() -> None:
-    budget = Budget("hub")
-    budget.learn(KEY, 200, told(3, 100))
-    with contextlib.ExitStack() as stack:
-        for _ in range(3):
-            stack.enter_context(budget.request(KEY))
-        assert not allowed(budget)
-    assert allowed(budget)
-
-
-def test_a_little_is_left_for_others_behind_the_same_address() -> None:
-    budget = Budget("hub")
-    budget.learn(KEY, 200, told(31, 100, limit=3000))
-    assert allowed(budget)
-    budget.learn(KEY, 200, told(30, 100, limit=3000))
-    assert not allowed(budget)
-
-
-def test_a_429_counts_for_all_and_a_503_for_whom_it_met() -> None:
-    budget = Budget("hub")
-    budget.learn(KEY, 503, {"Retry-After": "100"})
-    assert allowed(budget)
-    budget.learn(KEY, 429, {"Retry-After": "100"})
-    assert not allowed(budget)
-
-
-def test_many_threads_never_ask_more_than_is_left() -> None:
-    budget, spent = Budget("hub"), []
-    left = 20
-    lock = threading.Lock()
-    budget.learn(KEY, 200, told(left, 100))
-
-    def ask(_: int) -> None:
-        nonlocal left
-        with contextlib.suppress(Busy), budget.request(KEY):
-            with lock:
-                left -= 1
-                spent.append(left)
-                now_left = left
-            budget.learn(KEY, 200, told(max(0, now_left), 100))
-
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(ask, range(200)))
-    assert min(spent) >= 0
-
-
-def test_a_spent_budget_is_noticed_before_the_429(serve: Serve, session: HttpSession, dialer: Dialer) -> None:
-    def script(heard: Heard, connection: socket.socket) -> bool:
-        left = 2 - len(server.heard)
-        limit = f'"resolvers";r={max(0, left)};t=100'
-        if left < 0:
-            connection.sendall(answer(429, RateLimit=limit))
-        else:
-            reply = partial_answer(SOME).replace(b"\r\n", b"\r\nRateLimit: %s\r\n" % limit.encode(), 1)
-            connection.sendall(reply)
-        return True
-
-    server = serve(script)
-    source = hub(server.url, dialer)
-    for _ in range(2):
-        source.open(ask_for(SOME), session).close()
-    for _ in range(3):
-        with pytest.raises(Busy) as caught:
-            source.open(ask_for(SOME), session)
-        assert caught.value.retry_after_s == pytest.approx(100, abs=10)
-    assert len(server.heard) == 2
-
-
-def test_listings_and_files_have_budgets_of_their_own(
-    serve: Serve, session: HttpSession, dialer: Dialer
-) -> None:
-    def script(heard: Heard, connection: socket.socket) -> bool:
-        if heard.target.startswith("/api/"):
-            connection.sendall(answer(200, b"[]", RateLimit='"api";r=0;t=100'))
-        else:
-            connection.sendall(partial_answer(SOME))
-        return True
-
-    server = serve(script)
-    source = hub(server.url, dialer)
-    assert source.manifest(REPO, "a" * 40).entries == ()
-    with pytest.raises(Busy):
-        source.manifest(REPO, "a" * 40)
-    source.open(ask_for(SOME), session).close()
-
-
-@pytest.mark.parametrize(
-    ("headers", "expected"),
-    [
-        ({"Retry-After": "17"}, 17),
-        ({"Retry-After": "Sun, 22 Nov 2026 10:15:50 GMT", "Date": DATE}, 20),
-        ({"Retry-After": "Sun, 22 Nov 2026 10:15:00 GMT", "Date": DATE}, 0),
-        (
-            {"Retry-After": "Sun, 22 Nov 2026 10:15:50 GMT"},
-            None,
-        ),  # by a clock that may be wrong it says nothing
-        ({"RateLimit": '"api";r=0;t=33'}, 33),
-    ],
-)
-def test_a_pause_is_judged_by_the_servers_clock(
-    headers: dict[str, str], expected: float | None, serve: Serve, session: HttpSession, dialer: Dialer
-) -> None:
-    named: dict[str, Any] = {name.replace("-", "_"): value for name, value in headers.items()}
-    raw = answer(429, **named)
-    with pytest.raises(Busy) as caught:
-        hub(serve(always(raw)).url, dialer).open(ask_for(SOME), session)
-    assert caught.value.retry_after_s == expected
 
 
 # Signed URLs
@@ -265,6 +107,95 @@ def test_a_signature_that_is_refused_as_soon_as_it_is_given_is_no_word_on_who_ma
     assert signing.issued <= 4
 
 
+@pytest.mark.parametrize(
+    ("raw", "is_kept"),
+    [
+        (answer(503), False),
+        (answer(400), False),
+        (b"", False),
+        (answer(206, b"x" * 100, Content_Range="bytes 100-199/9"), False),
+        (
+            answer(206, b"x" * 50, Content_Range="bytes 100-199/5120", Content_Length=100),
+            False,
+        ),  # within the body
+        (answer(429, Retry_After="0"), True),
+        (answer(200, b"x" * 5120), True),  # another range may come
+    ],
+    ids=range(7),
+)
+@pytest.mark.parametrize("known", [False, True])
+def test_a_host_that_fails_is_left_as_soon_as_the_hub_leads_elsewhere(
+    raw: bytes, *, known: bool, is_kept: bool, serve: Serve, session: HttpSession, dialer: Dialer
+) -> None:
+    works = [known]
+
+    def script(heard: Heard, connection: socket.socket) -> None:
+        connection.sendall(partial_answer(SOME) if works.pop() else raw)
+        works.append(False)
+
+    sick, sound = serve(script), serve(always(partial_answer(SOME)))
+    leads = [sick, sound]
+    home = serve(
+        lambda _, connection: connection.sendall(answer(302, Location=f"{leads.pop(0).url}/x?Signature=s"))
+    )
+    source = hub(home.url, dialer)
+    if known:
+        fetch(source, session)
+    with pytest.raises(SourceError):
+        fetch(source, session)
+    if is_kept:
+        with pytest.raises(SourceError):
+            fetch(source, session)
+        assert len(leads) == 1
+    else:
+        fetch(source, session)
+        assert not leads
+
+
+def test_a_host_that_always_fails_does_not_make_the_hub_be_asked_in_a_storm(
+    serve: Serve, session: HttpSession, dialer: Dialer
+) -> None:
+    signing = Signing(serve)
+    signing.cdn.script = lambda _, connection: connection.sendall(answer(503))
+    source = hub(signing.home.url, dialer)
+    began = time.monotonic()
+    for _ in range(40):
+        with pytest.raises(Busy):
+            fetch(source, session)
+    assert signing.issued <= 2 + (time.monotonic() - began)
+
+
+def test_who_gives_up_a_request_says_nothing_of_its_host(serve: Serve, dialer: Dialer) -> None:
+    raw = partial_answer(SOME)[:-50]
+    begun = threading.Event()
+
+    def script(heard: Heard, connection: socket.socket) -> None:
+        connection.sendall(raw)
+        begun.set()
+        connection.recv(1)
+
+    cdn = serve(script)
+    home = serve(always(answer(302, Location=f"{cdn.url}/x?Signature=s")))
+    source, session = hub(home.url, dialer), HttpSession(dialer)
+    with ThreadPoolExecutor(1) as pool:
+        for _ in range(2):
+            lane = pool.submit(fetch, source, session, 60)
+            assert begun.wait(60)
+            session.abort()
+            with pytest.raises(BrokenStream):
+                lane.result(60)
+            begun.clear()
+            session.revive()
+    session.close()
+    assert len(home.heard) == 1
+
+
+def test_a_life_that_is_not_told_is_not_endless() -> None:
+    urls = SignedUrls()
+    urls.keep(CONTENT, "url", None)
+    assert urls._known[CONTENT].until - time.monotonic() == pytest.approx(600, abs=30)
+
+
 def test_while_the_hub_fails_to_renew_one_after_the_other_tries() -> None:
     urls = SignedUrls()
     urls.keep(CONTENT, "old", None)
@@ -320,8 +251,8 @@ def test_https_leads_to_no_plain_http() -> None:
 # What errors say
 
 
-def fetch(source: HubSource, session: HttpSession) -> None:
-    stream = source.open(ask_for(SOME, patience_s=1), session)
+def fetch(source: HubSource, session: HttpSession, patience_s: float = 1) -> None:
+    stream = source.open(ask_for(SOME, patience_s=patience_s), session)
     try:
         read_all(stream, len(SOME))
     finally:

@@ -9,7 +9,15 @@ from collections.abc import Callable
 
 import pytest
 
-from headrace.errors import BadAnswer, HeadraceError, ProxyRefused, Unreachable, UsageError
+from headrace.errors import (
+    AccessDenied,
+    BadAnswer,
+    HeadraceError,
+    ProxyRefused,
+    RepoNotFound,
+    Unreachable,
+    UsageError,
+)
 from headrace.source.addresses import Resolver
 from headrace.source.dialer import Dialer
 from headrace.source.http import HttpSession
@@ -256,3 +264,22 @@ def test_a_proxy_on_another_machine_reads_no_token(*, in_clear: bool, serve: Ser
     source = HubSource("hub", "http://127.0.0.1:9", dialer, access=Access("hf_secret", in_clear=in_clear))
     assert source.ask("/api/x", talk(dialer)).status == 200
     assert ("authorization" in proxy.heard[0].headers) is in_clear
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_what_may_be_a_proxys_refusal_is_not_blamed_on_a_token(status: int, serve: Serve, talk: Talk) -> None:
+    proxy = serve(always(answer(status)))
+    dialer = through(f"127.0.0.1:{proxy.port}")
+    with pytest.raises((AccessDenied, RepoNotFound)) as caught:
+        HubSource("hub", "http://hub.test", dialer).open(ask_for(SOME), talk(dialer))
+    assert "token" not in (caught.value.hint or "")
+    assert f"proxy 127.0.0.1:{proxy.port}" in (caught.value.hint or "")
+    assert "all_proxy" in (caught.value.hint or "")
+
+
+def test_who_has_no_token_is_not_told_that_it_is_wrong(serve: Serve, talk: Talk) -> None:
+    dialer = Dialer()
+    server = serve(always(answer(403)))
+    with pytest.raises(AccessDenied) as caught:
+        HubSource("hub", server.url, dialer).open(ask_for(SOME), talk(dialer))
+    assert caught.value.hint == "a token may be needed"

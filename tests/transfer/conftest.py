@@ -48,6 +48,10 @@ class Tape:
         buffer[:count], self.data = self.data[:count], self.data[count:]
         return count
 
+    @property
+    def can_splice(self) -> bool:
+        return False
+
     def splice(self, pipe: int, most: int) -> int | None:
         return None
 

@@ -5,11 +5,16 @@ from __future__ import annotations
 import heapq
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 
 from headrace.errors import BrokenStream
-from headrace.transfer.pacer import BURST_S, Bucket, Pacer
+from headrace.ranges import Range
+from headrace.source.contract import Request
+from headrace.source.http import Dialer, HttpSession
+from headrace.transfer.pacer import BURST_S, Bucket, PacedSource, Pacer
+from tests.transfer.conftest import Shelf, content_of
 
 MIB = 1024 * 1024
 
@@ -87,3 +92,24 @@ def test_who_is_cancelled_does_not_wait_on() -> None:
     assert (
         pacer.take(1, lambda: None) == 1
     )  # what they had paid for was given back: the next does not wait for it
+
+
+class Counting(Pacer):
+    """A pacer that counts what is paid for."""
+
+    paid = 0
+
+    def take(self, most: int, check: Callable[[], None]) -> int:
+        self.paid += 1
+        return super().take(most, check)
+
+
+def test_nobody_pays_to_learn_that_bytes_cannot_come_through_a_pipe() -> None:
+    pacer, shelf = Counting(1000 * MIB), Shelf({"f": b"bytes"})
+    content = content_of(b"bytes", "f")
+    request = Request(content, Range(0, 5), whole=True, host="", address="", patience_s=5.0)
+    stream = PacedSource(shelf, pacer).open(request, HttpSession(Dialer()))
+    assert stream.splice(0, 5) is None
+    assert pacer.paid == 0
+    assert stream.readinto(memoryview(bytearray(5))) == 5
+    assert pacer.paid == 1

@@ -8,6 +8,7 @@ import click
 
 from headrace.cli.output import put_json, put_line, put_path
 from headrace.cli.words import safe
+from headrace.errors import UsageError
 from headrace.settings import SPECS, Settings, load_settings, settings_files
 
 EXAMPLES = """\b
@@ -72,7 +73,22 @@ def _lines(settings: Settings) -> list[_Line]:
     lines.append(
         _Line("trusted source", trusted.url, settings.trusted_origin, "whose file lists are believed")
     )
+    lines += [_proxy_line(word, *named) for word, named in settings.proxies.items()]
     for one in settings.carriers():
         remark = "gets the token" if one.token else one.token_hint or "gets no token"
         lines.append(_Line(f"source {one.name}", one.url, remark, "carries bytes"))
     return lines
+
+
+def _proxy_line(word: str, variable: str, value: str) -> _Line:
+    """What a proxy variable says, without the password."""
+    from headrace.source.proxy import Proxy  # noqa: PLC0415  # few have one
+
+    if word == "no":
+        return _Line("no proxy", value, variable, "hosts that are reached directly")
+    whose = "http and https" if word == "all" else word
+    try:
+        shown = Proxy.parse(value, variable).name.removeprefix("proxy ")
+    except UsageError:
+        shown = "none that could be used"
+    return _Line(f"{word} proxy", shown, variable, f"the way to {whose} URLs")

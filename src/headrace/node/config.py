@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from pathlib import Path
 
 from headrace.errors import UsageError
 from headrace.plan.limits import Limits
-from headrace.source.dialer import Road
+from headrace.source.budget import Budget
+from headrace.source.dialer import Dialer, Road
+from headrace.source.hub import HubSource
 from headrace.wire import normalized_endpoint
 
 DEFAULT_PORT = 8090
+OUTAGE_S = 5.0
+"""A source that gave no answer is not asked again sooner; longer would hide that it is back. One that complains
+about a single question is set aside only if it asked for that."""
+
 _PORT_MOST = 65535
 
 
@@ -29,6 +34,11 @@ class Upstream:
         if not name or not url:
             raise UsageError(f"{text!r} is no source", hint="write NAME=URL")
         return cls(name, normalized_endpoint(url))
+
+    def source(self, dialer: Dialer, patience_s: float = 5.0) -> HubSource:
+        """The hub as a node asks it: for all of the node's life, so that no word of the hub counts for long."""
+        budget = Budget(self.name, believed_s=OUTAGE_S, obeyed_s=OUTAGE_S)
+        return HubSource(self.name, self.url, dialer, patience_s=patience_s, budget=budget)
 
 
 @dataclass(frozen=True)
@@ -81,11 +91,3 @@ def parse_listen(text: str) -> tuple[str, int]:
             f"{text!r} is no address to listen on", hint="write HOST:PORT, for example 0.0.0.0:8090"
         )
     return bare, int(port)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach a server that listens there."""
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -25,15 +25,12 @@ from headrace.errors import (
 )
 from headrace.names import Repo, is_commit
 from headrace.node.catalog import Catalog, Kept, Ref, Seen, Visibility
+from headrace.node.config import OUTAGE_S
 from headrace.source.http import Dialer, HttpSession
 from headrace.source.hub import HubAnswer, HubSource
 from headrace.wire import ERROR_CODE, ERROR_MESSAGE, api_path, parse_next_link
 
 T = TypeVar("T")
-
-_OUTAGE_S = 5.0
-"""A source that gave no answer is not asked again sooner; longer would hide that it is back. One that complains
-about a single question is set aside only if it asked for that."""
 
 
 class Origin:
@@ -124,7 +121,7 @@ class Origin:
         try:
             answer = question()
         except SourceError as error:
-            pause_s = min(_OUTAGE_S, error.retry_after_s or 0.0) if isinstance(error, Busy) else _OUTAGE_S
+            pause_s = min(OUTAGE_S, error.retry_after_s or 0.0) if isinstance(error, Busy) else OUTAGE_S
             if pause_s and not error.permanent:
                 self._outage = (time.monotonic() + pause_s, self._worded(error))
             raise self._worded(error) from error

@@ -16,7 +16,7 @@ from headrace.metrics import Metrics
 from headrace.node.app import Services, create_app
 from headrace.node.blobs import BlobStore
 from headrace.node.catalog import SqlCatalog
-from headrace.node.config import NodeConfig, Upstream, is_loopback
+from headrace.node.config import NodeConfig, Upstream
 from headrace.node.fills import Fills
 from headrace.node.link import WorkerLink
 from headrace.node.metadata import Metadata, Trust
@@ -25,8 +25,7 @@ from headrace.node.stream import Bodies, Sender
 from headrace.node.threads import Threads
 from headrace.node.tree import DataTree
 from headrace.source.http import Dialer
-from headrace.source.hub import HubSource
-from headrace.wire import origin_of
+from headrace.wire import is_loopback, origin_of
 
 _BACKLOG = 1024
 
@@ -102,9 +101,7 @@ class Node:
         self._fills.observers.append(metrics.take)
         metrics.running.set_function(lambda: len(self._fills))
         self.link.hear, self.link.bereaved = self._fills.take, self._fills.worker_died
-        trusted = HubSource(
-            config.sources[0].name, config.sources[0].url, dialer, patience_s=config.patience_s
-        )
+        trusted = config.sources[0].source(dialer, config.patience_s)
         trust = Trust(config.ref_ttl_s, config.visibility_ttl_s, config.patience_s)
         origin = Origin(trusted, dialer, self._catalog)
         bodies = Bodies(store, self._fills, self._threads, config.patience_s)

@@ -24,12 +24,12 @@ from headrace.errors import HeadraceError
 from headrace.events import BlobPublished, BytesHashed, BytesLanded, Event, as_json
 from headrace.manifest import Digest, Entry
 from headrace.names import Repo, RepoKind
+from headrace.node.config import Upstream
 from headrace.node.tree import DataTree
 from headrace.plan.limits import Limits
 from headrace.ranges import Range, RangeSet
 from headrace.source.contract import Content
 from headrace.source.dialer import Road
-from headrace.source.hub import HubSource
 from headrace.store.lease import LeaseWatch
 from headrace.store.partial import Partial, claim_partial
 from headrace.transfer.engine import Engine
@@ -164,7 +164,7 @@ def main() -> None:
     orders = json.loads(lines.readline())
     reporter = Reporter(sys.stdout.buffer)
     dialer = Road(**orders["road"]).dialer()
-    sources = {name: HubSource(name, url, dialer) for name, url in orders["sources"]}
+    sources = {name: Upstream(name, url).source(dialer) for name, url in orders["sources"]}
     layout = DataTree(Path(orders["data"]))
     engine = Engine(sources, dialer, Limits(**orders["limits"]), reporter.emit)
 

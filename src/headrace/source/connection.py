@@ -99,9 +99,14 @@ class Wire:
         self._rest = self._rest[count:]
         return count
 
+    @property
+    def can_splice(self) -> bool:
+        """Whether `splice` can be: not with TLS, nor while there are bytes that came behind the head."""
+        return not self._rest and _CAN_SPLICE and not isinstance(self._sock, ssl.SSLSocket)
+
     def splice(self, pipe: int, most: int) -> int | None:
-        """As `readinto`, into an empty pipe; None where that cannot be (TLS, bytes that came behind the head)."""
-        if self._rest or not _CAN_SPLICE or isinstance(self._sock, ssl.SSLSocket):
+        """As `readinto`, into an empty pipe; None where that cannot be."""
+        if not self.can_splice:
             return None
         wire = self._sock.fileno()
         return self._when_there(lambda: os.splice(wire, pipe, most, flags=os.SPLICE_F_NONBLOCK), most)

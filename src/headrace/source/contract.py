@@ -67,6 +67,10 @@ class Stream(Protocol):
             BrokenStream: the stream ended before the request was satisfied.
         """
 
+    @property
+    def can_splice(self) -> bool:
+        """Whether `splice` would carry bytes now."""
+
     def splice(self, pipe: int, most: int) -> int | None:
         """Receive up to `most` bytes into an empty pipe; None where only `readinto` can. Raises as that.
 

@@ -273,7 +273,7 @@ def _is_inside(host: str) -> bool:
     try:
         return is_private_address(host)
     except ValueError:
-        pass
+        pass  # another spelling, or a name
     try:  # the spellings that look-ups understand: 127.1, 2130706433, 0x7f000001, 017700000001
         return is_private_address(socket.inet_ntoa(socket.inet_aton(host)))
     except (OSError, ValueError):

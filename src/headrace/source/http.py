@@ -10,7 +10,7 @@ from __future__ import annotations
 import http.client
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from urllib.parse import quote, urlsplit
@@ -42,6 +42,7 @@ class HttpResponse:
     Attributes:
         address, siblings: which of the host's addresses answers, and all of them; a proxy's name behind one.
         is_private: whether it is known to come from this machine or its network.
+        proxy: what it came through, if that may have written it: tunnels are not meant.
         length: bytes of the body; None where that is not said beforehand.
     """
 
@@ -59,6 +60,7 @@ class HttpResponse:
         self.address = connection.address
         self.siblings = siblings
         self.is_private = connection.is_private
+        self.proxy = connection.proxy if connection.origin[0] == "http" else None
         self.length = raw.length
         self._session = session
         self._connection = connection
@@ -66,6 +68,7 @@ class HttpResponse:
         self._raw = raw
         self._left = raw.length
         self._expected: int | None = None
+        self._failed: Callable[[SourceError], None] = lambda _: None
 
     def readinto(self, buffer: memoryview) -> int:
         """Receive up to `len(buffer)` bytes of the body; 0 at its end.
@@ -74,6 +77,21 @@ class HttpResponse:
             Stalled: nothing came in time.
             BrokenStream: the connection ended first.
         """
+        try:
+            return self._receive(buffer)
+        except SourceError as error:
+            self._failed(error)
+            raise
+
+    def splice(self, pipe: int, most: int) -> int | None:
+        """Receive up to `most` bytes of the body into an empty pipe; None where only `readinto` can. Raises as that."""
+        try:
+            return self._spliced(pipe, most)
+        except SourceError as error:
+            self._failed(error)
+            raise
+
+    def _receive(self, buffer: memoryview) -> int:
         if self._left is not None:
             buffer = buffer[: self._left]
         if not buffer:
@@ -91,8 +109,12 @@ class HttpResponse:
         self._left -= count
         return count
 
-    def splice(self, pipe: int, most: int) -> int | None:
-        """Receive up to `most` bytes of the body into an empty pipe; None where only `readinto` can. Raises as that."""
+    @property
+    def can_splice(self) -> bool:
+        """Whether `splice` would carry bytes now."""
+        return bool(self._left) and self._wire.can_splice
+
+    def _spliced(self, pipe: int, most: int) -> int | None:
         if not self._left:
             return None
         try:
@@ -105,9 +127,10 @@ class HttpResponse:
         self._left -= count or 0
         return count
 
-    def expect(self, count: int) -> None:
-        """Fail unless a body that does not say its length ends after exactly `count` bytes."""
+    def expect(self, count: int, failed: Callable[[SourceError], None]) -> None:
+        """Fail unless a body that does not say its length ends after exactly `count` bytes; tell `failed` if it breaks."""
         self._expected = count
+        self._failed = failed
 
     def _unframed(self, buffer: memoryview) -> int:
         chunk = self._raw.read1(len(buffer))  # its readinto would wait until the buffer is full
@@ -261,6 +284,11 @@ class HttpSession:
             return Stalled(f"{where} {error}")
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         return BrokenStream(f"the connection to {where} broke: {reason}")
+
+    @property
+    def is_aborted(self) -> bool:
+        """Whether what it is doing was given up."""
+        return self._aborted
 
     def check(self) -> None:
         """Raise `BrokenStream` if this session was aborted."""

@@ -28,13 +28,12 @@ from headrace.errors import (
     RevisionNotFound,
     SourceError,
     Stalled,
-    Unreachable,
 )
 from headrace.manifest import Entry, Manifest, entries_of, siblings_of
 from headrace.names import Repo, is_commit
 from headrace.ranges import Range
 from headrace.source.budget import Budget
-from headrace.source.contract import Request
+from headrace.source.contract import Content, Request
 from headrace.source.http import URL_SAFE, Dialer, HttpResponse, HttpSession
 from headrace.source.signed import SignedUrls
 from headrace.wire import (
@@ -92,6 +91,33 @@ class Access:
 _NOBODY = Access()
 
 
+@dataclass
+class _Way:
+    """What a request for bytes is led by: a signed URL, once one is known.
+
+    One that leads to a failure is forgotten: the hub may lead to another host by now.
+    """
+
+    signed: SignedUrls
+    content: Content
+    session: HttpSession
+    url: str | None = None
+
+    def __enter__(self) -> _Way:  # noqa: PYI034  # typing.Self came with Python 3.11
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, SourceError):
+            self.failed(error)
+
+    def failed(self, error: SourceError) -> None:
+        """Take note of what came of it."""
+        is_asked_to_wait = isinstance(error, Busy) and error.retry_after_s is not None
+        if self.url is None or self.session.is_aborted or is_asked_to_wait or isinstance(error, RangeIgnored):
+            return
+        self.signed.forget(self.content, self.url)
+
+
 class HubSource:
     """A hub at `endpoint` (normalised, no slash at its end).
 
@@ -99,6 +125,7 @@ class HubSource:
         name: what to call it.
         access: who asks.
         patience_s: how long metadata may be silent.
+        budget: counts what may still be asked.
         warn: is told what the hub wants its users to know (`X-HF-Warning`).
     """
 
@@ -110,6 +137,7 @@ class HubSource:
         *,
         access: Access = _NOBODY,
         patience_s: float = 5.0,
+        budget: Budget | None = None,
         warn: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.name = name
@@ -120,7 +148,7 @@ class HubSource:
         self._patience_s = patience_s
         self._warn = warn
         self._signed = SignedUrls()
-        self._budget = Budget(name)
+        self._budget = budget or Budget(name)
         self._is_private = False
 
     def __repr__(self) -> str:
@@ -218,25 +246,21 @@ class HubSource:
         """See `Source.open`."""
         content, refused = request.content, None
         while (signed := self._signed.find(content, refused, request.patience_s, session.check)) is not None:
-            try:
+            with _Way(self._signed, content, session, signed) as way:
                 self._check_reach(signed, self.endpoint)  # its name may mean another address by now
-                response = self._get(signed, request, session, located)
-            except (Unreachable, Stalled):
-                self._signed.forget(content, signed)  # the hub may lead to another host by now
-                raise
-            if response.status not in _SIGNATURE_OVER or refused is not None:
-                return self._checked(response, request)
+                response = self._get(signed, request, way, located)
+                if response.status not in _SIGNATURE_OVER or refused is not None:
+                    return self._checked(response, request, way)
             response.close()  # the signature has expired: ask the hub for another
             refused = signed
         url = self.endpoint + resolve_path(content.repo, content.commit, content.entry.path)
         try:
-            return self._checked(self._get(url, request, session, located), request)
+            with _Way(self._signed, content, session) as way:
+                return self._checked(self._get(url, request, way, located), request, way)
         finally:
             self._signed.settle(content)
 
-    def _get(
-        self, url: str, request: Request, session: HttpSession, located: Callable[[], None]
-    ) -> HttpResponse:
+    def _get(self, url: str, request: Request, way: _Way, located: Callable[[], None]) -> HttpResponse:
         headers = {} if request.whole else {"Range": range_header(request.range)}
 
         def route(hop: str) -> tuple[str, float]:
@@ -250,18 +274,19 @@ class HubSource:
             if origin_of(target) != origin_of(self.endpoint):
                 life_s = signed_life_s(target, response.headers.get("Date"))
                 self._signed.keep(request.content, target, life_s)
+                way.url = target
                 located()
 
-        return self._follow(session, url, headers, route, on_redirect)
+        return self._follow(way.session, url, headers, route, on_redirect)
 
-    def _checked(self, response: HttpResponse, request: Request) -> HttpResponse:
+    def _checked(self, response: HttpResponse, request: Request, way: _Way) -> HttpResponse:
         """Give the answer back if it is exactly what was asked for."""
         try:
             self._check(response, request)
         except HeadraceError:
             response.close()
             raise
-        response.expect(len(request.range))
+        response.expect(len(request.range), way.failed)
         return response
 
     def _check(self, response: HttpResponse, request: Request) -> None:
@@ -301,7 +326,7 @@ class HubSource:
             credentials = self._credentials if at_home else {}
             address, patience_s = route(url)
             kind = (origin_of(url), urlsplit(url).path.startswith(self._api))
-            with self._budget.request(kind):
+            with self._budget.request(kind, session.check):
                 response = session.request(
                     "GET", url, {**headers, **credentials}, address=address, patience_s=patience_s
                 )
@@ -371,6 +396,20 @@ class HubSource:
         if _is_passing(response.status):
             told = f"{self.name} cannot give {what} now: {message}"
             return Busy(told, retry_after_s=retry_after_s(response.headers))
+        if denial := self._denial(response, what, refuses, repo):
+            return denial
+        if response.status == HTTPStatus.NOT_FOUND and code == "RevisionNotFound":
+            hint = "check the branch, tag or commit after @"
+            return RevisionNotFound(f"{self.name} has no {what}: {message}", hint=hint)
+        if response.status == HTTPStatus.NOT_FOUND:
+            return EntryNotFound(f"{self.name} has no {what}")
+        return BadAnswer(f"{self.name} answers HTTP {response.status} when asked for {what}")
+
+    def _denial(
+        self, response: HttpResponse, what: str, refuses: str, repo: Repo | None
+    ) -> HeadraceError | None:
+        """The error, if the answer is one about who may read."""
+        code = response.headers.get(ERROR_CODE, "")
         if code == "GatedRepo":
             ask = f"ask for access at {self.endpoint}/{repo.address if repo else ''}, then set HF_TOKEN"
             return AccessDenied(refuses, hint=self._access.hint or ask)
@@ -382,23 +421,29 @@ class HubSource:
                 "token that may read it"
             )
             kind = RepoNotFound if not self._access.hint else AccessDenied
-            return kind(told, hint=self._access.hint or hint)
+            return kind(told, hint=self._access.hint or _hint_of_proxy(response) or hint)
         if response.status in (401, 403):
-            return AccessDenied(
-                refuses, hint=self._access.hint or "the token is wrong, expired or not allowed"
+            blame = (
+                "the token is wrong, expired or not allowed"
+                if self._access.token
+                else "a token may be needed"
             )
-        if response.status == HTTPStatus.NOT_FOUND and code == "RevisionNotFound":
-            hint = "check the branch, tag or commit after @"
-            return RevisionNotFound(f"{self.name} has no {what}: {message}", hint=hint)
-        if response.status == HTTPStatus.NOT_FOUND:
-            return EntryNotFound(f"{self.name} has no {what}")
-        return BadAnswer(f"{self.name} answers HTTP {response.status} when asked for {what}")
+            return AccessDenied(refuses, hint=self._access.hint or _hint_of_proxy(response) or blame)
+        return None
 
 
 def _message(response: HttpResponse) -> str:
     """What the hub says, in one line that terminals and logs can bear."""
     told = " ".join((response.headers.get(ERROR_MESSAGE) or f"HTTP {response.status}").split())
     return "".join(character for character in told if character.isprintable())
+
+
+def _hint_of_proxy(response: HttpResponse) -> str | None:
+    """Of plain http, what a proxy refuses looks like what the hub refuses."""
+    if response.proxy is None or response.headers.get(ERROR_CODE):
+        return None
+    named = response.proxy.variable
+    return f"it may be {response.proxy.name} that refuses, which {named} names: ask its keepers, or use https"
 
 
 def _is_passing(status: int) -> bool:

@@ -46,12 +46,7 @@ class Proxy:
         """Read the value of a proxy variable. Raises `UsageError`, which shows nothing of it but the scheme."""
         scheme, colon, _ = url.partition("://")
         scheme = scheme.lower() if colon else "http"
-        if scheme.startswith("socks"):
-            hint = "name an HTTP proxy, or unset it; many SOCKS programs also speak HTTP on another port"
-            raise UsageError(f"{variable} names a {scheme[:7]} proxy, and SOCKS is not supported", hint=hint)
-        if scheme == "https":
-            hint = "http:// is the way to the proxy; what passes through it to https hosts stays encrypted"
-            raise UsageError(f"{variable} names a proxy behind TLS, which is not supported", hint=hint)
+        _check_scheme(scheme, variable)
         try:
             parts = urlsplit(url if colon else f"//{url}")
             host, port = parts.hostname or "", parts.port or _PORT
@@ -117,3 +112,12 @@ class Proxies:
 def named_place(host: str, port: int) -> str:
     """`HOST:PORT`, as URLs and CONNECT have it."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _check_scheme(scheme: str, variable: str) -> None:
+    if scheme.startswith("socks"):
+        hint = "name an HTTP proxy, or unset it; many SOCKS programs also speak HTTP on another port"
+        raise UsageError(f"{variable} names a {scheme[:7]} proxy, and SOCKS is not supported", hint=hint)
+    if scheme == "https":
+        hint = "http:// is the way to the proxy; what passes through it to https hosts stays encrypted"
+        raise UsageError(f"{variable} names a proxy behind TLS, which is not supported", hint=hint)

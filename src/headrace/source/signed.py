@@ -2,7 +2,8 @@
 
 A signature's end is judged by the clock of the server that made it: what its `Date` said when it led there, and
 the time that has passed here since. Shortly before it one lane asks the hub for another, and so it does where
-one was refused; the others wait for what it learns.
+one was refused or of no use; the others wait for what it learns. A host that breaks off again and again does not
+make the hub be asked more than once a second.
 """
 
 from __future__ import annotations
@@ -10,13 +11,16 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from headrace.errors import Stalled
 from headrace.source.contract import Content
 
 _KEPT = 4096
 _MARGIN_S, _MARGIN = 60.0, 0.1  # renewed so long before the end, or this share of its life if that is less
+_UNKNOWN_LIFE_S = 600.0  # where none is told: a guess that costs a request now and then
+_RENEWED_S = 1.0  # how long one that took another's place is kept at least, unless it is refused
+_NEVER = float("-inf")
 _LOOK_S = 0.1  # how soon it is noticed that nobody waits any more
 
 
@@ -24,6 +28,7 @@ _LOOK_S = 0.1  # how soon it is noticed that nobody waits any more
 class _Signed:
     url: str
     until: float
+    renewed_at: float
 
 
 class SignedUrls:
@@ -63,12 +68,13 @@ class SignedUrls:
 
     def keep(self, content: Content, url: str, life_s: float | None) -> None:
         """Remember a URL that works for `life_s` from now; None where that is not known."""
-        if life_s is None:
-            until = float("inf")
-        else:
-            until = time.monotonic() + life_s - min(_MARGIN_S, _MARGIN * life_s)
+        now = time.monotonic()
+        until = now + _UNKNOWN_LIFE_S
+        if life_s is not None:
+            until = now + life_s - min(_MARGIN_S, _MARGIN * life_s)
         with self._changed:
-            self._known[content] = _Signed(url, until)
+            is_renewal = self._renewers.get(content) == threading.get_ident()
+            self._known[content] = _Signed(url, until, now if is_renewal else _NEVER)
             if len(self._known) > _KEPT:
                 del self._known[next(iter(self._known))]
             self._renewers.pop(content, None)
@@ -82,8 +88,8 @@ class SignedUrls:
                 self._changed.notify_all()
 
     def forget(self, content: Content, url: str) -> None:
-        """This URL is of no use any more."""
+        """This URL is of no use: another is to be asked for, at once or a second after the last time."""
         with self._changed:
             known = self._known.get(content)
             if known is not None and known.url == url:
-                del self._known[content]
+                self._known[content] = replace(known, until=min(known.until, known.renewed_at + _RENEWED_S))

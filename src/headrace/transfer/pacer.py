@@ -120,7 +120,13 @@ class _PacedStream:
             self._pacer.give_back(paid - count)
         return count
 
+    @property
+    def can_splice(self) -> bool:
+        return self._stream.can_splice
+
     def splice(self, pipe: int, most: int) -> int | None:
+        if not self._stream.can_splice:  # what cannot come is not paid for
+            return None
         paid = self._pacer.take(most, self._check)
         count = None
         try:
