@@ -23,7 +23,8 @@ from headrace.transfer.job import NotYet
 from headrace.transfer.pull import Carriers, Pull
 
 _AWAITED_EVERY_S = 1.0
-_FAREWELL_S = 0.8  # what may pass between Ctrl-C and the end; users count one second
+_LOOK_S = 0.2  # a signal that comes right before a wait begins is seen only after it
+_FAREWELL_S = 0.7  # what may pass between Ctrl-C and the end, with that before; users count one second
 
 
 class Fetching:
@@ -179,7 +180,8 @@ def _drive(engine: Engine) -> None:
     thread = threading.Thread(target=work, daemon=True, name="engine")
     try:
         thread.start()
-        over.wait()
+        while not over.wait(_LOOK_S):
+            pass
     except KeyboardInterrupt:
         engine.stop()
         over.wait(_FAREWELL_S)  # beyond that it ends behind our back
