@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import ipaddress
 import os
 import socket
@@ -71,3 +72,21 @@ def own_home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monke
     home = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("HOME", str(home))
     return home
+
+
+class Instead:
+    """Answers in another's place until the test ends: `instead(os, fdatasync=fail)`, `instead("a.module", LIMIT_S=1.0)`."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self._patch = patch
+
+    def __call__(self, owner: object, **answers: object) -> None:
+        place = importlib.import_module(owner) if isinstance(owner, str) else owner
+        for name, answer in answers.items():
+            self._patch.setattr(place, name, answer)
+
+
+@pytest.fixture
+def instead(monkeypatch: pytest.MonkeyPatch) -> Instead:
+    """System calls, clocks and waits that a test must have in its hand."""
+    return Instead(monkeypatch)

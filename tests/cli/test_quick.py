@@ -22,6 +22,7 @@ import pytest
 from headrace.cli import quick
 from headrace.testing import ChaosHub, Fault
 from tests.cli.shell import TOKEN, Shell, Told
+from tests.conftest import Instead
 from tests.papers import issue
 
 _SECONDS = re.compile(r"in [0-9.]+ s\b")
@@ -300,9 +301,9 @@ def test_it_is_stopped_as_ever(pulled: Shell, one: signal.Signals) -> None:
     assert err.decode() == "interrupted before anything was fetched\nhint: to go on: headrace pull org/tiny\n"
 
 
-def test_no_request_outlives_the_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_request_outlives_the_patience(instead: Instead) -> None:
     """A hub that trickles, and a name that takes its time: no socket stays, no token is sent any more."""
-    monkeypatch.setattr(quick, "_PATIENCE_S", 0.5)
+    instead(quick, _PATIENCE_S=0.5)
     before = set(threading.enumerate())
     with socket.create_server(("127.0.0.1", 0)) as server:
         endpoint = f"http://127.0.0.1:{server.getsockname()[1]}"
@@ -330,8 +331,8 @@ def test_no_request_outlives_the_patience(monkeypatch: pytest.MonkeyPatch) -> No
         assert ended
 
 
-def test_a_name_that_takes_too_long_is_asked_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quick, "_PATIENCE_S", 0.3)
+def test_a_name_that_takes_too_long_is_asked_nothing(instead: Instead) -> None:
+    instead(quick, _PATIENCE_S=0.3)
     late, before = threading.Event(), set(threading.enumerate())
     known = socket.getaddrinfo
 
@@ -339,7 +340,7 @@ def test_a_name_that_takes_too_long_is_asked_nothing(monkeypatch: pytest.MonkeyP
         assert late.wait(30)
         return known(*arguments, **options)
 
-    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    instead(socket, getaddrinfo=slow)
     with socket.create_server(("127.0.0.1", 0)) as server:
         with pytest.raises(quick._Unusual):
             quick._ask(f"http://127.0.0.1:{server.getsockname()[1]}", "secret", "org/tiny", "main")

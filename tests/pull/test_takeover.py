@@ -17,6 +17,7 @@ import pytest
 from headrace.events import BlobAwaited, BlobPublished, BlobStarted, BytesLanded
 from headrace.store import ledger
 from headrace.testing import ChaosHub, content, write_repo
+from tests.conftest import Instead
 
 if TYPE_CHECKING:
     from tests.pull.conftest import Puller
@@ -87,9 +88,9 @@ def wake_at_first_byte(process: subprocess.Popen[bytes], pull: Puller) -> thread
 @pytest.mark.parametrize("holder", sorted(HOLDERS), indirect=True)
 @pytest.mark.parametrize("waking", ["meanwhile", "afterwards"])
 def test_a_sleeper_is_taken_over_and_harms_nobody_when_it_wakes(
-    waking: str, holder: subprocess.Popen[bytes], hub: ChaosHub, pull: Puller, monkeypatch: pytest.MonkeyPatch
+    waking: str, holder: subprocess.Popen[bytes], hub: ChaosHub, pull: Puller, instead: Instead
 ) -> None:
-    monkeypatch.setattr("headrace.store.lease.SILENCE_S", 1.0)
+    instead("headrace.store.lease", SILENCE_S=1.0)
     pull.settings = {"lanes": LANES}
     stop(holder)
     hub.clear_log()
@@ -121,14 +122,14 @@ def test_a_sleeper_is_taken_over_and_harms_nobody_when_it_wakes(
 
 
 def test_a_holder_that_hashes_a_large_file_stays_alive(
-    root: Path, hub: ChaosHub, pull: Puller, monkeypatch: pytest.MonkeyPatch
+    root: Path, hub: ChaosHub, pull: Puller, instead: Instead
 ) -> None:
     # What another client left while this one waited for its turn is hashed under the lease, for as long as it takes.
     data = content(SIZE)
     write_repo(root, "org/model", {"model.safetensors": data})
     workshop = pull.cache / ".locks" / "headrace"
     beats: list[int] = []
-    monkeypatch.setattr("headrace.store.lease.BEAT_S", 0.0)
+    instead("headrace.store.lease", BEAT_S=0.0)
     utime = os.utime
 
     def counted(path: object, *arguments: object, **more: object) -> None:
@@ -136,7 +137,7 @@ def test_a_holder_that_hashes_a_large_file_stays_alive(
             beats.append(path)
         utime(path, *arguments, **more)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(os, "utime", counted)
+    instead(os, utime=counted)
     hashed = ledger.digest_in
     during: list[int] = []
 
@@ -149,8 +150,8 @@ def test_a_holder_that_hashes_a_large_file_stays_alive(
     pull("org/model")
     (blob,) = (pull.cache / "models--org--model" / "blobs").iterdir()
     (workshop / "verified.jsonl").unlink()
-    monkeypatch.setattr(ledger, "digest_in", slow)
-    monkeypatch.setattr("headrace.transfer.pull.Pull.reuse", lambda self: list(self._blobs))
+    instead(ledger, digest_in=slow)
+    instead("headrace.transfer.pull.Pull", reuse=lambda self: list(self._blobs))
     pull("org/model")
     assert during
     assert during[0] >= SIZE // (4 * 1024 * 1024)

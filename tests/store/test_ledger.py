@@ -16,6 +16,7 @@ import pytest
 from headrace.manifest import Digest
 from headrace.store import disk
 from headrace.store.ledger import Ledger, digest_of
+from tests.conftest import Instead
 from tests.store.conftest import sha256
 
 DATA = b"verified" * 1000
@@ -222,12 +223,12 @@ def test_a_file_of_the_same_number_on_another_disk_is_another_file(workshop: Pat
 
 @pytest.mark.parametrize(("code", "is_used"), [(errno.EIO, False), (errno.EINVAL, True)])
 def test_what_the_disk_fails_to_keep_is_not_used_and_what_it_cannot_is_not_recorded(
-    code: int, *, is_used: bool, workshop: Path, file: Path, monkeypatch: pytest.MonkeyPatch
+    code: int, *, is_used: bool, workshop: Path, file: Path, instead: Instead
 ) -> None:
     def refuse(_: int) -> None:
         raise OSError(code, os.strerror(code))
 
-    monkeypatch.setattr(os, "fdatasync", refuse)
+    instead(os, fdatasync=refuse)
     assert bool(Ledger(workshop).check(file, DIGEST, len(DATA), Reader())) == is_used
     assert not (workshop / "verified.jsonl").exists()
 
@@ -240,14 +241,14 @@ def test_what_changes_while_it_is_hashed_is_not_vouched_for(workshop: Path, file
     assert not (workshop / "verified.jsonl").exists()
 
 
-def test_a_long_sync_is_waited_for_with_signs_of_life(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_sync_is_waited_for_with_signs_of_life(file: Path, instead: Instead) -> None:
     beats = threading.Event()
 
     def slow(_: int) -> None:
         assert threading.current_thread() is not threading.main_thread()
         assert beats.wait(30)
 
-    monkeypatch.setattr(os, "fdatasync", slow)
+    instead(os, fdatasync=slow)
     os.truncate(file, 16 * 1024 * 1024)
     with file.open("rb") as opened:
         disk.keep(opened.fileno(), beats.set)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import queue
 import threading
 import time
@@ -25,6 +26,7 @@ from headrace.transfer.chores import Published, Synced
 from headrace.transfer.engine import TICK_S, Engine, _Active
 from headrace.transfer.hashing import Answer, Crashed, Hasher, Step, Workers
 from headrace.transfer.lane import Errand
+from tests.conftest import Instead
 from tests.transfer.conftest import DATA, Bench, Wish, content_of
 
 pytestmark = pytest.mark.usefixtures("threads_end")
@@ -149,9 +151,7 @@ def test_bytes_that_rotted_between_two_runs_are_fetched_again_alone(bench: Bench
     assert len(bench.heard(BlobMismatch)) == 1
 
 
-def test_a_disk_that_fails_while_a_blob_is_suspected_ends_it(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_disk_that_fails_while_a_blob_is_suspected_ends_it(bench: Bench, instead: Instead) -> None:
     # All of it is here and none is right, and the only lane is at another: none's end is a reason to look again.
     gate = Gate(passing=0)
     bench.shelf.before = gate
@@ -169,7 +169,7 @@ def test_a_disk_that_fails_while_a_blob_is_suspected_ends_it(
     partial.landed(Range(0, len(DATA)))
     partial.sync()
     partial.close()
-    monkeypatch.setattr(Journal, "forgotten", fail)
+    instead(Journal, forgotten=fail)
     engine = bench.engine()
     engine.add(good)
     thread = in_background(engine)
@@ -221,7 +221,7 @@ def test_lanes_that_live_at_once_have_names_of_their_own(bench: Bench) -> None:
 
 
 def test_stopped_while_jobs_begin_it_tells_them_and_keeps_its_leases_alive(
-    bench: Bench, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, instead: Instead
 ) -> None:
     gate, engine = Gate(passing=0), bench.engine()
     slow, active = bench.wish("small.txt"), bench.wish()
@@ -234,7 +234,7 @@ def test_stopped_while_jobs_begin_it_tells_them_and_keeps_its_leases_alive(
         while not engine.told_to_stop and time.monotonic() < deadline:
             time.sleep(0.01)
         telling.set()
-        monkeypatch.setattr(Lease, "beat", lambda *_: beaten.set())
+        instead(Lease, beat=lambda *_: beaten.set())
         assert beaten.wait(20)
         raise Interrupted("enough")
 
@@ -438,8 +438,8 @@ def test_a_worker_survives_a_task_that_breaks() -> None:
     workers.close()
 
 
-def test_no_more_threads_begin_than_there_is_work_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(128)))
+def test_no_more_threads_begin_than_there_is_work_at_once(instead: Instead) -> None:
+    instead(os, sched_getaffinity=lambda _: set(range(128)))
     reports: queue.SimpleQueue[Answer] = queue.SimpleQueue()
     before = set(threading.enumerate())
     workers = Workers(reports.put)

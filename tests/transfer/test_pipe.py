@@ -21,6 +21,7 @@ from headrace.store.partial import Partial, claim_partial
 from headrace.testing import ChaosHub, content, write_repo
 from headrace.transfer import lane
 from headrace.transfer.pipe import Pipe, open_pipe
+from tests.conftest import Instead
 from tests.transfer.conftest import content_of
 
 DATA = content(3_000_000)
@@ -75,7 +76,7 @@ def test_what_goes_through_a_pipe_arrives(partial: Partial, wire: Wire, pipe: Pi
 
 
 def test_a_file_system_that_cannot_splice_gets_its_bytes(
-    partial: Partial, wire: Wire, pipe: Pipe, monkeypatch: pytest.MonkeyPatch
+    partial: Partial, wire: Wire, pipe: Pipe, instead: Instead
 ) -> None:
     real = os.splice
 
@@ -84,20 +85,20 @@ def test_a_file_system_that_cannot_splice_gets_its_bytes(
             raise OSError(errno.EINVAL, "no splice here")
         return real(source, target, count, **where)
 
-    monkeypatch.setattr(os, "splice", splice)
+    instead(os, splice=splice)
     assert carry(wire, pipe, partial) == len(DATA)
     assert partial.path.read_bytes() == DATA
 
 
 def test_a_disk_that_refuses_is_told_in_our_words(
-    partial: Partial, wire: Wire, pipe: Pipe, monkeypatch: pytest.MonkeyPatch
+    partial: Partial, wire: Wire, pipe: Pipe, instead: Instead
 ) -> None:
     def splice(*_: int, **__: int) -> int:
         raise OSError(errno.ENOSPC, "full")
 
     count = wire.splice(pipe.entry, 1000)
     assert count
-    monkeypatch.setattr(os, "splice", splice)
+    instead(os, splice=splice)
     with pytest.raises(NoSpace):
         partial.take(pipe.exit, count, 0)
 
@@ -110,7 +111,7 @@ def test_silence_is_bounded_on_this_way_too(pipe: Pipe) -> None:
 
 @pytest.mark.parametrize("opening", [open_pipe, lambda: None], ids=["pipes", "no pipes"])
 def test_a_pull_with_and_without_pipes(
-    opening: Callable[[], Pipe | None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    opening: Callable[[], Pipe | None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, instead: Instead
 ) -> None:
     opened: list[Pipe | None] = []
 
@@ -118,7 +119,7 @@ def test_a_pull_with_and_without_pipes(
         opened.append(opening())
         return opened[-1]
 
-    monkeypatch.setattr(lane, "open_pipe", open_one)
+    instead(lane, open_pipe=open_one)
     write_repo(tmp_path / "hub", "org/model", {"model.safetensors": DATA})
     with ChaosHub(tmp_path / "hub") as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
