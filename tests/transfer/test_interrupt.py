@@ -43,6 +43,7 @@ def python(script: str, *arguments: object, **environment: str) -> subprocess.Co
 # As in a notebook: one process that is interrupted again and again, and pulls again.
 STUBBORN = """
 import random, signal, sys, threading, time
+import headrace.facade, headrace.transfer.fetching  # what is half imported cannot be imported again
 import headrace
 
 def alarm(*_):
@@ -129,7 +130,9 @@ LETTING_GO = """
 import os, signal, sys, threading
 import headrace
 from headrace.store.partial import Partial
+from headrace.transfer import fetching
 
+fetching._FAREWELL_S = 40.0  # as much as a busy machine needs
 reached, closed, close = threading.Event(), threading.Event(), Partial.close
 landed = Partial.landed
 
@@ -138,8 +141,9 @@ def hear(partial, arrived):
     landed(partial, arrived)
 
 def slowly(partial):
+    if not closed.is_set():
+        threading.Event().wait(0.2)
     close(partial)
-    threading.Event().wait(0.2)
     closed.set()
 
 Partial.landed, Partial.close = hear, slowly
