@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from headrace.errors import AllSourcesFailed, HeadraceError, Stalled
+from headrace.errors import AllSourcesFailed, BadAnswer, HeadraceError, Stalled
 from headrace.plan.limits import Limits
 from headrace.plan.orders import Added, Place
 from headrace.plan.places import Door
@@ -191,8 +191,9 @@ class BlobPlan:
         if not causes and self.waited_s:  # its lanes were recalled before their patience ended, or still wait
             silence = f"sent nothing for {self.waited_s:.0f} s"
             causes = {source: Stalled(f"{source} {silence}") for source in self.sources}
-        if len(self._sources) == 1 and self.rejected:
-            return next(iter(self.rejected.values()))
+        final = [*self.rejected.values(), *(e for e in self.last_error.values() if isinstance(e, BadAnswer))]
+        if len(self._sources) == 1 and final:
+            return final[0]
         told = "; ".join(dict.fromkeys(error.message for error in causes.values())) or "there is none"
         hint = next((error.hint for error in causes.values() if error.hint), None)
         return AllSourcesFailed(f"no source could deliver it: {told}", causes=causes, hint=hint)
