@@ -80,13 +80,14 @@ def test_what_is_here_is_not_fetched() -> None:
 @pytest.mark.parametrize(
     ("run", "share", "overhead", "expected"),
     [
-        (1000, 500, 0, 200),  # the usual
-        (1000, 100, 0, 100),  # but no more than a share
-        (1000, 500, 400, 400),  # so much that the first byte's wait is negligible
-        (1000, 300, 400, 300),
-        (1000, 3, 0, 10),  # what is worth a request
-        (205, 500, 0, 205),  # and no sliver left over
-        (5, 2, 0, 5),
+        (1000, 500, 1, 200),  # the usual
+        (1000, 500, 0, 400),  # twice that while nothing is known of the first byte's wait
+        (1000, 100, 1, 100),  # but no more than a share
+        (1000, 900, 400, 400),  # so much that the first byte's wait is negligible
+        (1000, 700, 400, 700),  # and no second request for less than that
+        (1000, 3, 1, 10),  # what is worth a request
+        (205, 500, 1, 205),  # and no sliver left over
+        (5, 2, 1, 5),
     ],
 )
 def test_segments_have_a_measure(run: int, share: float, overhead: float, expected: int) -> None:

@@ -254,10 +254,12 @@ class Assignment:
 def segment_bytes(run: int, share: float, overhead_bytes: float, limits: Limits) -> int:
     """How much of a free run of bytes one idle lane takes, where `share` is what would be left for each.
 
-    At least `overhead_bytes`, what makes the wait for the first byte negligible, but never more than the share:
-    at the end all lanes should end together, and those that do not are relieved of half of what they have left.
-    Never less, and no less left over, than what is worth a request.
+    At least `overhead_bytes`, what makes the wait for a first byte negligible (0 where that wait is not known yet:
+    then twice the usual), and the whole share where that is less than two such: the rest would be another request.
+    Never more than the share: at the end all lanes should end together, and those that do not are relieved of half
+    of what they have left. Never less, and no less left over, than what is worth a request.
     """
-    usual = max(overhead_bytes, limits.segment_bytes)
-    length = int(max(min(usual, share), limits.segment_least_bytes))
+    usual = max(overhead_bytes, limits.segment_bytes) if overhead_bytes else 2 * limits.segment_bytes
+    wanted = share if share < 2 * overhead_bytes else min(usual, share)
+    length = int(max(wanted, limits.segment_least_bytes))
     return length if run - length >= limits.segment_least_bytes else run
