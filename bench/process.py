@@ -48,7 +48,7 @@ def measure(
     Args:
         command: program and arguments.
         environment: all of its environment.
-        kill_when: asked every 20 ms with the bytes it has written so far (`wchar`); SIGKILL once it says yes.
+        kill_when: asked every 20 ms with the bytes it has written so far; SIGKILL once it says yes.
         limit_s: seconds after which it is killed whatever happens.
     """
     with tempfile.TemporaryFile() as errors:
@@ -105,7 +105,7 @@ class _Watch(threading.Thread):
             return True
         if self._kill_when is None:
             return False
-        return self._kill_when(sum(_facts(f"/proc/{pid}/io").get("wchar", 0) for pid in tree))
+        return self._kill_when(sum(_written(pid) for pid in tree))
 
 
 def _tree(pid: int) -> Iterator[int]:
@@ -130,3 +130,9 @@ def _facts(path: str) -> dict[str, int]:
         if first and first[0].isdecimal():
             found[name] = int(first[0])
     return found
+
+
+def _written(pid: int) -> int:
+    """Bytes a process has written: `wchar` knows nothing of spliced ones, `write_bytes` of those not on a disk."""
+    facts = _facts(f"/proc/{pid}/io")
+    return max(facts.get("wchar", 0), facts.get("write_bytes", 0))

@@ -13,7 +13,7 @@ from headrace.demo.course import Course, Watch
 from headrace.demo.far_hub import FIRST_BYTE_S, RATE, REPO, far_hub
 from headrace.demo.picture import show
 from headrace.errors import UsageError
-from headrace.settings import HUGGING_FACE, load_settings
+from headrace.settings import HUGGING_FACE, Settings, load_settings
 from headrace.wire import normalized_endpoint
 
 
@@ -34,7 +34,7 @@ def run_demo(repo: str | None, source: str | None, watch: Watch) -> None:
     talk = Console(stderr=True, highlight=False)
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="headrace-demo-")))
-        settings = replace(load_settings(offline=False), tables={})
+        settings = _without_detours(replace(load_settings(offline=False), tables={}))
         if repo is None:
             hub = stack.enter_context(far_hub(scratch)).endpoint
             told = f"{RATE // 2**20} MiB/s a connection, {FIRST_BYTE_S * 1000:.0f} ms to each first byte"
@@ -44,3 +44,10 @@ def run_demo(repo: str | None, source: str | None, watch: Watch) -> None:
             settings = replace(settings, hf_endpoint=normalized_endpoint(source or HUGGING_FACE))
         results = Course(repo or REPO, settings, scratch, lambda text: talk.print(f"· {text}"), watch).run()
     show(results, Console(highlight=False))
+
+
+def _without_detours(settings: Settings) -> Settings:
+    """No proxy leads to the hub and the node that are played here."""
+    variable, value = settings.proxies.get("no", ("NO_PROXY", ""))
+    direct = ",".join(filter(None, (value, "localhost", "127.0.0.1", "::1")))
+    return replace(settings, proxies={**settings.proxies, "no": (variable, direct)})
