@@ -67,6 +67,7 @@ class Partial:
         self._lease = lease
         self._alive = alive
         self._journal: Journal | None = None
+        self._writing = threading.RLock()  # the kernel writes a file one by one, and who waits there spins
         self._syncing = threading.RLock()  # a sync and the end of the file exclude one another
         self._asked_at = time.monotonic()
         self._settled = self._distrusted = False
@@ -93,7 +94,7 @@ class Partial:
 
     def take(self, pipe: int, count: int, offset: int) -> None:
         """Write `count` bytes that are in a pipe at `offset`. For any thread. Raises as `write`."""
-        with storing(self.path):
+        with storing(self.path), self._writing:
             while count:
                 try:
                     moved = os.splice(pipe, self._fd, count, offset_dst=offset)
