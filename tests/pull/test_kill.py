@@ -262,6 +262,7 @@ def test_sigint_stops_and_keeps_what_landed(root: Path, hub: ChaosHub, pull: Pul
     pull.settings = {"lanes": LANES}
     snapshot = pull("org/model")
     assert (snapshot.path / "model.safetensors").read_bytes() == data
+    assert snapshot.network_bytes + snapshot.reused_bytes == snapshot.bytes
     # Nothing but what was in the sockets' buffers is fetched again.
     assert hub.settled_log().blob_bytes <= SIZE - received + BOUND
     assert not list((pull.cache / ".locks" / "headrace").glob("*.partial"))

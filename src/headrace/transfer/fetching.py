@@ -106,6 +106,7 @@ class _PullJob:
         self._watch = LeaseWatch(self._layout)
         self._told_at = float("-inf")
         self._is_published = False
+        self._kept_bytes = 0  # that a former attempt had brought
         self.content = pull.content(entries[0])
         self.sources = sources
 
@@ -136,12 +137,13 @@ class _PullJob:
     def publish(self, partial: Partial) -> None:
         self._store.publish(partial, self._entries)
         self._is_published = True
+        self._kept_bytes = partial.have.total
 
     def ended(self, error: HeadraceError | None) -> None:
         if error is not None:
             self._outcome.failed(error)
         elif self._is_published:
-            self._pull.published(self._entries)
+            self._pull.published(self._entries, self._kept_bytes)
 
     def _alive(self, lease: Lease) -> None:
         self._outcome.see_whether_to_go_on()

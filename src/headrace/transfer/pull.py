@@ -128,8 +128,9 @@ class Pull:
         self._reused(entries)
         return True
 
-    def published(self, entries: Sequence[Entry]) -> None:
-        """Count what is in place: the first entry came over the wire, others with its content cost nothing more."""
+    def published(self, entries: Sequence[Entry], kept_bytes: int) -> None:
+        """Count what is in place: `kept_bytes` of the first entry were here, others with its content cost nothing."""
+        self.tally.reused_bytes += kept_bytes
         self._reused(entries[1:])
 
     def _warn(self, topic: str, messages: Sequence[str]) -> None:
