@@ -17,6 +17,7 @@ import pytest
 from headrace.events import BlobAwaited, BlobPublished, BlobStarted, BytesLanded
 from headrace.store import ledger
 from headrace.testing import ChaosHub, content, write_repo
+from headrace.transfer.pull import Pull
 from tests.conftest import Instead
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ def test_a_holder_that_hashes_a_large_file_stays_alive(
     (blob,) = (pull.cache / "models--org--model" / "blobs").iterdir()
     (workshop / "verified.jsonl").unlink()
     instead(ledger, digest_in=slow)
-    instead("headrace.transfer.pull.Pull", reuse=lambda self: list(self._blobs))
+    instead(Pull, reuse=lambda self: list(self._blobs))
     pull("org/model")
     assert during
     assert during[0] >= SIZE // (4 * 1024 * 1024)

@@ -63,6 +63,7 @@ _OBEDIENCE = 1.1  # times `give_up_s`: what servers may ask for in all, and the 
 _RESTFUL_S = 0.05  # how often work is looked for while bytes just land
 _SETTLED_S = 0.5  # a younger connection says nothing about its speed yet
 _REFUSED_S = 1.0  # a lane that could not stop early is not asked again sooner
+_RELIEVED_S = 0.1  # taking bytes from a lane must win more: what is on its way to it already is sent in vain
 _RECALLED_S = 2.0  # dropping a connection that works must win more than this; no younger one is dropped
 
 
@@ -434,7 +435,7 @@ class FetchPlan:
         left, first_byte_s = len(one.left), self._places.first_byte_s(helper)
         alone, fresh = left / max(rate, 1.0), left / (self._places.rate(helper) or rate or 1.0)
         if self._divisible(one):
-            return alone - max(alone / 2, first_byte_s + fresh / 2) - first_byte_s
+            return alone - max(alone / 2, first_byte_s + fresh / 2) - first_byte_s - _RELIEVED_S
         if now - one.opened_at < _RECALLED_S * 2.0 ** min(one.blob.recalls, 6):
             return 0.0
         return alone - 2 * (first_byte_s + fresh) - _RECALLED_S
