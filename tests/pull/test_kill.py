@@ -314,4 +314,4 @@ def test_after_a_reboot_only_what_was_synced_counts(
     snapshot = pull("org/model")
     assert (snapshot.path / "model.safetensors").read_bytes() == data
     (started,) = pull.heard(BlobStarted)
-    assert 0 < started.resumed < landed
+    assert 0 < started.resumed <= landed  # equal where the last sync was just over
