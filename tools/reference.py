@@ -57,7 +57,7 @@ def _commands() -> Iterator[str]:
     yield "# Commands"
     yield ""
     yield "What each command says about itself with `--help`."
-    root = click.Context(headrace, info_name="headrace", terminal_width=_WIDTH)
+    root = click.Context(headrace, info_name="headrace", terminal_width=_WIDTH, **headrace.context_settings)
     yield from _command(root, headrace)
 
 

@@ -51,10 +51,8 @@ class LaneGovernor:
         self._before: tuple[int, float] | None = None  # lanes and goodput before the trial under way
         self._best = 0.0  # bytes/s of late, of epochs in which hardly anything but bytes counted
         self._lost = 0.0  # what that was before a collapse that is not yet explained
-        self._ceiling, self._ceiling_for = (
-            self._most,
-            0,
-        )  # lanes that are borne, and for how many epochs to believe it
+        self._ceiling = self._most  # lanes that are borne …
+        self._ceiling_for = 0  # … and for how many epochs that is believed
         self._epochs = 0  # since the last trial or trouble
         self._more_rest, self._fewer_rest = REST_EPOCHS, FEWER_EPOCHS
         self._troubled_at = float("-inf")

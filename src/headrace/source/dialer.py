@@ -15,6 +15,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from pathlib import Path
@@ -270,10 +271,8 @@ def interleaved(addresses: Sequence[str]) -> list[str]:
 def _is_inside(host: str) -> bool:
     """Whether a name that somebody else looks up says itself that it is on this machine or in its network."""
     host = host.rstrip(".")
-    try:
+    with suppress(ValueError):  # another spelling, or a name
         return is_private_address(host)
-    except ValueError:
-        pass  # another spelling, or a name
     try:  # the spellings that look-ups understand: 127.1, 2130706433, 0x7f000001, 017700000001
         return is_private_address(socket.inet_ntoa(socket.inet_aton(host)))
     except (OSError, ValueError):
