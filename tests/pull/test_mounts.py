@@ -251,10 +251,11 @@ def test_whatever_operation_fails_nothing_wrong_is_left_and_the_next_pull_goes_o
     with in_user_space(tmp_path / "fuse", *failing.lacks) as (point, faults):
         walk = Walk(pull, hub, faults, point, is_folder=failing.is_folder)
         firsts = failing.firsts(walk.operations())
-        failed = 0
+        struck = failed = 0
         for first in firsts:
             faults.fail(first, failing.many, failing.code)
             error = walk.once()
+            struck += faults.count >= first
             faults.fail(0, 0, 0)
             failed += error is not None
             assert error is None or failing.code == errno.EIO or isinstance(error, NoSpace), error
@@ -268,4 +269,6 @@ def test_whatever_operation_fails_nothing_wrong_is_left_and_the_next_pull_goes_o
             # What had its final name before a link, a record or the ref failed is not fetched again.
             assert not published or all(not hub.log().bytes_of(digest) for digest in published), first
             assert walk.found() == SMALL
-        assert failed > len(firsts) // 2
+        # How many operations there are varies by a few, and one that fails once may be one a pull can do without.
+        assert struck > len(firsts) * 3 // 4
+        assert failed > len(firsts) // 4
