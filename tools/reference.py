@@ -17,7 +17,9 @@ import click
 from headrace import errors, events
 from headrace.cli.exits import exit_code
 from headrace.cli.root import COMMANDS, headrace
-from headrace.settings import ANYBODYS, BUILT_IN_SOURCES, SPECS
+from headrace.settings.files import ANYBODYS
+from headrace.settings.sources import BUILT_IN_SOURCES
+from headrace.settings.specs import SPECS
 
 FOLDER = Path(__file__).parent.parent / "docs" / "reference"
 _WIDTH = 80

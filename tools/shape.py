@@ -25,7 +25,7 @@ NESTING = 4
 PATCHES_PER_100_TESTS = 3
 
 FOLDERS = ("src", "tests", "tools", "bench", "deploy")
-ENVIRONMENT_READERS = frozenset({"settings.py"})
+ENVIRONMENT_READERS = frozenset({"environment.py"})
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
@@ -85,7 +85,7 @@ def _module_faults(name: str, text: str, tree: ast.Module) -> Iterator[str]:
             yield from (f"{name}:{node.lineno} {fault}" for fault in _handler_faults(node, reasons))
     if Path(name).name not in ENVIRONMENT_READERS:
         for line in _environment_at_import(tree):
-            yield f"{name}:{line} reads the environment at import; settings.py does that, when it is called"
+            yield f"{name}:{line} reads the environment at import; settings/environment.py does that, when it is called"
 
 
 def _function_faults(function: Function) -> Iterator[str]:

@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from headrace import errors as errors
     from headrace import events as events
     from headrace.errors import HeadraceError
-    from headrace.facade import Preview, Snapshot, load, preview, pull
+    from headrace.facade.client import Snapshot
+    from headrace.facade.load import load
+    from headrace.facade.pull import Preview, preview, pull
     from headrace.settings import Settings, load_settings
 
 __version__ = "0.1.0"
@@ -23,7 +25,9 @@ _HOMES = {
     "HeadraceError": "errors",
     "Settings": "settings",
     "load_settings": "settings",
-    **dict.fromkeys(("Preview", "Snapshot", "load", "preview", "pull"), "facade"),
+    "Snapshot": "facade.client",
+    "load": "facade.load",
+    **dict.fromkeys(("Preview", "preview", "pull"), "facade.pull"),
 }
 
 

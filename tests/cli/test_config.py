@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from headrace.settings import SPECS
+from headrace.settings.specs import SPECS
 from tests.cli.shell import TOKEN, Shell
 
 

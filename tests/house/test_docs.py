@@ -12,7 +12,7 @@ import pytest
 
 from headrace.cli.root import headrace
 from headrace.errors import HeadraceError
-from headrace.settings import SPECS
+from headrace.settings.specs import SPECS
 from tools import reference
 
 ROOT = Path(__file__).parents[2]

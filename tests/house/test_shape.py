@@ -72,7 +72,7 @@ def test_accepts(tmp_path: Path, text: str) -> None:
 
 
 def test_settings_may_read_the_environment(tmp_path: Path) -> None:
-    assert faults_of(tmp_path, "import os\nhome = os.environ", "src/headrace/settings.py") == []
+    assert faults_of(tmp_path, "import os\nhome = os.environ", "src/headrace/settings/environment.py") == []
 
 
 def test_a_test_must_check_something(tmp_path: Path) -> None:

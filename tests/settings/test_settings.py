@@ -272,12 +272,12 @@ def test_where_settings_say_so_it_does(read: Callable[..., Settings], user: Call
 
 
 def test_the_trusted_source_in_order(read: Callable[..., Settings], user: Callable[[str], Path]) -> None:
-    assert read().trusted().url == "https://huggingface.co"
-    assert read().trusted(("https://a.example", "https://b.example")).url == "https://a.example"
+    assert read().trusted().at.url == "https://huggingface.co"
+    assert read().trusted(("https://a.example", "https://b.example")).at.url == "https://a.example"
     user('[sources.mine]\nurl = "https://mine.example/"\ntrusted = true')
-    assert read().trusted(("https://a.example",)).url == "https://mine.example"
+    assert read().trusted(("https://a.example",)).at.url == "https://mine.example"
     assert (
-        read({"HF_ENDPOINT": "https://env.example/"}).trusted(("https://a.example",)).url
+        read({"HF_ENDPOINT": "https://env.example/"}).trusted(("https://a.example",)).at.url
         == "https://env.example"
     )
 
@@ -286,7 +286,7 @@ def test_carriers_are_those_named_else_configured_else_the_trusted_one(
     read: Callable[..., Settings], user: Callable[[str], Path]
 ) -> None:
     def urls(settings: Settings, *named: str) -> list[str]:
-        return [source.url for source in settings.carriers(named)]
+        return [source.at.url for source in settings.carriers(named)]
 
     assert urls(read()) == ["https://huggingface.co"]
     assert urls(read(), "hf-mirror", "https://HF-mirror.com:443/") == ["https://hf-mirror.com"]
@@ -327,7 +327,7 @@ def test_a_file_that_came_with_a_checkout_names_no_sources(
         read({"HF_TOKEN": SECRET})
     assert str(path) in caught.value.message
     project("lanes = 3")
-    assert read({"HF_TOKEN": SECRET}).trusted().url == "https://mine.example"
+    assert read({"HF_TOKEN": SECRET}).trusted().at.url == "https://mine.example"
 
 
 def test_a_setting_that_does_not_exist_is_told(

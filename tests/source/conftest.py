@@ -17,9 +17,10 @@ import pytest
 from headrace.manifest import Digest, Entry
 from headrace.names import Repo
 from headrace.ranges import Range
+from headrace.source.access import Access
 from headrace.source.contract import Content, Request
 from headrace.source.http import Dialer, HttpSession
-from headrace.source.hub import Access, HubSource
+from headrace.source.hub import HubSource
 
 DATA = bytes(range(256)) * 20
 REPO, COMMIT = Repo("org/model"), "a" * 40

@@ -18,10 +18,11 @@ from headrace.errors import (
     Unreachable,
     UsageError,
 )
+from headrace.source.access import Access
 from headrace.source.addresses import Resolver
 from headrace.source.dialer import Dialer
 from headrace.source.http import HttpSession
-from headrace.source.hub import Access, HubSource
+from headrace.source.hub import HubSource
 from headrace.source.proxy import Proxies, Proxy
 from headrace.wire import normalized_endpoint
 from tests.source.conftest import DATA, Heard, Serve, always, answer, ask_for, partial_answer

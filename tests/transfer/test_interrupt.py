@@ -43,7 +43,7 @@ def python(script: str, *arguments: object, **environment: str) -> subprocess.Co
 # As in a notebook: one process that is interrupted again and again, and pulls again.
 STUBBORN = """
 import random, signal, sys, threading, time
-import headrace.facade, headrace.transfer.fetching  # what is half imported cannot be imported again
+import headrace.facade.pull, headrace.transfer.fetching  # what is half imported cannot be imported again
 import headrace
 
 def alarm(*_):

@@ -9,7 +9,9 @@ import click
 from headrace.cli.output import put_json, put_line, put_path
 from headrace.cli.words import safe
 from headrace.errors import UsageError
-from headrace.settings import SPECS, Settings, load_settings, settings_files
+from headrace.settings import Settings, load_settings
+from headrace.settings.files import settings_files
+from headrace.settings.specs import SPECS
 
 EXAMPLES = """\b
 Examples:
@@ -71,12 +73,12 @@ def _lines(settings: Settings) -> list[_Line]:
     lines.append(_Line("token", token, settings.token_origin or "default", "what a hub knows you by"))
     trusted = settings.trusted()
     lines.append(
-        _Line("trusted source", trusted.url, settings.trusted_origin, "whose file lists are believed")
+        _Line("trusted source", str(trusted.at), settings.trusted_origin, "whose file lists are believed")
     )
     lines += [_proxy_line(word, *named) for word, named in settings.proxies.items()]
     for one in settings.carriers():
         remark = "gets the token" if one.token else one.token_hint or "gets no token"
-        lines.append(_Line(f"source {one.name}", one.url, remark, "carries bytes"))
+        lines.append(_Line(f"source {one.name}", str(one.at), remark, "carries bytes"))
     return lines
 
 

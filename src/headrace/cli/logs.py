@@ -6,7 +6,7 @@ import logging
 
 from headrace.cli.talk import say
 from headrace.cli.words import safe
-from headrace.settings import is_debugging
+from headrace.settings.environment import is_debugging
 
 
 def show_logs(level: str) -> None:

@@ -6,7 +6,7 @@ from headrace.cli.follow import Manner
 from headrace.cli.output import put_json, put_line
 from headrace.cli.talk import say
 from headrace.cli.words import files, safe, size
-from headrace.facade import Preview
+from headrace.facade.pull import Preview
 
 
 def show_preview(preview: Preview, manner: Manner) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from headrace import facade
+import headrace
 from headrace.cli.follow import Manner, following
 from headrace.cli.habits import extra
 from headrace.cli.options import FOLDER, with_manner, with_settings
@@ -71,10 +71,10 @@ def pull(
     address = prefix + repo.removeprefix(prefix)
     if dry_run:
         with following(repo, manner) as on_event:
-            preview = facade.preview(address, settings=settings, on_event=on_event, **wanted)
+            preview = headrace.preview(address, settings=settings, on_event=on_event, **wanted)
         show_preview(preview, manner)
         return
     with following(repo, manner) as on_event:
-        snapshot = facade.pull(address, settings=settings, on_event=on_event, **wanted)
+        snapshot = headrace.pull(address, settings=settings, on_event=on_event, **wanted)
     if not manner.json:
         put_path(snapshot.path)

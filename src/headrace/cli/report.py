@@ -15,7 +15,7 @@ from headrace.cli.output import put_json
 from headrace.cli.talk import say
 from headrace.cli.words import safe
 from headrace.errors import HeadraceError, Interrupted, StoreError, UsageError
-from headrace.settings import is_debugging
+from headrace.settings.environment import is_debugging
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from headrace.cli.interrupt import in_two_stages
 from headrace.cli.output import prepare_streams
 from headrace.cli.report import report
 from headrace.cli.talk import log_to_stderr
-from headrace.settings import is_debugging
+from headrace.settings.environment import is_debugging
 
 # name → what it is for, as its own help begins. A command is a module of this package, imported when it is run:
 # `headrace --help` and `headrace pull` must not wait for a server's or a tensor library's import.

@@ -13,8 +13,10 @@ from headrace.cli.output import put_json
 from headrace.cli.talk import log_to_stderr, say
 from headrace.cli.words import safe
 from headrace.errors import UsageError
-from headrace.facade import limits_of, road_of
-from headrace.settings import Settings, is_debugging, load_settings
+from headrace.facade.client import limits_of, road_of
+from headrace.settings import Settings, load_settings
+from headrace.settings.environment import is_debugging
+from headrace.settings.sources import HUB, SourceSetting
 
 if TYPE_CHECKING:
     from headrace.node.config import Upstream
@@ -85,13 +87,13 @@ def _mirrored(settings: Settings, named: tuple[str, ...]) -> tuple[Upstream, ...
     """The sources in the order in which they were named: the first is trusted."""
     from headrace.node.config import Upstream  # noqa: PLC0415 - brings a web server along
 
+    def upstream(found: SourceSetting) -> Upstream:
+        if found.at.kind != HUB:
+            raise UsageError(
+                f"a node mirrors hubs, and {found.name} is none", hint="name a hub with --source"
+            )
+        return Upstream(found.name, found.at.url)
+
     if not named:
-        return tuple(Upstream(one.name, one.url) for one in settings.mirrored())
-
-    def upstream(name: str) -> Upstream:
-        if "=" in name:
-            return Upstream.parse(name)
-        found = settings.source(name)
-        return Upstream(found.name, found.url)
-
-    return tuple(map(upstream, named))
+        return tuple(map(upstream, settings.mirrored()))
+    return tuple(Upstream.parse(one) if "=" in one else upstream(settings.source(one)) for one in named)

@@ -23,7 +23,7 @@ def say(line: str, *, mark: str = "", color: str = "") -> None:
 def _styled(mark: str, color: str) -> str:
     import click  # noqa: PLC0415 - what finds nothing to do has no mark to show, and waits for no framework
 
-    from headrace.settings import wants_color  # noqa: PLC0415 - likewise
+    from headrace.settings.environment import wants_color  # noqa: PLC0415 - likewise
 
     return click.style(mark, fg=color or None, bold=True) if wants_color() else mark
 

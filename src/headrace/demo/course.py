@@ -49,7 +49,7 @@ class Course:
         """`settings` name the hub, and the token it may be sent."""
         self._repo = repo
         self._settings = settings
-        self._hub = settings.trusted().url
+        self._hub = settings.trusted().at.url
         self._scratch = scratch
         self._tell = tell
         self._watch = watch
@@ -72,7 +72,7 @@ class Course:
         return self.results
 
     def _pull(self, name: str, settings: Settings) -> Settings:
-        self._tell(f"{name}: {settings.trusted().url}")
+        self._tell(f"{name}: {settings.trusted().at.url}")
         settings = self._at(name, settings)
         with self._watch(name) as on_event:
             snapshot = headrace.pull(self._repo, settings=settings, on_event=on_event)

@@ -13,7 +13,8 @@ from headrace.demo.course import Course, Watch
 from headrace.demo.far_hub import FIRST_BYTE_S, RATE, REPO, far_hub
 from headrace.demo.picture import show
 from headrace.errors import UsageError
-from headrace.settings import HUGGING_FACE, Settings, load_settings
+from headrace.settings import Settings, load_settings
+from headrace.settings.sources import HUGGING_FACE
 from headrace.wire import normalized_endpoint
 
 

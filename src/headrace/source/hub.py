@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
@@ -32,9 +32,11 @@ from headrace.errors import (
 from headrace.manifest import Entry, Manifest, entries_of, siblings_of
 from headrace.names import Repo, is_commit
 from headrace.ranges import Range
+from headrace.source.access import NOBODY, Access
 from headrace.source.budget import Budget
 from headrace.source.contract import Content, Request
 from headrace.source.http import URL_SAFE, Dialer, HttpResponse, HttpSession
+from headrace.source.registry import Described
 from headrace.source.signed import SignedUrls
 from headrace.wire import (
     ERROR_CODE,
@@ -71,24 +73,6 @@ class HubAnswer:
     status: int
     headers: Mapping[str, str]
     body: bytes
-
-
-@dataclass(frozen=True)
-class Access:
-    """What a hub may be told of who asks.
-
-    Attributes:
-        token: sent to the endpoint's own origin only; None for none.
-        hint: what to tell a user who was refused (for example that a token was withheld, and why).
-        in_clear: the token may pass a proxy on another machine that can read it.
-    """
-
-    token: str | None = field(default=None, repr=False)
-    hint: str | None = None
-    in_clear: bool = False
-
-
-_NOBODY = Access()
 
 
 @dataclass
@@ -135,7 +119,7 @@ class HubSource:
         endpoint: str,
         dialer: Dialer,
         *,
-        access: Access = _NOBODY,
+        access: Access = NOBODY,
         patience_s: float = 5.0,
         budget: Budget | None = None,
         warn: Callable[[str], None] = lambda _: None,
@@ -430,6 +414,18 @@ class HubSource:
             )
             return AccessDenied(refuses, hint=self._access.hint or _hint_of_proxy(response) or blame)
         return None
+
+
+def make_hub(described: Described) -> HubSource:
+    """The hub that was described; see `source.registry`."""
+    return HubSource(
+        described.name,
+        described.url,
+        described.dialer,
+        access=described.access,
+        patience_s=described.patience_s,
+        warn=described.warn,
+    )
 
 
 def _message(response: HttpResponse) -> str:

@@ -1,23 +1,24 @@
-"""What Python programs call; the command line is a thin skin over it. Settings are read here, once per call."""
+"""A client: what settings and named sources come to. Everything the facade offers is done with one."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from headrace.errors import EntryNotFound, UsageError
-from headrace.events import Done, Emit, Event, PullStarted, Warned
-from headrace.manifest import Entry, Manifest
+from headrace.events import Done, Emit, PullStarted, Warned
+from headrace.manifest import Manifest
 from headrace.names import Repo, parse_address
 from headrace.plan.limits import Limits
-from headrace.settings import Settings, SourceSetting, load_settings
+from headrace.settings import Settings
+from headrace.settings.sources import SourceSetting
+from headrace.source.access import Access
 from headrace.source.dialer import Road
-from headrace.source.hub import Access, HubSource
+from headrace.source.registry import Described, make_source
 from headrace.store.hubcache import HubCache, recall
-from headrace.transfer.dispatch import Dispatcher
 from headrace.transfer.pull import Carriers, Pull, Tally, resolve
 
 if TYPE_CHECKING:
@@ -46,112 +47,8 @@ class Snapshot:
     sources: dict[str, int] = field(default_factory=dict)
 
 
-def pull(
-    repo: str,
-    *,
-    include: str | Iterable[str] = (),
-    exclude: str | Iterable[str] = (),
-    sources: str | Iterable[str] = (),
-    dest: str | Path | None = None,
-    force: bool = False,
-    settings: Settings | None = None,
-    on_event: Callable[[Event], None] | None = None,
-) -> Snapshot:
-    """Get a repo's files, every byte verified, into the hub cache or the folder `dest`.
-
-    Args:
-        repo: `ORG/NAME[@REVISION]`; `datasets/ORG/NAME`, `spaces/ORG/NAME` for the other kinds.
-        include: globs of wanted paths, as hub clients match them; everything where none is given.
-        exclude: globs of unwanted paths.
-        sources: names or URLs of who carries the bytes, instead of those configured.
-        dest: a plain folder of real files instead of the hub cache.
-        force: fetch what is here already, too.
-        settings: from `load_settings(...)`; read anew where none are given. With `offline` among them no network
-            is used: what the cache has is verified and given back.
-        on_event: called with every event, on a thread of its own.
-
-    Raises:
-        UsageError, NotFound, AccessDenied, SourceError, IntegrityError, StoreError, Interrupted: see `errors`.
-    """
-    with Dispatcher((on_event,) if on_event else ()) as dispatcher:
-        road = _Road(settings or load_settings(), _several(sources), dispatcher.emit)
-        whole = road.listing(repo)
-        manifest = _wanted(whole, _several(include), _several(exclude), dispatcher.emit)
-        return road.bring(manifest, road.store(whole, dest), force=force)
-
-
-def load(
-    cls: type,
-    repo: str,
-    *,
-    sources: str | Iterable[str] = (),
-    settings: Settings | None = None,
-    on_event: Callable[[Event], None] | None = None,
-    **arguments: Any,
-) -> Any:
-    """Pull what `cls` needs of a repo, then let it load from the cache: `load(AutoModel, "org/name")`.
-
-    Args:
-        cls: a class with `from_pretrained`, of transformers or its kin.
-        repo: as for `pull`.
-        sources: as for `pull`.
-        settings: as for `pull`.
-        on_event: as for `pull`.
-        arguments: handed to `from_pretrained` as they are.
-
-    Returns:
-        What `cls.from_pretrained` returns; for the Auto classes an instance of another class.
-
-    Raises:
-        LoadError: the files are verified, and the framework cannot use them.
-        HeadraceError: as for `pull`.
-    """
-    from headrace.load.framework import as_loadable, load_from_cache  # noqa: PLC0415  # a pull needs none of it
-    from headrace.load.needed import needed  # noqa: PLC0415
-
-    loadable = as_loadable(cls, arguments)
-    settings = settings or load_settings()
-    with Dispatcher((on_event,) if on_event else ()) as dispatcher:
-        road = _Road(settings, _several(sources), dispatcher.emit)
-        whole = road.listing(repo)
-        manifest = replace(whole, entries=needed(whole.entries, cls, arguments))
-        snapshot = road.bring(manifest, road.store(whole, None), force=False)
-    return load_from_cache(loadable, snapshot.repo, snapshot.commit, settings.cache, arguments)
-
-
-@dataclass(frozen=True)
-class Preview:
-    """What a pull would do: `missing` entries would be fetched, `here` ones are in place (not yet verified)."""
-
-    manifest: Manifest
-    missing: tuple[Entry, ...]
-    here: tuple[Entry, ...]
-
-
-def preview(
-    repo: str,
-    *,
-    include: str | Iterable[str] = (),
-    exclude: str | Iterable[str] = (),
-    sources: str | Iterable[str] = (),
-    dest: str | Path | None = None,
-    force: bool = False,
-    settings: Settings | None = None,
-    on_event: Callable[[Event], None] | None = None,
-) -> Preview:
-    """Say what `pull` would do, and touch nothing. Arguments and errors as there."""
-    with Dispatcher((on_event,) if on_event else ()) as dispatcher:
-        road = _Road(settings or load_settings(), _several(sources), dispatcher.emit)
-        whole = road.listing(repo)
-        manifest = _wanted(whole, _several(include), _several(exclude), dispatcher.emit)
-    store = road.store(whole, dest)
-    held = {entry: not force and store.holds(entry) for entry in manifest.entries}
-    missing, here = (tuple(entry for entry in held if held[entry] is wanted) for wanted in (False, True))
-    return Preview(manifest, missing, here)
-
-
-class _Road:
-    """One pull's way from settings to a store."""
+class Client:
+    """Settings and the sources that were named, as the sources, the limits and the stores they come to."""
 
     def __init__(self, settings: Settings, sources: tuple[str, ...], emit: Emit) -> None:
         self._began = time.monotonic()
@@ -223,12 +120,12 @@ class _Road:
             sources=tally.sources,
         )
 
-    def _trusted(self) -> HubSource:
-        return self._hub(self._settings.trusted(self._sources))
+    def _trusted(self) -> Source:
+        return self._made(self._settings.trusted(self._sources))
 
     def _carriers(self) -> Carriers:
         carriers = self._settings.carriers(self._sources)
-        sources: tuple[Source, ...] = tuple(map(self._hub, carriers))
+        sources = tuple(map(self._made, carriers))
         if rate := self._settings["limit_rate"]:
             from headrace.transfer.pacer import PacedSource, Pacer  # noqa: PLC0415  # few ask for it
 
@@ -236,16 +133,20 @@ class _Road:
             sources = tuple(PacedSource(source, pacer) for source in sources)
         return Carriers(sources, self._dialer, self._limits)
 
-    def _hub(self, source: SourceSetting) -> HubSource:
+    def _made(self, source: SourceSetting) -> Source:
         if source.token_hint:
             self._emit(Warned("token", f"{source.name}: {source.token_hint}"))
-        return HubSource(
-            source.name,
-            source.url,
-            self._dialer,
-            access=Access(source.token, source.token_hint, source.plain_http_token),
-            patience_s=self._limits.patience_s,
-            warn=lambda told: self._pass_on(source.name, told),
+        return make_source(
+            Described(
+                source.name,
+                source.at.kind,
+                source.at.url,
+                self._dialer,
+                access=Access(source.token, source.token_hint, source.plain_http_token),
+                names=source.names,
+                patience_s=self._limits.patience_s,
+                warn=lambda told: self._pass_on(source.name, told),
+            )
         )
 
     def _pass_on(self, name: str, told: str) -> None:
@@ -256,22 +157,7 @@ class _Road:
             self._emit(Warned(topic.strip() if text else "hub", f"{name}: {(text or topic).strip()}"))
 
 
-def _wanted(whole: Manifest, include: tuple[str, ...], exclude: tuple[str, ...], emit: Emit) -> Manifest:
-    """The part of a listing that the globs choose; choosing nothing is a mistake worth telling."""
-    chosen = whole.select(include, exclude)
-    if whole.entries and not chosen.entries:
-        globs = " ".join(include) or "everything but " + " ".join(exclude)
-        raise EntryNotFound(
-            f"no file of {whole.repo} matches {globs}",
-            hint=f"it has {len(whole.entries)} files, {whole.entries[0].path!r} for one",
-        )
-    for glob in include if include[1:] else ():
-        if not whole.select((glob,)).entries:
-            emit(Warned("include", f"no file of {whole.repo} matches {glob}"))
-    return chosen
-
-
-def _several(words: str | Iterable[str]) -> tuple[str, ...]:
+def several(words: str | Iterable[str]) -> tuple[str, ...]:
     """One word is meant as one, not as its letters."""
     return (words,) if isinstance(words, str) else tuple(words)
 

@@ -1,0 +1,194 @@
+"""Settings: the one place that reads the environment and files.
+
+A value comes from, in this order: an argument, the environment, `headrace.toml` of the project (in the working
+directory or above), `headrace.toml` of the user, the default. Each remembers where it came from. Facade and
+command line build `Settings` once; everything below receives plain values.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from headrace.errors import UsageError
+from headrace.settings.environment import endpoint_of, proxies_of, token_of
+from headrace.settings.files import (
+    FILE_NAME,
+    hf_home,
+    is_file,
+    own_folder,
+    read_toml,
+    settings_files,
+    user_file,
+)
+from headrace.settings.sources import BUILT_IN_SOURCES, HUB, HUGGING_FACE, Location, SourceSetting
+from headrace.settings.specs import SPECS, Spec
+from headrace.wire import host_of_proxy, is_loopback, origin_of, proxy_for
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All settings, read. `origins` says for each key where its value came from.
+
+    `proxies` has for `http`, `https`, `all` and `no` the variable that names them and its value.
+    """
+
+    values: Mapping[str, Any]
+    origins: Mapping[str, str]
+    tables: Mapping[str, Mapping[str, Any]]
+    hf_endpoint: str | None
+    token: str | None = field(repr=False)
+    token_origin: str | None = None
+    proxies: Mapping[str, tuple[str, str]] = field(default_factory=dict, repr=False)
+
+    def __getitem__(self, key: str) -> Any:
+        return self.values[key]
+
+    def having(self, **values: Any) -> Settings:
+        """The same settings with other values for these keys."""
+        return replace(self, values={**self.values, **values})
+
+    @property
+    def cache(self) -> Path:
+        """The hub cache."""
+        path: Path = self.values["cache"]
+        return path
+
+    def trusted(self, named: tuple[str, ...] = ()) -> SourceSetting:
+        """The source whose manifests are believed: `HF_ENDPOINT`; the one marked trusted; the first named; the hub.
+
+        `named` are the `--source` arguments.
+        """
+        marked = next((name for name, table in self.tables.items() if table.get("trusted")), None)
+        if self.hf_endpoint is not None:
+            return self.source(self.hf_endpoint, trusted=True)
+        return self.source(marked or (named[0] if named else HUGGING_FACE), trusted=True)
+
+    @property
+    def trusted_origin(self) -> str:
+        """What made the trusted source the trusted one, where no `--source` is named."""
+        if self.hf_endpoint is not None:
+            return "HF_ENDPOINT"
+        marked = any(table.get("trusted") for table in self.tables.values())
+        return f"trusted = true in {FILE_NAME}" if marked else "default"
+
+    def carriers(self, named: tuple[str, ...] = ()) -> tuple[SourceSetting, ...]:
+        """The sources that carry bytes: those named, else those configured, else the trusted one."""
+        trusted = self.trusted(named)
+        names = named or tuple(self.tables) or (str(trusted.at),)
+        found = {one.at: one for one in map(self.source, names)}
+        return tuple(trusted if at == trusted.at else one for at, one in found.items())
+
+    def mirrored(self) -> tuple[SourceSetting, ...]:
+        """What a node mirrors where it is not told, its trusted source first: those configured, else the hub.
+
+        `HF_ENDPOINT` comes last but for huggingface.co: where a node runs it mostly says where that very node is.
+        """
+        names = sorted(self.tables, key=lambda name: not self.tables[name].get("trusted"))
+        return tuple(map(self.source, names or (self.hf_endpoint or HUGGING_FACE,)))
+
+    def source(self, name_or_url: str, *, trusted: bool = False) -> SourceSetting:
+        """The source of this name or URL, with the token it may be sent.
+
+        Raises:
+            UsageError: neither a known name nor a URL.
+        """
+        told = BUILT_IN_SOURCES | {name: str(one["url"]) for name, one in self.tables.items() if "url" in one}
+        known = {name: Location.parse(text) for name, text in told.items()}
+        if name_or_url in known:
+            name, at = name_or_url, known[name_or_url]
+        elif "://" in name_or_url:
+            at = Location.parse(name_or_url)
+            # Where a kind cannot be seen, the URL of a source that is known says it.
+            alike = (one for one in known.items() if at.url == one[1].url and at.kind in (HUB, one[1].kind))
+            name, at = next(alike, (at.url.partition("://")[2], at))
+        else:
+            raise UsageError(
+                f"{name_or_url!r} is no source", hint=f"a URL, or one of: {', '.join(sorted(known))}"
+            )
+        table = self.tables.get(name, {})
+        setting = SourceSetting(name, at, names=table.get("names", {}))
+        wants_token = (trusted and at.kind == HUB) or bool(table.get("token"))
+        if self.token is None or not wants_token:
+            return setting
+        allowed = bool(table.get("plain_http_token"))
+        if not allowed and (way_out := self._exposure(at.url)) is not None:
+            hint = (
+                f"the token was not sent over plain http to another machine; {way_out}, or set "
+                f'plain_http_token = true for it in [sources."{name}"] of {FILE_NAME}'
+            )
+            return replace(setting, token_hint=hint)
+        return replace(setting, token=self.token, plain_http_token=allowed)
+
+    def _exposure(self, url: str) -> str | None:
+        """If a token sent there would cross a network in the clear: what to do instead."""
+        origin = origin_of(url)
+        if origin[0] == "https":
+            return None
+        if not is_loopback(origin[1]):
+            return "use https"
+        proxy = proxy_for(origin, self.proxies)
+        if proxy is None or is_loopback(host_of_proxy(proxy[1])):
+            return None
+        return f"{proxy[0]} leads there through a proxy: name {origin[1]} in NO_PROXY"
+
+
+def load_settings(
+    environment: Mapping[str, str] | None = None, directory: Path | None = None, **arguments: Any
+) -> Settings:
+    """Read the environment and the files; `arguments` (by key, None for not given) come before both.
+
+    Raises:
+        UsageError: a value that cannot be read, with where it stands; or an argument that is no setting.
+    """
+    environment = os.environ if environment is None else environment
+    files = [path for path in settings_files(environment, directory) if is_file(path)]
+    own = user_file(environment)
+    tables = [(str(path), read_toml(path, own, mine=path == own)) for path in files]
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    for spec in SPECS:
+        values[spec.key], origins[spec.key] = _value(spec, environment, tables)
+    _fill_paths(values, origins, environment)
+    for key, value in arguments.items():
+        known = next((spec for spec in SPECS if spec.key == key), None)
+        if known is None:
+            raise UsageError(f"there is no setting {key!r}", hint=f"known are: {', '.join(values)}")
+        if value is not None:
+            values[key], origins[key] = _parsed(known, str(value), f"argument {key}"), "argument"
+    sources: dict[str, Mapping[str, Any]] = next((t["sources"] for _, t in tables if "sources" in t), {})
+    return Settings(
+        values, origins, sources, endpoint_of(environment), *token_of(environment), proxies_of(environment)
+    )
+
+
+def _value(
+    spec: Spec, environment: Mapping[str, str], tables: list[tuple[str, dict[str, Any]]]
+) -> tuple[Any, str]:
+    for variable in spec.variables:
+        if environment.get(variable):
+            return _parsed(spec, environment[variable], variable), variable
+    for origin, table in tables:
+        if spec.key in table:
+            value = _parsed(spec, str(table[spec.key]), f"{spec.key} in {origin}")
+            return Path(origin).parent / value if isinstance(value, Path) else value, origin
+    return spec.default, "default"
+
+
+def _parsed(spec: Spec, text: str, where: str) -> Any:
+    try:
+        return spec.parse(text)
+    except ValueError:
+        raise UsageError(f"{where} is {text!r}", hint=f"{spec.help}: write {spec.wanted}") from None
+
+
+def _fill_paths(values: dict[str, Any], origins: dict[str, str], environment: Mapping[str, str]) -> None:
+    """Defaults that depend on other variables, as huggingface_hub derives them."""
+    if values["cache"] is None:
+        values["cache"] = hf_home(environment) / "hub"
+        origins["cache"] = "HF_HOME" if environment.get("HF_HOME") else "default"
+    if values["data"] is None:
+        values["data"] = own_folder(environment, "XDG_DATA_HOME", "~/.local/share", "user_data_dir") / "node"

@@ -1,0 +1,132 @@
+"""Every setting: its key, its variables, how it is read, what it is for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+def _parse_flag(text: str) -> bool:
+    word = text.strip().lower()
+    if word in ("1", "true", "yes", "on"):
+        return True
+    if word in ("", "0", "false", "no", "off"):
+        return False
+    raise ValueError(text)
+
+
+def _parse_seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise ValueError(text)
+    return value
+
+
+def _parse_patience(text: str) -> float:
+    value = _parse_seconds(text)
+    if value == 0:  # no server answers in no time
+        raise ValueError(text)
+    return value
+
+
+def _parse_count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError(text)
+    return value
+
+
+def _parse_rate(text: str) -> int:
+    """Bytes a second: a number, with K, M, G or T behind it for powers of 1024."""
+    number = text.strip().upper()
+    power = "_KMGT".find(number[-1:], 1)
+    value = float(number[:-1]) * 1024**power if power > 0 else float(number)
+    if not (value == 0 or 1 <= value < float("inf")):
+        raise ValueError(text)
+    return int(value)
+
+
+def parse_path(text: str) -> Path:
+    """A path as hub clients read it: `~` and variables are expanded, and what cannot be stays as it is."""
+    if not text:
+        raise ValueError(text)
+    return Path(os.path.expandvars(os.path.expanduser(text)))  # noqa: PTH111  # Path's own raises for unknown users
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One setting: its key in `headrace.toml`, its variables in the environment, how it is read, what it is for."""
+
+    key: str
+    variables: tuple[str, ...]
+    parse: Callable[[str], Any]
+    default: Any
+    help: str
+    wanted: str
+
+
+SPECS = (
+    Spec("cache", ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"), parse_path, None, "the hub cache", "a folder"),
+    Spec(
+        "offline",
+        ("HEADRACE_OFFLINE", "HF_HUB_OFFLINE"),
+        _parse_flag,
+        False,  # noqa: FBT003  # the default stands where all defaults stand
+        "never use the network",
+        "1 or 0",
+    ),
+    Spec("lanes", ("HEADRACE_LANES",), _parse_count, 32, "connections in all, at most", "a number from 1"),
+    Spec(
+        "lanes_per_host",
+        ("HEADRACE_LANES_PER_HOST",),
+        _parse_count,
+        16,
+        "connections to one host, at most",
+        "a number from 1",
+    ),
+    Spec(
+        "limit_rate",
+        ("HEADRACE_LIMIT_RATE",),
+        _parse_rate,
+        0,
+        "bytes a second over all connections, at most; 0 is no limit",
+        "a number, or one with K, M or G, powers of 1024",
+    ),
+    Spec(
+        "idle_timeout_s",
+        ("HEADRACE_IDLE_TIMEOUT",),
+        _parse_patience,
+        5.0,
+        "seconds of silence before a connection is replaced",
+        "seconds above 0",
+    ),
+    Spec(
+        "give_up_s",
+        ("HEADRACE_GIVE_UP",),
+        _parse_patience,
+        60.0,
+        "seconds without a new byte from anywhere before a pull fails",
+        "seconds above 0",
+    ),
+    Spec(
+        "ca_bundle",
+        ("HEADRACE_CA_BUNDLE", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"),
+        parse_path,
+        None,
+        "certificates that are believed instead of the system's",
+        "a PEM file, or a folder of such",
+    ),
+    Spec("listen", ("HEADRACE_LISTEN",), str, "127.0.0.1:8090", "where `serve` listens", "HOST:PORT"),
+    Spec("data", ("HEADRACE_DATA",), parse_path, None, "where `serve` keeps blobs and catalog", "a folder"),
+    Spec(
+        "ref_ttl_s",
+        ("HEADRACE_REF_TTL",),
+        _parse_seconds,
+        60.0,
+        "seconds a node believes what a branch meant",
+        "seconds",
+    ),
+)
