@@ -46,6 +46,7 @@ _RESET = re.compile(r";\s*t=([0-9]{1,9})\s*(?:;|$)")
 _USERINFO = re.compile(r":.*(?=@)", re.DOTALL)
 _ASCII_NAME = re.compile(r"[a-z0-9._-]+")
 _NO_HOST = re.compile(r"[\s\\%<>\"^`{|}]")
+_BARE_HOST = re.compile(r"[\w.-]+(:\d+)?(/[\w./-]*)?")
 
 
 _NAT64 = IPv6Network("64:ff9b::/96")
@@ -76,7 +77,9 @@ def normalized_endpoint(url: str) -> str:
         and not (parts.query or parts.fragment)
     )
     if not sound:
-        raise UsageError(f"{shown(url)!r} is not an endpoint", hint="write http(s)://HOST[:PORT][/PATH]")
+        # Without a scheme, what is before the port would be taken for one and not be shown.
+        told = url if _BARE_HOST.fullmatch(url) else shown(url)
+        raise UsageError(f"{told!r} is not an endpoint", hint="write http(s)://HOST[:PORT][/PATH]")
     if ":" in host:
         host = f"[{host}]"
     default = {"http": 80, "https": 443}[parts.scheme]

@@ -72,7 +72,7 @@ def test_who_asks_for_a_gated_repo_is_told_where_to_ask_for_access(headrace: She
 def test_while_nobody_answers_it_says_for_how_long_it_will_try(headrace: Shell) -> None:
     told = headrace("pull", "org/tiny", HF_ENDPOINT="http://127.0.0.1:9", HEADRACE_GIVE_UP="1.5")
     assert told.code == 12
-    assert any("(tried for " in line and "s more); again" in line for line in told.err.splitlines())
+    assert any("(tried for " in line and "s at most); again" in line for line in told.err.splitlines())
 
 
 @pytest.fixture

@@ -386,3 +386,8 @@ def test_no_secret_of_any_url_is_shown(scheme: str, user: str, host: str, path: 
         f"{user}:{SECRET}@{host}",
     ):
         assert SECRET not in shown(url)
+
+
+def test_an_endpoint_without_a_scheme_is_shown_as_it_was_written() -> None:
+    with pytest.raises(UsageError, match="'localhost:8090' is not an endpoint"):
+        normalized_endpoint("localhost:8090")

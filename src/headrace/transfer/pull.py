@@ -59,7 +59,7 @@ def resolve(source: Source, repo: Repo, revision: str, limits: Limits, emit: Emi
             left_s = borne_s - (time.monotonic() - began)
             if (error.permanent and not isinstance(error, BadAnswer)) or wait > left_s:
                 raise
-            told = f"{error.message} (tried for {left_s:.0f} s more)"
+            told = f"{error.message} (tried for {left_s:.0f} s at most)"
             emit(SegmentFailed("", "", source.name, "", error.code, told, wait))
             time.sleep(wait)
 
