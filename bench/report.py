@@ -44,6 +44,8 @@ def scenario_table(results: Results, proofs: Mapping[str, Proof]) -> str:
             f"{wall_of(ours) / wall:.2f}" if ours else "-",
         ]
         lines.append(_row(cells + (_proof(proofs[name]) if name in proofs else [])))
+    for name, failures in results.failures.items():
+        lines += ["", f"{name}: {len(failures)} runs, which do not count, {failures[-1]}"]
     if scenario.road is Road.SLOW:
         lines += _lanes(results)
     if scenario.small:

@@ -32,10 +32,15 @@ class Run:
 
 @dataclass(frozen=True)
 class Results:
-    """The counted runs of a scenario by contestant."""
+    """The counted runs of a scenario by contestant, and what went wrong in those of peers that count for nothing."""
 
     scenario: Scenario
     runs: dict[str, list[Run]] = field(default_factory=dict)
+    failures: dict[str, list[str]] = field(default_factory=dict)
+
+
+class Failed(Exception):
+    """A run that counts for nothing."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,7 @@ def run_scenario(scenario: Scenario, runs: int, scratch: Path, only: list[str] |
         only: contestants to keep; None keeps all.
 
     Raises:
-        SystemExit: a contestant failed, or left something wrong.
+        SystemExit: one of ours failed, or left something wrong. A peer that does is told of in the table.
     """
     results = Results(scenario)
     names = [name for name in scenario.contestants if only is None or name in only]
@@ -67,7 +72,14 @@ def run_scenario(scenario: Scenario, runs: int, scratch: Path, only: list[str] |
     )
     with serving(scenario, repo, folder) as stand:
         for turn, name in itertools.product(range(-scenario.warmups, runs), names):
-            one = run_once(name, repo, stand, folder)
+            try:
+                one = run_once(name, repo, stand, folder)
+            except Failed as failure:
+                if name.startswith("headrace"):
+                    raise SystemExit(f"{name} {failure}") from None
+                say(f"{scenario.name} {name} {failure}")
+                results.failures.setdefault(name, []).append(str(failure))
+                continue
             say(f"{scenario.name} {name} {'warm-up' if turn < 0 else turn + 1}: {one.figures.wall_s:.2f} s")
             if turn >= 0:
                 results.runs.setdefault(name, []).append(one)
@@ -100,12 +112,13 @@ def run_once(name: str, repo: BenchRepo, stand: Stand, folder: Path) -> Run:
     stand.origin.clear()
     os.sync()  # what the one before has left to write must not slow this one down
     figures = measure(command, task.environment())
-    if figures.code != 0:
-        raise SystemExit(f"{name} failed with {figures.code}: {figures.errors}")
-    if name not in KEEPS_NOTHING and not is_right(repo, target):
-        raise SystemExit(f"{name} left something wrong")
+    is_wrong = name not in KEEPS_NOTHING and not is_right(repo, target)
     shutil.rmtree(target)
     shutil.rmtree(task.home)
+    if figures.code != 0:
+        raise Failed(f"failed with {figures.code}: {figures.errors.strip()[-200:]}")
+    if is_wrong:
+        raise Failed("left something wrong")
     observation = None
     if task.observation.exists():
         observation = Observation.read(task.observation)
