@@ -36,14 +36,19 @@ def copy_to(
 
     `see_room` is called before bytes are, and may refuse; `progress` gets the bytes copied, every 16 MiB.
     Under the final name it is whole, and safely on disk, or not there. The facts of the copy are the answer; none
-    where the source turns out to be another file by now than was verified: then there is no copy.
+    where the source is gone, or another file by now than was verified: then there is no copy.
 
     Raises:
         OSError: as the operating system says; nothing is left behind.
     """
+    try:
+        # Whatever has the name by now, a pipe among it: opening must not wait.
+        file = open(os.open(source.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb", buffering=0)  # noqa: SIM115, PTH123
+    except OSError:
+        return None
     fresh = scratch(workshop, "copy")
     try:
-        with source.path.open("rb", buffering=0) as file:
+        with file:
             if not same_file(source.facts, os.fstat(file.fileno())):
                 return None
             fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
