@@ -12,6 +12,7 @@ import pytest
 import headrace
 from headrace.errors import (
     BadManifest,
+    DigestMismatch,
     EntryNotFound,
     HeadraceError,
     RepoNotFound,
@@ -20,7 +21,7 @@ from headrace.errors import (
 )
 from headrace.events import PullStarted, Warned
 from headrace.facade.lock import moved
-from headrace.testing import ChaosHub, content, write_repo
+from headrace.testing import ChaosHub, Fault, content, write_repo
 
 if TYPE_CHECKING:
     from tests.pull.conftest import Puller
@@ -79,6 +80,7 @@ def check_good(snapshot: headrace.Snapshot) -> None:
 def test_an_untrusted_source_that_is_offered_first_is_not_believed(
     model: ChaosHub, evil: ChaosHub, pull: Puller
 ) -> None:
+    model.set_faults(Fault("latency", host="any", delay_s=0.1))  # the liar is the fastest, too
     snapshot = pull("org/model", sources=[evil.endpoint, model.endpoint])
     check_good(snapshot)
     check_nothing_of(EVIL, pull.cache)
@@ -130,7 +132,11 @@ def test_a_lock_needs_trust_in_nobody(
     check_nothing_of(EVIL, pull.cache)
     (started,) = pull.heard(PullStarted)
     assert started.trusted == str(locked)
-    asked = [one.path for one in (*evil.log().requests, *model.log().requests) if "/api/" in one.path]
+    asked = [
+        one.path
+        for one in (*evil.log().requests, *model.log().requests)
+        if "/revision/" in one.path or "/tree/" in one.path
+    ]
     assert asked == []
 
 
@@ -154,6 +160,22 @@ def test_right_bytes_of_a_source_that_nobody_trusts_are_taken(
         check_good(pull("org/model", locked=locked, sources=mirror.endpoint))
         assert mirror.settled_log().blob_bytes == sum(map(len, GOOD.values()))
         assert not [one for one in mirror.log().requests if one.authorization_present]
+
+
+def test_of_a_source_that_lies_in_part_the_right_part_is_taken(
+    model: ChaosHub, tmp_path: Path, pull: Puller, locked: Path, unset: Callable[[], None]
+) -> None:
+    unset()
+    write_repo(tmp_path / "mirror", "org/model", GOOD)
+    with ChaosHub(tmp_path / "mirror") as mirror:
+        mirror.set_faults(Fault("flip", match="model.safetensors", offset=1_000_000))
+        with pytest.raises(DigestMismatch):
+            pull("org/model", locked=locked, sources=mirror.endpoint)
+    sizes = sorted(path.stat().st_size for path in pull.cache.glob("models--*/blobs/*"))
+    assert sizes == sorted(len(data) for path, data in GOOD.items() if path != "model.safetensors")
+    snapshot = pull("org/model", locked=locked, sources=model.endpoint)
+    check_good(snapshot)
+    assert snapshot.network_bytes == len(GOOD["model.safetensors"])
 
 
 def test_the_hubs_branch_may_move_and_the_lock_says_what_was(
@@ -184,7 +206,7 @@ def test_where_the_cache_knows_no_branch_the_lock_says_what_it_is(
 
 def test_globs_and_a_folder_go_with_a_lock(pull: Puller, locked: Path, tmp_path: Path) -> None:
     snapshot = pull("org/model@main", locked=locked, include="*.json", dest=tmp_path / "out")
-    assert [path.name for path in snapshot.path.glob("*.*")] == ["config.json"]
+    assert [path.name for path in snapshot.path.iterdir() if path.is_file()] == ["config.json"]
     with pytest.raises(EntryNotFound, match="matches"):
         pull("org/model", locked=locked, include="*.gguf")
 
