@@ -89,7 +89,8 @@ def _settings() -> Iterator[str]:
         yield f"| `{one.key}` | {variables} | {default} | {one.help} | {one.wanted} |"
     yield ""
     yield "The default of `cache` is `HF_HOME/hub`, where `HF_HOME` is `~/.cache/huggingface` unless set; that of"
-    yield "`data` is a folder of the user's own data."
+    yield "`data` is a folder of the user's own data; ModelScope's cache is `~/.cache/modelscope/hub`, torch hub's home"
+    yield "`~/.cache/torch`."
     yield ""
     yield "A project's file arrives with somebody else's checkout. It may have"
     yield ", ".join(f"`{one.key}`" for one in SPECS if one.key in ANYBODYS)

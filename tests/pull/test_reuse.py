@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,8 +13,11 @@ import pytest
 
 import headrace
 from headrace.errors import EntryNotFound, NoSpace
-from headrace.events import Done, FileReused, Warned
+from headrace.events import BlobAwaited, Done, FileReused, Warned
+from headrace.layout import WorkshopLayout
+from headrace.manifest import Digest
 from headrace.store import space
+from headrace.store.lease import LeaseWatch
 from headrace.testing import ChaosHub, Fault, content, write_repo
 from tests.conftest import Instead
 
@@ -162,6 +168,27 @@ def test_what_an_earlier_attempt_left_is_not_left_behind(
     check_all_here(pull("org/model"))
     left = {path.name for path in (pull.cache / ".locks" / "headrace").iterdir()}
     assert left <= {"verified.jsonl", "manifests"}
+
+
+def test_what_another_process_is_at_is_waited_for_and_not_copied_twice(
+    model: ChaosHub, pull: Puller, tmp_path: Path
+) -> None:
+    pull.settings["reuse"] = [lay(tmp_path / "mine", {"w": WEIGHTS})]
+    workshop = pull.cache / ".locks" / "headrace"
+    workshop.mkdir(parents=True)
+    digest = Digest(Digest.SHA256, hashlib.sha256(WEIGHTS).hexdigest())
+    lease = LeaseWatch(WorkshopLayout(workshop, digest)).acquire()
+    assert lease is not None
+    with ThreadPoolExecutor(1) as pool:
+        pulling = pool.submit(pull, "org/model")
+        while not pull.heard(BlobAwaited):
+            assert not pulling.done()
+            time.sleep(0.01)
+        assert not list(pull.cache.glob("models--*/blobs/*" + digest.hex))
+        lease.release()
+        snapshot = pulling.result()
+    check_all_here(snapshot)
+    assert [one.path for one in pull.heard(FileReused)] == ["model.safetensors"]
 
 
 def test_a_file_that_fails_while_it_is_copied_is_fetched(

@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
-import os
+import enum
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 
 from headrace.errors import NoSpace, ReadOnly, StoreError
-from headrace.events import Emit, Warned
+from headrace.events import BlobAwaited, Emit, Warned
 from headrace.layout import WorkshopLayout
 from headrace.manifest import Entry
 from headrace.store.cloning import can_clone
 from headrace.store.contract import Progress, Store
-from headrace.store.lease import LeaseWatch
+from headrace.store.lease import Lease, LeaseWatch
 from headrace.store.leftovers import remove_partial
+from headrace.store.partial import landed_bytes
 from headrace.store.shelves import Found
 from headrace.store.space import check_space
+
+_AWAITED_EVERY_S = 1.0
+
+
+class Outcome(enum.Enum):
+    """What became of a blob that was found."""
+
+    COPIED = "it is in place now"
+    HERE = "another process has put it in place"
+    HELD = "another process is at it; ask again soon"
+    LOST = "it is not what was found any more"
 
 
 def check_room(
@@ -37,34 +50,62 @@ def check_room(
     return check_space(store.workshop, [*copied, *fetched])
 
 
-def adopt(store: Store, entries: Sequence[Entry], found: Found, progress: Progress, emit: Emit) -> bool:
-    """Copy what was found to all these names; whether it could be.
+class Adoption:
+    """One blob that was found elsewhere, and its way into the store. Two processes never copy the same."""
 
-    A file that is gone, changed or cannot be read is told of, and left to be fetched.
+    def __init__(
+        self, store: Store, entries: Sequence[Entry], found: Found, progress: Progress, emit: Emit
+    ) -> None:
+        self.entries = entries
+        self.place = str(found.place or "")
+        self._store = store
+        self._found = found
+        self._progress = progress
+        self._emit = emit
+        self._layout = WorkshopLayout(store.workshop, entries[0].digest)
+        self._watch = LeaseWatch(self._layout)
+        self._told_at = float("-inf")
 
-    Raises:
-        NoSpace, ReadOnly: the disk of the store refused.
-    """
-    try:
-        if not store.adopt(found.sound, entries, progress):
-            return False
-    except (NoSpace, ReadOnly):
-        raise
-    except StoreError as error:
-        emit(Warned("reuse", f"{found.sound.path} cannot be reused: {error.message}"))
-        return False
-    _forget_partial(WorkshopLayout(store.workshop, entries[0].digest))
-    return True
+    def attempt(self) -> Outcome:
+        """Copy the content to all its names, unless another process is at it.
 
+        A file that is gone, changed or cannot be read is told of, and left to be fetched.
 
-def _forget_partial(layout: WorkshopLayout) -> None:
-    """Remove what an earlier attempt fetched of content that is in place now, unless another process is at it."""
-    if not os.path.lexists(layout.partial):
-        return
-    with suppress(OSError, StoreError):
-        lease = LeaseWatch(layout).acquire()
-        if lease is not None:
-            try:
-                remove_partial(layout, lease)
-            finally:
-                lease.release()
+        Raises:
+            StoreError: the disk of the store refused.
+        """
+        lease = self._watch.acquire()
+        if lease is None:
+            self._tell_holder()
+            return Outcome.HELD
+        try:
+            return self._under(lease)
+        finally:
+            lease.release()
+
+    def _under(self, lease: Lease) -> Outcome:
+        def alive(entry: Entry, done: int) -> None:
+            lease.beat(time.monotonic())
+            self._progress(entry, done)
+
+        if self._store.reuse(self.entries, alive):  # by another process, since it was looked for
+            return Outcome.HERE
+        try:
+            if not self._store.adopt(self._found.sound, self.entries, alive):
+                return Outcome.LOST
+        except (NoSpace, ReadOnly):
+            raise
+        except StoreError as error:
+            self._emit(Warned("reuse", f"{self._found.sound.path} cannot be reused: {error.message}"))
+            return Outcome.LOST
+        with suppress(OSError):  # what an earlier attempt fetched of it
+            remove_partial(self._layout, lease)
+        return Outcome.COPIED
+
+    def _tell_holder(self) -> None:
+        if time.monotonic() - self._told_at >= _AWAITED_EVERY_S:
+            self._told_at = time.monotonic()
+            entry = self.entries[0]
+            landed = landed_bytes(self._layout, entry.size)
+            holder = str(self._watch.holder or "another process")
+            self._emit(BlobAwaited(entry.path, str(entry.digest), entry.size, landed, holder))

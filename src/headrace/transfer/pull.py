@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from headrace.store.shelves import Found, Shelves
 
 
+_LOOK_S = 0.2  # how often it is looked whether another process has ended its copy
+
+
 @dataclass
 class Tally:
     """What a pull has come to, in bytes; `sources` says how many each gave."""
@@ -113,18 +116,27 @@ class Pull:
         Raises:
             StoreError: the disk refused.
         """
-        from headrace.transfer.adopting import adopt, check_room  # noqa: PLC0415  # as above
+        from headrace.transfer.adopting import Adoption, Outcome, check_room  # noqa: PLC0415  # as above
 
         everything = [*(entries for entries, _ in found), *missing]
         wanted = tuple(entry for entries in everything for entry in entries)
         self._store.prepare(replace(self._manifest, entries=wanted))
         self._warn("space", check_room(self._store, found, missing))
         still = list(missing)
-        for entries, one in found:
-            if adopt(self._store, entries, one, self._checking, self._emit):
-                self._reused(entries, str(one.place or ""))
-            else:
-                still.append(entries)
+        waiting = [Adoption(self._store, *one, self._checking, self._emit) for one in found]
+        while waiting:
+            held = []
+            for one in waiting:
+                outcome = one.attempt()
+                if outcome is Outcome.HELD:
+                    held.append(one)
+                elif outcome is Outcome.LOST:
+                    still.append(one.entries)
+                else:
+                    self._reused(one.entries, one.place if outcome is Outcome.COPIED else "")
+            if len(held) == len(waiting):
+                time.sleep(_LOOK_S)
+            waiting = held
         return still
 
     def fetch(self, missing: Sequence[Sequence[Entry]], carriers: Carriers) -> None:
