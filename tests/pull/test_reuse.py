@@ -114,6 +114,22 @@ def test_wrong_content_under_the_right_name_is_fetched(model: ChaosHub, pull: Pu
     assert snapshot.network_bytes == TOTAL
 
 
+def test_a_file_that_was_edited_and_made_to_look_as_before_is_not_believed(
+    model: ChaosHub, pull: Puller, tmp_path: Path
+) -> None:
+    mine = lay(tmp_path / "mine", {"w": WEIGHTS}) / "w"
+    os.utime(mine, ns=(10**18, 10**18))
+    pull.settings["reuse"] = [mine.parent]
+    assert pull("org/model", dest=tmp_path / "one").network_bytes < len(WEIGHTS)
+    with mine.open("r+b") as file:
+        file.write(b"other")
+    os.utime(mine, ns=(10**18, 10**18))
+    snapshot = pull("org/model", dest=tmp_path / "two")
+    assert [one.message for one in pull.heard(Warned) if str(mine) in one.message]
+    check_all_here(snapshot)
+    assert snapshot.network_bytes >= len(WEIGHTS)
+
+
 def test_a_folder_that_is_not_there_is_told_of(model: ChaosHub, pull: Puller, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     pull.settings["reuse"] = [tmp_path / "nowhere", tmp_path / "file"]

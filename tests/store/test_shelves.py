@@ -193,6 +193,9 @@ def test_a_huge_tree_is_looked_at_in_part_and_that_is_told(search: Searcher, ins
         search.put(f"deep/{n}", b"x")
     assert search(entry("a", DATA)) == {"a": top}
     assert [str(search.folder) in told for told in search.warnings] == [True]
+    instead(module, NAMES_MOST=100, _SILENCE_S=-1.0)
+    assert search(entry("a", DATA)) == {"a": top}
+    assert ["takes long" in told for told in search.warnings] == [True]
     instead(module, LOOK_S=-1.0)
     assert search(entry("a", DATA)) == {}
     assert search.warnings != []

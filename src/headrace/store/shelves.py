@@ -33,6 +33,7 @@ NAMES_MOST = 300_000
 LOOK_S = 20.0
 """How long that may take, for all folders together: on a slow network file system each name costs a question."""
 
+_SILENCE_S = 3.0  # longer than that nobody waits without being told why
 _ALIKE_MOST = 1000  # files of one size
 _VAIN_LEAST_BYTES = 64 * 1024 * 1024
 _UNFINISHED = (".incomplete", ".partial")
@@ -101,7 +102,7 @@ class _Sieve:
 
             known = self._ledger.identify(path, entry.size, entry.digest.algorithm, tell)
             if known is not None and known[0] == entry.digest:
-                return Found(Sound(path, known[1]), place)
+                return Found(Sound(path, known[1], recheck=entry.digest), place)
             self._left_bytes -= hashed
         return None
 
@@ -113,9 +114,11 @@ class _Files:
         self._sizes = sizes
         self._seen: set[tuple[int, int]] = set()
         self._found: dict[int, list[tuple[Path, Path]]] = {}
-        until = time.monotonic() + LOOK_S
+        self._warn = warn
+        self._until = time.monotonic() + LOOK_S
+        self._tell_at = time.monotonic() + _SILENCE_S
         for folder in folders:
-            if not self._look(folder, until):
+            if not self._look(folder):
                 warn(f"{folder} is too large to be looked through; what lies deep in it is not reused")
 
     def like(self, entry: Entry) -> list[tuple[Path, Path]]:
@@ -127,17 +130,25 @@ class _Files:
 
         return sorted(self._found.get(entry.size, ()), key=rank)
 
-    def _look(self, place: Path, until: float) -> bool:
+    def _look(self, place: Path) -> bool:
         """Note the files below a folder; whether all were seen."""
         folders, left = [place], NAMES_MOST
         for folder in folders:  # grows: what lies near the top is seen first
             for one in _entries(folder):
                 left -= 1
-                if left < 0 or time.monotonic() > until:
+                if left < 0 or self._is_over(place):
                     return False
                 with suppress(OSError):  # a link to nowhere or to itself, or gone by now
                     self._take(one, folder / one.name, place, folders)
         return True
+
+    def _is_over(self, place: Path) -> bool:
+        now = time.monotonic()
+        if now > self._tell_at:
+            self._tell_at = float("inf")
+            left_s = max(self._until - now, 0)
+            self._warn(f"looking through {place} takes long; it ends in {left_s:.0f} s at most")
+        return now > self._until
 
     def _take(self, one: os.DirEntry[str], path: Path, place: Path, folders: list[Path]) -> None:
         if one.is_dir(follow_symlinks=False):

@@ -92,15 +92,18 @@ class Adoption:
             return Outcome.HERE
         try:
             if not self._store.adopt(self._found.sound, self.entries, alive):
-                return Outcome.LOST
+                return self._lost("it is not what it was any more")
         except (NoSpace, ReadOnly):
             raise
         except StoreError as error:
-            self._emit(Warned("reuse", f"{self._found.sound.path} cannot be reused: {error.message}"))
-            return Outcome.LOST
+            return self._lost(error.message)
         with suppress(OSError):  # what an earlier attempt fetched of it
             remove_partial(self._layout, lease)
         return Outcome.COPIED
+
+    def _lost(self, why: str) -> Outcome:
+        self._emit(Warned("reuse", f"{self._found.sound.path} cannot be reused: {why}"))
+        return Outcome.LOST
 
     def _tell_holder(self) -> None:
         if time.monotonic() - self._told_at >= _AWAITED_EVERY_S:
