@@ -186,8 +186,9 @@ def test_what_an_earlier_attempt_left_is_not_left_behind(
     assert left <= {"verified.jsonl", "manifests"}
 
 
+@pytest.mark.parametrize("ends", ["early", "with the file"])
 def test_what_another_process_is_at_is_waited_for_and_not_copied_twice(
-    model: ChaosHub, pull: Puller, tmp_path: Path
+    ends: str, model: ChaosHub, pull: Puller, tmp_path: Path
 ) -> None:
     pull.settings["reuse"] = [lay(tmp_path / "mine", {"w": WEIGHTS})]
     workshop = pull.cache / ".locks" / "headrace"
@@ -200,11 +201,15 @@ def test_what_another_process_is_at_is_waited_for_and_not_copied_twice(
         while not pull.heard(BlobAwaited):
             assert not pulling.done()
             time.sleep(0.01)
-        assert not list(pull.cache.glob("models--*/blobs/*" + digest.hex))
+        blob = pull.cache / "models--org--model" / "blobs" / digest.hex
+        assert not blob.exists()
+        if ends == "with the file":
+            blob.write_bytes(WEIGHTS)
         lease.release()
         snapshot = pulling.result()
     check_all_here(snapshot)
-    assert [one.path for one in pull.heard(FileReused)] == ["model.safetensors"]
+    place = str(tmp_path / "mine") if ends == "early" else ""
+    assert [(one.path, one.place) for one in pull.heard(FileReused)] == [("model.safetensors", place)]
 
 
 def test_a_file_that_fails_while_it_is_copied_is_fetched(
