@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headrace.layout import WORKSHOP_IN_CACHE, WORKSHOP_IN_FOLDER
-from headrace.manifest import Entry
+from headrace.manifest import Digest, Entry
 from headrace.store.copying import Sound
 from headrace.store.ledger import Ledger
 from headrace.store.shelf import Shelf
@@ -39,6 +39,10 @@ _VAIN_LEAST_BYTES = 64 * 1024 * 1024
 _UNFINISHED = (".incomplete", ".partial")
 _OURS = (WORKSHOP_IN_CACHE.parts, WORKSHOP_IN_FOLDER.parts)
 _HINTED_DIGITS = 8  # of its sha256, in the name of a file that torch hub keeps
+
+
+_Candidate = tuple[Path, Path]
+"""A file, and the folder that it was found in."""
 
 
 @dataclass(frozen=True)
@@ -80,19 +84,26 @@ class Shelves:
 
 
 class _Sieve:
-    """Tells candidates apart by hashing them, within `left_bytes`."""
+    """Tells candidates apart by hashing them, each once, within `left_bytes`."""
 
     def __init__(self, files: _Files, ledger: Ledger, progress: Progress, left_bytes: int) -> None:
         self._files = files
         self._ledger = ledger
         self._progress = progress
         self._left_bytes = left_bytes
+        self._known: dict[Digest, Found] = {}
+        self._unknown: dict[tuple[int, str], list[_Candidate]] = {}  # by size and algorithm
 
     def find(self, entry: Entry) -> Found | None:
         """A file with this content, and the folder that it was found in."""
-        for path, place in self._files.like(entry):
-            if self._left_bytes < 0:
-                return None
+        algorithm = entry.digest.algorithm
+        group = entry.size, algorithm
+        if group not in self._unknown:
+            self._unknown[group] = self._files.of(entry.size)
+        unknown = self._unknown[group]
+        while entry.digest not in self._known and unknown and self._left_bytes >= 0:
+            likely = min(range(len(unknown)), key=lambda at: _rank(unknown[at], entry))
+            path, place = unknown.pop(likely)
             hashed = 0
 
             def tell(done: int) -> None:
@@ -100,11 +111,18 @@ class _Sieve:
                 hashed = done
                 self._progress(entry, done)
 
-            known = self._ledger.identify(path, entry.size, entry.digest.algorithm, tell)
-            if known is not None and known[0] == entry.digest:
-                return Found(Sound(path, known[1], recheck=entry.digest), place)
+            identified = self._ledger.identify(path, entry.size, algorithm, tell)
             self._left_bytes -= hashed
-        return None
+            if identified is not None:
+                digest, facts = identified
+                self._known[digest] = Found(Sound(path, facts, recheck=digest), place)
+        return self._known.get(entry.digest)
+
+
+def _rank(candidate: _Candidate, entry: Entry) -> tuple[bool, bool]:
+    """What is likely to be this entry comes first: by its digest in the name, or by the name itself."""
+    name = candidate[0].name
+    return entry.digest.hex[:_HINTED_DIGITS] not in name, name != entry.path.rpartition("/")[2]
 
 
 class _Files:
@@ -113,7 +131,7 @@ class _Files:
     def __init__(self, folders: Sequence[Path], sizes: Collection[int], warn: Callable[[str], None]) -> None:
         self._sizes = sizes
         self._seen: set[tuple[int, int]] = set()
-        self._found: dict[int, list[tuple[Path, Path]]] = {}
+        self._found: dict[int, list[_Candidate]] = {}
         self._warn = warn
         self._until = time.monotonic() + LOOK_S
         self._tell_at = time.monotonic() + _SILENCE_S
@@ -121,14 +139,9 @@ class _Files:
             if not self._look(folder):
                 warn(f"{folder} is too large to be looked through; what lies deep in it is not reused")
 
-    def like(self, entry: Entry) -> list[tuple[Path, Path]]:
-        """Files of this size, and the folders they were found in; the likely ones first."""
-        hinted, name = entry.digest.hex[:_HINTED_DIGITS], entry.path.rpartition("/")[2]
-
-        def rank(one: tuple[Path, Path]) -> tuple[bool, bool, str]:
-            return hinted not in one[0].name, one[0].name != name, str(one[0])
-
-        return sorted(self._found.get(entry.size, ()), key=rank)
+    def of(self, size: int) -> list[_Candidate]:
+        """Files of this size, and the folders they were found in."""
+        return sorted(self._found.get(size, ()), key=lambda one: str(one[0]))
 
     def _look(self, place: Path) -> bool:
         """Note the files below a folder; whether all were seen."""
