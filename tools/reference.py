@@ -89,7 +89,8 @@ def _settings() -> Iterator[str]:
         yield f"| `{one.key}` | {variables} | {default} | {one.help} | {one.wanted} |"
     yield ""
     yield "The default of `cache` is `HF_HOME/hub`, where `HF_HOME` is `~/.cache/huggingface` unless set; that of"
-    yield "`data` is a folder of the user's own data."
+    yield "`data` is a folder of the user's own data; ModelScope's cache is `~/.cache/modelscope/hub`, torch hub's home"
+    yield "`~/.cache/torch`."
     yield ""
     yield "A project's file arrives with somebody else's checkout. It may have"
     yield ", ".join(f"`{one.key}`" for one in SPECS if one.key in ANYBODYS)
@@ -126,7 +127,7 @@ def _errors() -> Iterator[str]:
     yield "A command that fails says `error:` with what and where, mostly `hint:` with what to do, and ends with the exit"
     yield 'code of its class. With `--json` the last line is `{"event": "error", "code": …, "message": …, "hint": …,'
     yield '"exit": …}`. In Python the classes are in `headrace.errors`. Code 0 is success, 1 a bug: set `HEADRACE_DEBUG=1`'
-    yield "and report it."
+    yield "and report it; only `headrace lock --check` says with 1 that something moved."
     yield ""
     yield "| class | code | exit | what happened | what to do |"
     yield "|---|---|---|---|---|"

@@ -14,11 +14,22 @@ if TYPE_CHECKING:
     from headrace.errors import HeadraceError
     from headrace.facade.client import Snapshot
     from headrace.facade.load import load
+    from headrace.facade.lock import lock
     from headrace.facade.pull import Preview, preview, pull
     from headrace.settings import Settings, load_settings
 
 __version__ = "0.1.0"
-__all__ = ["HeadraceError", "Preview", "Settings", "Snapshot", "load", "load_settings", "preview", "pull"]
+__all__ = [
+    "HeadraceError",
+    "Preview",
+    "Settings",
+    "Snapshot",
+    "load",
+    "load_settings",
+    "lock",
+    "preview",
+    "pull",
+]
 
 _MODULES = ("errors", "events")
 _HOMES = {
@@ -27,6 +38,7 @@ _HOMES = {
     "load_settings": "settings",
     "Snapshot": "facade.client",
     "load": "facade.load",
+    "lock": "facade.lock",
     **dict.fromkeys(("Preview", "preview", "pull"), "facade.pull"),
 }
 

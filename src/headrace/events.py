@@ -39,11 +39,12 @@ class PullStarted(Event):
 
 @dataclass(frozen=True)
 class FileReused(Event):
-    """A file needs no network byte: verified content was here already."""
+    """A file needs no network byte: verified content was here already, in its place or in the folder `place`."""
 
     path: str
     digest: str
     size: int
+    place: str = ""
 
 
 @dataclass(frozen=True)

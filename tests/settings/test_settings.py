@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -441,3 +442,43 @@ def test_a_checkout_may_say_how(read: Callable[..., Settings], project: Callable
     settings = read()
     assert {key: settings[key] for key in said} == said
     assert {settings.origins[key] for key in said} == {str(path)}
+
+
+def test_folders_to_reuse_come_as_a_list_or_with_separators(
+    read: Callable[..., Settings], user: Callable[[str], Path], tmp_path: Path
+) -> None:
+    assert read()["reuse"] == ()
+    path = user('reuse = ["/a:b", "near"]')
+    assert read()["reuse"] == (Path("/a:b"), path.parent / "near")
+    user('reuse = "/alone"')
+    assert read()["reuse"] == (Path("/alone"),)
+    assert read({"HEADRACE_REUSE": f"/c{os.pathsep}{os.pathsep}/d"})["reuse"] == (Path("/c"), Path("/d"))
+    assert read(reuse=["/e", tmp_path])["reuse"] == (Path("/e"), tmp_path)
+    assert read(reuse=tmp_path)["reuse"] == (tmp_path,)
+
+
+@pytest.mark.parametrize("value", ["7", "true", '{ a = "b" }'])
+def test_folders_to_reuse_that_are_none_are_refused(
+    value: str, read: Callable[..., Settings], user: Callable[[str], Path]
+) -> None:
+    user(f"reuse = {value}")
+    with pytest.raises(UsageError, match="reuse in"):
+        read()
+
+
+def test_a_checkout_may_not_say_what_is_read_through(
+    read: Callable[..., Settings], project: Callable[[str], Path]
+) -> None:
+    project('reuse = ["/"]')
+    with pytest.raises(UsageError, match="may not name reuse"):
+        read()
+
+
+def test_other_clients_caches_are_where_these_have_them(
+    read: Callable[..., Settings], own_home: Path
+) -> None:
+    cache = own_home / ".cache"
+    assert read().shelves == (cache / "torch" / "hub" / "checkpoints", cache / "modelscope" / "hub")
+    told = read({"TORCH_HOME": "/t", "MODELSCOPE_CACHE": "/m", "HEADRACE_REUSE": "/r"})
+    assert told.shelves == (Path("/r"), Path("/t/hub/checkpoints"), Path("/m"))
+    assert read({"XDG_CACHE_HOME": "/x"}).shelves[0] == Path("/x/torch/hub/checkpoints")

@@ -23,7 +23,6 @@ from headrace.store.copying import Sound
 from headrace.store.folder import Folder
 from headrace.store.hubcache import HubCache, recall
 from headrace.store.partial import Partial
-from headrace.store.shelf import Shelf
 from tests.store.conftest import sha256
 
 Claim = Callable[[WorkshopLayout, int], Partial]
@@ -236,11 +235,16 @@ def test_twins_in_a_folder_are_copies_and_a_damaged_one_is_mended(tmp_path: Path
     put(store, claim, b"same", twins)
     (tmp_path / "a").write_bytes(b"edit")
     assert (tmp_path / "sub" / "b").read_bytes() == b"same"
-    assert Folder(tmp_path).reuse(twins, ignore)
+    again = Folder(tmp_path)
+    assert not again.reuse(twins, ignore)
+    sound = again.find(twins, ignore)
+    assert sound is not None
+    assert again.adopt(sound, twins, ignore)
+    assert again.reuse(twins, ignore)
     assert (tmp_path / "a").read_bytes() == b"same"
     shutil.rmtree(tmp_path / "sub")
     (tmp_path / "a").write_bytes(b"edit")
-    assert not Folder(tmp_path).reuse(twins, ignore)
+    assert Folder(tmp_path).find(twins, ignore) is None
 
 
 def test_a_copy_that_fails_leaves_no_half_of_it(tmp_path: Path, claim: Claim) -> None:
@@ -289,23 +293,30 @@ def test_what_another_pull_puts_in_place_meanwhile_is_not_recorded_as_ours(
     assert not Folder(tmp_path).reuse([wanted], ignore)
 
 
-def test_what_is_edited_between_its_check_and_its_copy_is_not_copied(tmp_path: Path) -> None:
-    class Edited(Shelf):
-        """Somebody writes to what was found, as soon as it was."""
+def _edit(path: Path) -> None:
+    path.write_bytes(b"B" * 100)
 
-        def find(self, digest: Digest, size: int, progress: Callable[[int], None]) -> Sound | None:
-            found = super().find(digest, size, progress)
-            assert found is not None
-            found.path.write_bytes(b"B" * 100)
-            return found
 
-    blob = tmp_path / "cache" / "models--org--model" / "blobs" / sha256(b"A" * 100).hex
-    blob.parent.mkdir(parents=True)
-    blob.write_bytes(b"A" * 100)
-    os.utime(blob, ns=(1, 1))
-    store = Folder(tmp_path / "out", Edited(tmp_path / "cache"))
-    assert not store.reuse([entry("x", b"A" * 100)], ignore)
-    assert not (tmp_path / "out" / "x").exists()
+def _swap_for_a_pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize("kind", ["cache", "folder"])
+@pytest.mark.parametrize("harm", [_edit, Path.unlink, _swap_for_a_pipe], ids=lambda harm: harm.__name__)
+def test_what_is_edited_between_its_check_and_its_copy_is_not_copied(
+    harm: Callable[[Path], None], kind: str, tmp_path: Path
+) -> None:
+    found = tmp_path / "elsewhere"
+    found.write_bytes(b"A" * 100)
+    os.utime(found, ns=(1, 1))
+    sound = Sound(found, found.stat())
+    harm(found)
+    out, whole = tmp_path / "out", listing({"x": b"A" * 100})
+    store: Store = HubCache(out, whole) if kind == "cache" else Folder(out)
+    store.prepare(whole)
+    assert not store.adopt(sound, whole.entries, ignore)
+    assert not (store.root(COMMIT) / "x").exists()
     assert not list(store.workshop.glob("copy.*"))
 
 
@@ -323,7 +334,10 @@ def test_a_copy_tells_how_far_it_is_and_looks_at_the_room_with_one_call(
         if one.path == "b":
             told.add(done)
 
-    assert store.reuse([entry("a", data), entry("b", data)], tell)
+    twins = [entry("a", data), entry("b", data)]
+    sound = store.find(twins, ignore)
+    assert sound is not None
+    assert store.adopt(sound, twins, tell)
     assert (tmp_path / "b").read_bytes() == data
     with (tmp_path / "a").open("rb") as source, (tmp_path / "c").open("wb") as target:
         if cloning.clone(source.fileno(), target.fileno()):

@@ -68,7 +68,9 @@ class _Line:
 
 def _lines(settings: Settings) -> list[_Line]:
     """Everything there is to know; of the token, only that there is one."""
-    lines = [_Line(one.key, str(settings[one.key]), settings.origins[one.key], one.help) for one in SPECS]
+    lines = [
+        _Line(one.key, one.shown(settings[one.key]), settings.origins[one.key], one.help) for one in SPECS
+    ]
     token = "set" if settings.token else "not set"
     lines.append(_Line("token", token, settings.token_origin or "default", "what a hub knows you by"))
     trusted = settings.trusted()

@@ -3,6 +3,8 @@
     0 done · 1 a bug of ours · 2 usage · 10 not found · 11 access denied · 12 no source could deliver
     13 integrity · 14 storage · 15 load · 130 interrupted, by Ctrl-C or SIGTERM
 
+Of `lock --check`, 1 is an answer: something moved.
+
 SIGTERM shares 130 with Ctrl-C: both mean "stopped from outside, everything kept, the same command goes on", and
 a script that retries needs to know that once.
 """

@@ -111,7 +111,8 @@ def _published(event: BlobPublished) -> _Told:
 
 
 def _reused(event: FileReused) -> _Told:
-    return (), f"{event.path}: verified, was here already"
+    where = f"copied from {event.place}" if event.place else "was here already"
+    return (), f"{event.path}: verified, {where}"
 
 
 def _in_order(event: WritingInOrder) -> _Told:

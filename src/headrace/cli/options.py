@@ -10,11 +10,39 @@ from typing import Any
 import click
 
 from headrace.cli.follow import Manner
+from headrace.names import RepoKind
 from headrace.settings import load_settings
 
-Command = Callable[..., None]
+Command = Callable[..., Any]
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
+
+
+def with_kind(command: Command) -> Command:
+    """`--type`, handed over as `kind`; see `of_kind`."""
+    return click.option(
+        "--type",
+        "kind",
+        type=click.Choice([kind.value for kind in RepoKind]),
+        help="What kind of repo it is.  [default: model]",
+    )(command)
+
+
+def of_kind(kind: str | None, repo: str) -> str:
+    """A repo as it was typed, with what says its kind before it."""
+    prefix = RepoKind(kind).url_prefix if kind else ""
+    return prefix + repo.removeprefix(prefix)
+
+
+def with_sources(command: Command) -> Command:
+    """`--source`, handed over as `sources`."""
+    return click.option(
+        "--source",
+        "sources",
+        multiple=True,
+        metavar="NAME|URL",
+        help="Who carries the bytes, instead of those configured; may be repeated.",
+    )(command)
 
 
 def with_manner(command: Command) -> Command:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -9,10 +10,9 @@ import click
 import headrace
 from headrace.cli.follow import Manner, following
 from headrace.cli.habits import extra
-from headrace.cli.options import FOLDER, with_manner, with_settings
+from headrace.cli.options import FOLDER, of_kind, with_kind, with_manner, with_settings, with_sources
 from headrace.cli.output import put_path
 from headrace.cli.preview import show_preview
-from headrace.names import RepoKind
 from headrace.settings import Settings
 
 EXAMPLES = """\b
@@ -23,6 +23,8 @@ Examples:
   headrace pull Qwen/Qwen3-8B --source hf-mirror --source http://node:8090
   headrace pull Qwen/Qwen3-8B --dry-run --json
   headrace pull Qwen/Qwen3-8B --limit-rate 20M
+  headrace pull Qwen/Qwen3-8B --reuse /mnt/models
+  headrace pull Qwen/Qwen3-8B --locked headrace.lock --source http://node:8090
   model=$(headrace pull -q Qwen/Qwen3-8B)
 
 \b
@@ -37,28 +39,37 @@ deliver, 13 integrity, 14 storage, 130 interrupted (the same command goes on).
     short_help="Get a repo's files, every byte verified.",
 )
 @click.argument("repo", metavar="REPO[@REVISION]")
-@click.option(
-    "--type",
-    "kind",
-    type=click.Choice([kind.value for kind in RepoKind]),
-    help="What kind of repo it is.  [default: model]",
-)
+@with_kind
 @click.option("--include", multiple=True, metavar="GLOB", help="Only files that match; may be repeated.")
 @click.option("--exclude", multiple=True, metavar="GLOB", help="No files that match; may be repeated.")
-@click.option(
-    "--source",
-    "sources",
-    multiple=True,
-    metavar="NAME|URL",
-    help="Who carries the bytes, instead of those configured; may be repeated.",
-)
+@with_sources
 @click.option("--dest", type=FOLDER, metavar="DIR", help="A plain folder of real files instead of the cache.")
+@click.option(
+    "--reuse",
+    multiple=True,
+    type=FOLDER,
+    metavar="DIR",
+    help="Copy from this folder what is wanted of it; may be repeated.",
+)
+@click.option(
+    "--locked",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Get what this lock file says; see `headrace lock`.",
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be fetched, and touch nothing.")
 @click.option("--force", is_flag=True, help="Fetch what is here already, too.")
 @with_settings
 @with_manner
 def pull(
-    repo: str, kind: str | None, manner: Manner, settings: Settings, *, dry_run: bool, **wanted: Any
+    repo: str,
+    kind: str | None,
+    manner: Manner,
+    settings: Settings,
+    *,
+    reuse: tuple[Path, ...],
+    dry_run: bool,
+    **wanted: Any,
 ) -> None:
     """Get a repo's files, every byte verified, into the hub cache.
 
@@ -67,8 +78,8 @@ def pull(
     """
     if words := click.get_current_context().args:
         raise extra(repo, words)
-    prefix = RepoKind(kind).url_prefix if kind else ""
-    address = prefix + repo.removeprefix(prefix)
+    address = of_kind(kind, repo)
+    settings = settings.having(reuse=reuse) if reuse else settings
     if dry_run:
         with following(repo, manner) as on_event:
             preview = headrace.preview(address, settings=settings, on_event=on_event, **wanted)

@@ -19,6 +19,7 @@ from headrace.settings.environment import is_debugging
 # `headrace --help` and `headrace pull` must not wait for a server's or a tensor library's import.
 COMMANDS = {
     "pull": "Get a repo's files, every byte verified.",
+    "lock": "Write down what repos hold, to pull it again exactly.",
     "serve": "Run a mirror node.",
     "config": "Show settings and where they come from.",
     "demo": "The whole road once, on a real model, measured.",

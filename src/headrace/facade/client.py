@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headrace.errors import EntryNotFound, UsageError
 from headrace.events import Done, Emit, PullStarted, Warned
-from headrace.manifest import Manifest
+from headrace.manifest import Entry, Manifest
 from headrace.names import Repo, parse_address
 from headrace.plan.limits import Limits
 from headrace.settings import Settings
+from headrace.settings.files import is_folder
 from headrace.settings.sources import SourceSetting
 from headrace.source.access import Access
 from headrace.source.dialer import Road
@@ -22,6 +23,7 @@ from headrace.store.hubcache import HubCache, recall
 from headrace.transfer.pull import Carriers, Pull, Tally, resolve
 
 if TYPE_CHECKING:
+    from headrace.lockfile import Lock
     from headrace.source.contract import Source
     from headrace.store.contract import Store
 
@@ -48,11 +50,18 @@ class Snapshot:
 
 
 class Client:
-    """Settings and the sources that were named, as the sources, the limits and the stores they come to."""
+    """Settings and the sources that were named, as the sources, the limits and the stores they come to.
 
-    def __init__(self, settings: Settings, sources: tuple[str, ...], emit: Emit) -> None:
+    With a lock nobody is asked what a repo has, and nobody is trusted for being named first.
+    """
+
+    def __init__(
+        self, settings: Settings, sources: tuple[str, ...], emit: Emit, lock: Lock | None = None
+    ) -> None:
         self._began = time.monotonic()
-        settings.carriers(sources)  # a source that is none is told now, not when it is needed
+        self._lock = lock
+        # A source that is none is told now, not when it is needed.
+        settings.carriers(sources, locked=lock is not None)
         self._settings = settings
         self._sources = sources
         self._emit = emit
@@ -61,7 +70,9 @@ class Client:
         self._limits = limits_of(_within_rate(settings))
 
     def listing(self, repo: str) -> Manifest:
-        """What the trusted source lists; offline, what the cache remembers."""
+        """What the lock lists, else the trusted source; offline, what the cache remembers."""
+        if self._lock is not None:
+            return self._lock.manifest(repo)
         wanted, revision = parse_address(repo)
         if self._settings["offline"]:
             return recall(self._settings.cache, wanted, revision)
@@ -70,11 +81,10 @@ class Client:
     def store(self, whole: Manifest, dest: str | Path | None) -> Store:
         """Where the files are to rest."""
         if dest is None:
-            return HubCache(self._settings.cache, whole)
+            return HubCache(self._settings.cache, whole, of_lock=self._lock is not None)
         from headrace.store.folder import Folder  # noqa: PLC0415  # most pulls go into the cache
-        from headrace.store.shelf import Shelf  # noqa: PLC0415
 
-        return Folder(Path(dest).expanduser(), Shelf(self._settings.cache))
+        return Folder(Path(dest).expanduser())
 
     def bring(self, manifest: Manifest, store: Store, *, force: bool) -> Snapshot:
         """Put every file of the manifest in place, and say what it came to."""
@@ -92,20 +102,38 @@ class Client:
             )
         )
         task = Pull(manifest, store, self._emit, force=force)
-        missing = task.reuse()
+        missing = self._near(task, task.reuse(), store.root(manifest.commit))
+        if missing:
+            task.fetch(missing, self._carriers())
         if not self._settings["offline"]:
-            if missing:
-                task.fetch(missing, self._carriers())
             task.finish()
-        elif missing:
-            others = f" and {len(missing) - 1} more files" if missing[1:] else ""
-            raise EntryNotFound(
-                f"{missing[0][0].path!r}{others} of {manifest.repo} not found in {store.root(manifest.commit)}",
-                hint="pull once without --offline",
-            )
         snapshot = self._snapshot(manifest, store, task.tally)
         self._emit(_done(snapshot))
         return snapshot
+
+    def _near(self, task: Pull, missing: Sequence[Sequence[Entry]], root: Path) -> Sequence[Sequence[Entry]]:
+        """What must be fetched, once all that lies elsewhere on this disk was copied; offline nothing may be left."""
+        for folder in self._settings["reuse"]:
+            if not is_folder(folder):
+                self._emit(Warned("reuse", f"there is no folder {folder} to reuse files of"))
+        if not missing:
+            return []
+        from headrace.store.shelves import Shelves  # noqa: PLC0415  # most pulls miss nothing
+
+        found, missing = task.search(missing, Shelves(self._settings.cache, self._settings.shelves))
+        self._see_complete(missing, root)
+        if found:
+            missing = task.adopt(found, missing)
+            self._see_complete(missing, root)
+        return missing
+
+    def _see_complete(self, missing: Sequence[Sequence[Entry]], root: Path) -> None:
+        """Raise `EntryNotFound` where something is missing that may not be fetched."""
+        if missing and self._settings["offline"]:
+            others = f" and {len(missing) - 1} more files" if missing[1:] else ""
+            raise EntryNotFound(
+                f"{missing[0][0].path!r}{others} not found in {root}", hint="pull once without --offline"
+            )
 
     def _snapshot(self, manifest: Manifest, store: Store, tally: Tally) -> Snapshot:
         return Snapshot(
@@ -124,7 +152,7 @@ class Client:
         return self._made(self._settings.trusted(self._sources))
 
     def _carriers(self) -> Carriers:
-        carriers = self._settings.carriers(self._sources)
+        carriers = self._settings.carriers(self._sources, locked=self._lock is not None)
         sources = tuple(map(self._made, carriers))
         if rate := self._settings["limit_rate"]:
             from headrace.transfer.pacer import PacedSource, Pacer  # noqa: PLC0415  # few ask for it

@@ -25,7 +25,7 @@ from headrace.settings.files import (
     user_file,
 )
 from headrace.settings.sources import BUILT_IN_SOURCES, HUB, HUGGING_FACE, Location, SourceSetting
-from headrace.settings.specs import SPECS, Spec
+from headrace.settings.specs import SPECS, Spec, parse_path
 from headrace.wire import host_of_proxy, is_loopback, origin_of, proxy_for
 
 
@@ -68,6 +68,12 @@ class Settings:
         return self.source(marked or (named[0] if named else HUGGING_FACE), trusted=True)
 
     @property
+    def shelves(self) -> tuple[Path, ...]:
+        """Folders beside the hub cache in which wanted content may lie: the user's first."""
+        reuse: tuple[Path, ...] = self.values["reuse"]
+        return (*reuse, self.values["torch_home"] / "hub" / "checkpoints", self.values["modelscope_cache"])
+
+    @property
     def trusted_origin(self) -> str:
         """What made the trusted source the trusted one, where no `--source` is named."""
         if self.hf_endpoint is not None:
@@ -75,9 +81,12 @@ class Settings:
         marked = any(table.get("trusted") for table in self.tables.values())
         return f"trusted = true in {FILE_NAME}" if marked else "default"
 
-    def carriers(self, named: tuple[str, ...] = ()) -> tuple[SourceSetting, ...]:
-        """The sources that carry bytes: those named, else those configured, else the trusted one."""
-        trusted = self.trusted(named)
+    def carriers(self, named: tuple[str, ...] = (), *, locked: bool = False) -> tuple[SourceSetting, ...]:
+        """The sources that carry bytes: those named, else those configured, else the trusted one.
+
+        Where a lock file says what is wanted, to be named first makes nobody trusted.
+        """
+        trusted = self.trusted(() if locked else named)
         names = named or tuple(self.tables) or (str(trusted.at),)
         found = {one.at: one for one in map(self.source, names)}
         return tuple(trusted if at == trusted.at else one for at, one in found.items())
@@ -158,7 +167,7 @@ def load_settings(
         if known is None:
             raise UsageError(f"there is no setting {key!r}", hint=f"known are: {', '.join(values)}")
         if value is not None:
-            values[key], origins[key] = _parsed(known, str(value), f"argument {key}"), "argument"
+            values[key], origins[key] = _parsed(known, value, f"argument {key}"), "argument"
     sources: dict[str, Mapping[str, Any]] = next((t["sources"] for _, t in tables if "sources" in t), {})
     return Settings(
         values, origins, sources, endpoint_of(environment), *token_of(environment), proxies_of(environment)
@@ -173,15 +182,23 @@ def _value(
             return _parsed(spec, environment[variable], variable), variable
     for origin, table in tables:
         if spec.key in table:
-            value = _parsed(spec, str(table[spec.key]), f"{spec.key} in {origin}")
-            return Path(origin).parent / value if isinstance(value, Path) else value, origin
+            value = _parsed(spec, table[spec.key], f"{spec.key} in {origin}")
+            return _from(Path(origin).parent, value), origin
     return spec.default, "default"
 
 
-def _parsed(spec: Spec, text: str, where: str) -> Any:
+def _from(folder: Path, value: Any) -> Any:
+    """Paths of a file are seen from its folder."""
+    if isinstance(value, tuple):
+        return tuple(_from(folder, one) for one in value)
+    return folder / value if isinstance(value, Path) else value
+
+
+def _parsed(spec: Spec, told: object, where: str) -> Any:
     try:
-        return spec.parse(text)
+        return spec.read(told)
     except ValueError:
+        text = told if spec.several else str(told)
         raise UsageError(f"{where} is {text!r}", hint=f"{spec.help}: write {spec.wanted}") from None
 
 
@@ -190,5 +207,10 @@ def _fill_paths(values: dict[str, Any], origins: dict[str, str], environment: Ma
     if values["cache"] is None:
         values["cache"] = hf_home(environment) / "hub"
         origins["cache"] = "HF_HOME" if environment.get("HF_HOME") else "default"
+    caches = parse_path(environment.get("XDG_CACHE_HOME") or "~/.cache")
+    if values["modelscope_cache"] is None:
+        values["modelscope_cache"] = parse_path("~/.cache") / "modelscope" / "hub"
+    if values["torch_home"] is None:
+        values["torch_home"] = caches / "torch"
     if values["data"] is None:
         values["data"] = own_folder(environment, "XDG_DATA_HOME", "~/.local/share", "user_data_dir") / "node"

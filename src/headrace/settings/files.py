@@ -47,6 +47,14 @@ def is_file(path: Path) -> bool:
         return False
 
 
+def is_folder(path: Path) -> bool:
+    """Whether a folder is there that we may come near."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
 def read_toml(path: Path, own: Path, *, mine: bool) -> dict[str, Any]:
     """Read a settings file; one that is not the user's own may only say how, not from whom, where to or for whom.
 

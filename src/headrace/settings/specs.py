@@ -58,7 +58,10 @@ def parse_path(text: str) -> Path:
 
 @dataclass(frozen=True)
 class Spec:
-    """One setting: its key in `headrace.toml`, its variables in the environment, how it is read, what it is for."""
+    """One setting: its key in `headrace.toml`, its variables in the environment, how it is read, what it is for.
+
+    Of `several` values each is parsed; in a variable `os.pathsep` stands between them, in a file they are a list.
+    """
 
     key: str
     variables: tuple[str, ...]
@@ -66,10 +69,50 @@ class Spec:
     default: Any
     help: str
     wanted: str
+    several: bool = False
+
+    def read(self, told: object) -> Any:
+        """The value, or several of them, as a variable, a file or an argument tells it. Raises `ValueError`."""
+        if not self.several:
+            return self.parse(str(told))
+        if isinstance(told, (str, os.PathLike)):
+            told = os.fspath(told).split(os.pathsep)
+        if not isinstance(told, (list, tuple)):
+            raise ValueError(told)  # noqa: TRY004  # whatever it is, it cannot be read
+        return tuple(self.parse(str(one)) for one in told if str(one))
+
+    def shown(self, value: Any) -> str:
+        """The value as a person reads it, and as a variable would have it."""
+        return os.pathsep.join(map(str, value)) if self.several else str(value)
 
 
 SPECS = (
     Spec("cache", ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"), parse_path, None, "the hub cache", "a folder"),
+    Spec(
+        "reuse",
+        ("HEADRACE_REUSE",),
+        parse_path,
+        (),
+        "folders whose files are copied instead of fetched, where they are what is wanted",
+        f"folders, `{os.pathsep}` between them; in a file a list",
+        several=True,
+    ),
+    Spec(
+        "modelscope_cache",
+        ("MODELSCOPE_CACHE",),
+        parse_path,
+        None,
+        "the cache of ModelScope's client, of the same use",
+        "a folder",
+    ),
+    Spec(
+        "torch_home",
+        ("TORCH_HOME",),
+        parse_path,
+        None,
+        "where torch hub keeps checkpoints, likewise",
+        "a folder",
+    ),
     Spec(
         "offline",
         ("HEADRACE_OFFLINE", "HF_HUB_OFFLINE"),

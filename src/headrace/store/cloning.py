@@ -6,9 +6,11 @@ import errno
 import fcntl
 import os
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 from headrace.ranges import Range
-from headrace.store.disk import write_all
+from headrace.store.disk import scratch, write_all
 
 _FICLONE = 0x40049409  # linux/fs.h: the new file shares all blocks of the old one
 _PIECE_BYTES = 16 * 1024 * 1024
@@ -28,6 +30,19 @@ def clone(source: int, target: int) -> bool:
             raise
         return False
     return True
+
+
+def can_clone(source: Path, folder: Path) -> bool:
+    """Whether a copy in this folder would take no room: tried. What cannot be tried is taken for no."""
+    fresh = scratch(folder, "copy")
+    try:
+        with source.open("rb") as file, fresh.open("xb") as target:
+            return clone(file.fileno(), target.fileno())
+    except OSError:
+        return False
+    finally:
+        with suppress(OSError):
+            fresh.unlink()
 
 
 def copy_run(source: int, target: int, run: Range, alive: Callable[[], None]) -> None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from headrace.manifest import Entry, Manifest
 
 if TYPE_CHECKING:
+    from headrace.store.copying import Sound
     from headrace.store.partial import Partial
 
 Progress = Callable[[Entry, int], None]
@@ -41,7 +42,19 @@ class Store(Protocol):
         """Whether something of the right size is in the entry's place already; says nothing about its content."""
 
     def reuse(self, entries: Sequence[Entry], progress: Progress) -> bool:
-        """Whether content that is here already serves all these entries, once verified; puts it in place if so."""
+        """Whether verified content has all these names; links are made where they suffice, and no byte is copied."""
+
+    def find(self, entries: Sequence[Entry], progress: Progress) -> Sound | None:
+        """Verified content of these entries that this store has, if not under all their names."""
+
+    def adopt(self, source: Sound, entries: Sequence[Entry], progress: Progress) -> bool:
+        """Copy verified content from anywhere on this disk to all these names; `prepare` comes before.
+
+        Whether it could be: not if that content is gone or was changed meanwhile.
+
+        Raises:
+            StoreError: the disk refused.
+        """
 
     def publish(self, partial: Partial, entries: Sequence[Entry]) -> None:
         """Put a verified partial under the names of all these entries."""

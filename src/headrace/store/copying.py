@@ -9,20 +9,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from headrace.errors import StoreError
+from headrace.manifest import Digest
 from headrace.ranges import Range
 from headrace.store.cloning import clone, copy_run
 from headrace.store.disk import keep, scratch
-from headrace.store.ledger import same_file
+from headrace.store.ledger import digest_in, same_file
 
 _PIECE_BYTES = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True)
 class Sound:
-    """A file that was verified, and its facts at that time."""
+    """A file that was verified, and its facts at that time.
+
+    `recheck` is what a copy must hash to before it is believed: in folders that anybody may write to, facts can be
+    made to look as they were.
+    """
 
     path: Path
     facts: os.stat_result
+    recheck: Digest | None = None
 
 
 def copy_to(
@@ -36,23 +42,30 @@ def copy_to(
 
     `see_room` is called before bytes are, and may refuse; `progress` gets the bytes copied, every 16 MiB.
     Under the final name it is whole, and safely on disk, or not there. The facts of the copy are the answer; none
-    where the source turns out to be another file by now than was verified: then there is no copy.
+    where the source is gone, or another file by now than was verified: then there is no copy.
 
     Raises:
         OSError: as the operating system says; nothing is left behind.
     """
+    try:
+        # Whatever has the name by now, a pipe among it: opening must not wait.
+        file = open(os.open(source.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb", buffering=0)  # noqa: SIM115, PTH123
+    except OSError:
+        return None
     fresh = scratch(workshop, "copy")
     try:
-        with source.path.open("rb", buffering=0) as file:
+        with file:
             if not same_file(source.facts, os.fstat(file.fileno())):
                 return None
-            fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+            fd = os.open(fresh, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
             try:
                 if not clone(file.fileno(), fd):
                     see_room()
                     _carry(file.fileno(), fd, source.facts.st_size, progress)
                 keep(fd, lambda: progress(source.facts.st_size))
                 if not same_file(source.facts, os.fstat(file.fileno())):
+                    return None
+                if source.recheck and digest_in(fd, source.recheck.algorithm, progress) != source.recheck.hex:
                     return None
                 facts = os.fstat(fd)
             finally:

@@ -14,7 +14,6 @@ from headrace.store.copying import Sound, changed, copy_to
 from headrace.store.disk import has_size, make_folders, see_ways, storing
 from headrace.store.lasting import SETTLING
 from headrace.store.ledger import Ledger
-from headrace.store.shelf import Shelf
 from headrace.store.space import see_room
 
 if TYPE_CHECKING:
@@ -25,14 +24,10 @@ _OURS = WORKSHOP_IN_FOLDER.parts
 
 
 class Folder:
-    """The files of one commit below `path`. Files of other names in it are left alone.
+    """The files of one commit below `path`. Files of other names in it are left alone."""
 
-    What the hub cache on `shelf` has is copied from there.
-    """
-
-    def __init__(self, path: Path, shelf: Shelf | None = None) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
-        self._shelf = shelf
         self._ledger = Ledger(self.workshop)
 
     @property
@@ -53,19 +48,16 @@ class Folder:
         return has_size(self._path / entry.path, entry.size)
 
     def reuse(self, entries: Sequence[Entry], progress: Progress) -> bool:
-        """See `Store.reuse`. A file that differs from the manifest is replaced later, by `publish`."""
-        found = [(entry, self._sound(entry, progress)) for entry in entries]
-        lacking = [entry for entry, one in found if one is None]
-        if not lacking:
-            return True
-        sound = next((one for _, one in found if one is not None), None)
-        if sound is None and self._shelf is not None:
-            first = entries[0]
-            sound = self._shelf.find(first.digest, first.size, lambda done: progress(first, done))
-        if sound is None:
-            return False
-        self._make_way(lacking)
-        return self._spread(sound, lacking, progress)
+        """See `Store.reuse`. A file that differs from the manifest is replaced later, by `adopt` or `publish`."""
+        return all(self._sound(entry, progress) for entry in entries)
+
+    def find(self, entries: Sequence[Entry], progress: Progress) -> Sound | None:
+        """See `Store.find`."""
+        return next(filter(None, (self._sound(entry, progress) for entry in entries)), None)
+
+    def adopt(self, source: Sound, entries: Sequence[Entry], progress: Progress) -> bool:
+        """See `Store.adopt`."""
+        return self._spread(source, [e for e in entries if self._sound(e, progress) is None], progress)
 
     def publish(self, partial: Partial, entries: Sequence[Entry]) -> None:
         """See `Store.publish`. The first name gets the partial itself, any others a copy."""

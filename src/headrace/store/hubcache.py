@@ -33,14 +33,18 @@ _NO_SYMLINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)
 class HubCache:
     """One commit of one repo in the hub cache at `root`; `whole` is all the commit holds, wanted or not.
 
+    With `of_lock` that is a lock file's word: it is not kept for pulls without that file, and what a revision means
+    here is not changed by it.
+
     Where the file system has no symlinks it does as hub clients do: the file itself lies in the snapshot, and
     there is no blob.
     """
 
-    def __init__(self, root: Path, whole: Manifest) -> None:
+    def __init__(self, root: Path, whole: Manifest, *, of_lock: bool = False) -> None:
         self._layout = HubCacheLayout(root, whole.repo)
         self._commit = whole.commit
         self._whole = whole
+        self._of_lock = of_lock
         self._ledger = Ledger(self._layout.workshop)
         self._has_written = False
 
@@ -72,12 +76,31 @@ class HubCache:
 
     def reuse(self, entries: Sequence[Entry], progress: Progress) -> bool:
         """See `Store.reuse`. What another client left is hashed once."""
-        first = entries[0]
-        for path in self._candidates(entries):
-            facts = self._ledger.check(path, first.digest, first.size, lambda done: progress(first, done))
-            if facts is not None and self._spread(Sound(path, facts), entries, progress):
+        blob = self._layout.blob(entries[0].digest)
+        if self._sound(blob, entries[0], progress) is not None:
+            unlinked = [entry for entry in entries if not self._is_linked(self._place(entry), entry)]
+            if not unlinked:
                 return True
-        return False
+            if self._has_symlinks:
+                for entry in unlinked:
+                    self._link(entry)
+                return True
+        return all(self._sound(self._place(entry), entry, progress) for entry in entries)
+
+    def find(self, entries: Sequence[Entry], progress: Progress) -> Sound | None:
+        """See `Store.find`."""
+        found = (self._sound(path, entries[0], progress) for path in self._candidates(entries))
+        return next(filter(None, found), None)
+
+    def adopt(self, source: Sound, entries: Sequence[Entry], progress: Progress) -> bool:
+        """See `Store.adopt`."""
+        blob = self._layout.blob(entries[0].digest)
+        if self._has_symlinks and source.path != blob:
+            facts = self._copy(source, blob, entries[0], progress)
+            if facts is None:
+                return False
+            source = Sound(blob, facts)
+        return self._spread(source, entries, progress)
 
     def publish(self, partial: Partial, entries: Sequence[Entry]) -> None:
         """See `Store.publish`."""
@@ -92,15 +115,19 @@ class HubCache:
     def finish(self, manifest: Manifest) -> list[str]:
         """See `Store.finish`. The whole file list is kept, so that offline it is known what is missing."""
         entries = [[entry.path, entry.size, str(entry.digest)] for entry in self._whole.entries]
-        with suppress(StoreError):  # a cache that cannot be written to can still be used
-            self._write(_listing(self._layout, self._commit), json.dumps(entries).encode())
+        if not self._of_lock:
+            with suppress(StoreError):  # a cache that cannot be written to can still be used
+                self._write(_listing(self._layout, self._commit), json.dumps(entries).encode())
         with storing(self._layout.folder):
             SETTLING.settle()
         if manifest.revision == manifest.commit:
             return []
         ref = self._layout.ref(manifest.revision)
         try:
-            if _read(ref) != manifest.commit:
+            known = _read(ref)
+            if self._of_lock and known not in ("", manifest.commit):
+                return [_stays(manifest, known)]
+            if known != manifest.commit:
                 with storing(ref):
                     _clear_way(ref, self._layout.folder)
                 self._write(ref, manifest.commit.encode())
@@ -168,27 +195,33 @@ class HubCache:
                 if source.path == blob and self._is_linked(place, entry):
                     continue
                 if source.path == blob and self._has_symlinks:
-                    fresh = scratch(self.workshop, "link")
-                    fresh.symlink_to(self._layout.link_target(entry.path, entry.digest))
-                    move(fresh, place)
-                elif not self._copy(source, entry, progress):
+                    self._link(entry)
+                elif not (self._sound(place, entry, progress) or self._copy(source, place, entry, progress)):
                     return False
         return True
 
-    def _copy(self, source: Sound, entry: Entry, progress: Progress) -> bool:
-        """Give verified content a place of its own, unless that has it already; not if it was changed meanwhile."""
+    def _sound(self, path: Path, entry: Entry, progress: Progress) -> Sound | None:
+        facts = self._ledger.check(path, entry.digest, entry.size, bound(progress, entry))
+        return None if facts is None else Sound(path, facts)
+
+    def _link(self, entry: Entry) -> None:
+        place = self._place(entry)
+        with storing(place):
+            fresh = scratch(self.workshop, "link")
+            fresh.symlink_to(self._layout.link_target(entry.path, entry.digest))
+            move(fresh, place)
+
+    def _copy(self, source: Sound, final: Path, entry: Entry, progress: Progress) -> os.stat_result | None:
+        """Give verified content a file of its own, and say its facts; none if it was changed meanwhile."""
         from headrace.store.space import see_room  # noqa: PLC0415  # most pulls copy nothing
 
-        place = self._place(entry)
-        if self._ledger.check(place, entry.digest, entry.size, bound(progress, entry)):
-            return True
         self._make()
-        facts = copy_to(
-            source, place, self.workshop, bound(see_room, self.workshop, entry), bound(progress, entry)
-        )
+        room = bound(see_room, self.workshop, entry)
+        with storing(final):
+            facts = copy_to(source, final, self.workshop, room, bound(progress, entry))
         if facts is not None:
-            self._ledger.record(place, facts, entry.digest)
-        return facts is not None
+            self._ledger.record(final, facts, entry.digest)
+        return facts
 
     def _is_linked(self, place: Path, entry: Entry) -> bool:
         try:
@@ -258,6 +291,13 @@ def _linked(snapshot: Path) -> tuple[Entry, ...]:
             except (OSError, BadManifest):
                 continue  # no link into blobs/, or a dangling one: nothing that can be verified
     return tuple(sorted(entries, key=lambda entry: entry.path))
+
+
+def _stays(manifest: Manifest, known: str) -> str:
+    """What to tell where a lock says something else than the cache."""
+    revision, commit = manifest.revision, manifest.commit
+    here = f"{revision} of {manifest.repo} stays {known[:12]} in the cache, and is locked to {commit[:12]}"
+    return f"{here}: load it with revision={commit!r}, or from its folder"
 
 
 def _listing(layout: HubCacheLayout, commit: str) -> Path:

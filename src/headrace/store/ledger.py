@@ -18,7 +18,7 @@ import os
 import re
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -59,6 +59,7 @@ class Ledger:
         self._own = workshop / f"verified.{os.geteuid()}.jsonl"
         self._pages: dict[Path, _Page] = {}
         self._known: set[_Identity] = set()
+        self._by_file: dict[tuple[int, ...], list[str]] | None = None  # the same, once somebody asks by file
         # Hashed to something else: not hashed again while it is the same file.
         self._wrong: set[_Identity] = set()
         self._read_on()
@@ -68,7 +69,7 @@ class Ledger:
         identity = self._identity(facts, digest)
         if identity in self._known:
             return
-        self._known.add(identity)
+        self._learn((identity,))
         line = _line(identity, os.path.relpath(path, self._workshop))
         for page in (self._shared, self._own):
             try:
@@ -108,6 +109,36 @@ class Ledger:
                 os.close(fd)
         return None
 
+    def identify(
+        self, path: Path, size: int, algorithm: str, progress: Callable[[int], None]
+    ) -> tuple[Digest, os.stat_result] | None:
+        """What a file of this size hashes to, and its facts: by the ledger, else by hashing it once.
+
+        None where there is no such file, or as `check` has it.
+        """
+        try:
+            facts = path.stat()
+        except OSError:
+            return None
+        if facts.st_size != size or not stat.S_ISREG(facts.st_mode):
+            return None
+        if self._by_file is None:
+            self._by_file = {}
+            self._learn(self._known.copy())
+        for known in self._by_file.get(self._seen(facts), ()):
+            if known.startswith(f"{algorithm}:"):
+                return Digest.parse(known), facts
+        with suppress(OSError):
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            try:
+                began_ns, facts = time.time_ns(), os.fstat(fd)
+                digest = Digest(algorithm, digest_in(fd, algorithm, progress))
+                sound = self._noted(fd, path, digest, (began_ns, facts), progress)
+                return None if sound is None else (digest, sound)
+            finally:
+                os.close(fd)
+        return None
+
     def _verify(
         self, fd: int, path: Path, digest: Digest, progress: Callable[[int], None]
     ) -> os.stat_result | None:
@@ -117,12 +148,32 @@ class Ledger:
         if digest_in(fd, digest.algorithm, progress) != digest.hex:
             self._wrong.add(identity)
             return None
+        return self._noted(fd, path, digest, (began_ns, facts), progress)
+
+    def _noted(
+        self,
+        fd: int,
+        path: Path,
+        digest: Digest,
+        before: tuple[int, os.stat_result],
+        progress: Callable[[int], None],
+    ) -> os.stat_result | None:
+        """Record what an open file hashed to, if it is still what it was `before`: when that began, and its facts."""
+        began_ns, facts = before
         is_kept = _is_kept(fd, lambda: progress(facts.st_size))
         if not same_file(facts, os.fstat(fd)) or not same_file(facts, path.stat()):
             return None
         if is_kept and abs(began_ns - facts.st_mtime_ns) > _RACY_NS:
             self.record(path, facts, digest)
         return facts
+
+    def _learn(self, identities: Iterable[_Identity]) -> None:
+        if self._by_file is None:
+            self._known.update(identities)
+            return
+        for identity in identities:
+            self._known.add(identity)
+            self._by_file.setdefault(identity[1:], []).append(identity[0])
 
     def _identity(self, facts: os.stat_result, digest: Digest) -> _Identity:
         return str(digest), *self._seen(facts)
@@ -155,7 +206,7 @@ class Ledger:
             with suppress(ValueError):
                 page.lean_bytes = int(whole.partition(b"\n")[0])
         page.read_bytes += len(whole)
-        self._known.update(identity for identity, _ in _parsed(whole))
+        self._learn(identity for identity, _ in _parsed(whole))
 
     def _compact(self, path: Path) -> None:
         """Leave out what is said twice and what is no longer so, once a ledger has doubled. Never fails.
@@ -231,9 +282,10 @@ def digest_of(path: Path, algorithm: str, progress: Callable[[int], None] = lamb
 def digest_in(fd: int, algorithm: str, progress: Callable[[int], None]) -> str:
     """The hex digest of an open file, read once; `progress` gets the bytes done. Raises `OSError`."""
     buffer = memoryview(bytearray(_CHUNK_BYTES))
-    state = new_hash(algorithm, os.fstat(fd).st_size)
-    done = 0
-    while count := os.preadv(fd, [buffer], done):
+    size = os.fstat(fd).st_size
+    state, done = new_hash(algorithm, size), 0
+    # A file that grows is another one by now; whoever writes to it might never end.
+    while done <= size and (count := os.preadv(fd, [buffer], done)):
         state.update(buffer[:count])
         done += count
         progress(done)

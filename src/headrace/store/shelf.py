@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 
 from headrace.layout import WORKSHOP_IN_CACHE
@@ -19,22 +20,32 @@ from headrace.store.ledger import Ledger
 
 
 class Shelf:
-    """The hub cache at `root`, to be read only. What is not verified yet is hashed once."""
+    """The hub cache at `root`, to be read only. What `ledger` does not know is hashed once."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, ledger: Ledger) -> None:
         self._root = root
-        self._ledger: Ledger | None = None
-        self._places: dict[str, list[Path]] | None = None
+        self._ledger = ledger
 
     def find(self, digest: Digest, size: int, progress: Callable[[int], None]) -> Sound | None:
         """A file with this content, verified; `progress` gets the bytes hashed so far."""
-        if self._places is None or self._ledger is None:
-            self._places, self._ledger = _places(self._root), Ledger(self._root / WORKSHOP_IN_CACHE)
         for path in self._places.get(digest.hex, ()):
             facts = self._ledger.check(path, digest, size, progress)
             if facts is not None:
                 return Sound(path, facts)
         return None
+
+    @cached_property
+    def _places(self) -> dict[str, list[Path]]:
+        places: dict[str, list[Path]] = {}
+        for folder in _names(self._root):
+            if "--" not in folder:
+                continue
+            blobs = self._root / folder / "blobs"
+            for name in _names(blobs):
+                places.setdefault(name, []).append(blobs / name)
+            for name, files in unlinked_files(self._root, folder).items():
+                places.setdefault(name, []).extend(files)
+        return places
 
 
 def unlinked_files(root: Path, folder: str) -> dict[str, list[Path]]:
@@ -50,19 +61,6 @@ def unlinked_files(root: Path, folder: str) -> dict[str, list[Path]]:
                 places.setdefault(Digest.parse(digest).hex, []).append(snapshot / path)
         except (OSError, ValueError, TypeError, AttributeError, RecursionError):
             continue  # a damaged list says nothing
-    return places
-
-
-def _places(root: Path) -> dict[str, list[Path]]:
-    places: dict[str, list[Path]] = {}
-    for folder in _names(root):
-        if "--" not in folder:
-            continue
-        blobs = root / folder / "blobs"
-        for name in _names(blobs):
-            places.setdefault(name, []).append(blobs / name)
-        for name, files in unlinked_files(root, folder).items():
-            places.setdefault(name, []).extend(files)
     return places
 
 

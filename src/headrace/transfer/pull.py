@@ -19,6 +19,10 @@ from headrace.source.http import Dialer
 
 if TYPE_CHECKING:
     from headrace.store.contract import Store
+    from headrace.store.shelves import Found, Shelves
+
+
+_LOOK_S = 0.2  # how often it is looked whether another process has ended its copy
 
 
 @dataclass
@@ -86,6 +90,55 @@ class Pull:
                 missing.append(entries)
         return missing
 
+    def search(
+        self, missing: Sequence[Sequence[Entry]], shelves: Shelves
+    ) -> tuple[list[tuple[Sequence[Entry], Found]], list[Sequence[Entry]]]:
+        """What of the missing lies on this disk under other names, and what does not. Nothing is changed."""
+        from headrace.store.shelves import Found  # noqa: PLC0415  # most pulls miss nothing
+
+        if self._force:
+            return [], list(missing)
+        own = [self._store.find(entries, self._checking) for entries in missing]
+        wanted = [entries[0] for entries, one in zip(missing, own, strict=True) if one is None]
+        others = shelves.search(wanted, self._checking, lambda told: self._warn("reuse", [told]))
+        places = [
+            Found(one) if one is not None else others.get(entries[0])
+            for entries, one in zip(missing, own, strict=True)
+        ]
+        found = [(entries, one) for entries, one in zip(missing, places, strict=True) if one is not None]
+        return found, [entries for entries, one in zip(missing, places, strict=True) if one is None]
+
+    def adopt(
+        self, found: Sequence[tuple[Sequence[Entry], Found]], missing: Sequence[Sequence[Entry]]
+    ) -> list[Sequence[Entry]]:
+        """Copy what was found, if there is room for that and for what is missing; what is missing then is the answer.
+
+        Raises:
+            StoreError: the disk refused.
+        """
+        from headrace.transfer.adopting import Adoption, Outcome, check_room  # noqa: PLC0415  # as above
+
+        everything = [*(entries for entries, _ in found), *missing]
+        wanted = tuple(entry for entries in everything for entry in entries)
+        self._store.prepare(replace(self._manifest, entries=wanted))
+        self._warn("space", check_room(self._store, found, missing))
+        still = list(missing)
+        waiting = [Adoption(self._store, *one, self._checking, self._emit) for one in found]
+        while waiting:
+            held = []
+            for one in waiting:
+                outcome = one.attempt()
+                if outcome is Outcome.HELD:
+                    held.append(one)
+                elif outcome is Outcome.LOST:
+                    still.append(one.entries)
+                else:
+                    self._reused(one.entries, one.place if outcome is Outcome.COPIED else "")
+            if len(held) == len(waiting):
+                time.sleep(_LOOK_S)
+            waiting = held
+        return still
+
     def fetch(self, missing: Sequence[Sequence[Entry]], carriers: Carriers) -> None:
         """Fetch what is missing.
 
@@ -123,8 +176,12 @@ class Pull:
             beat()
             self._checking(entry, done)
 
-        if self._force or not self._store.reuse(entries, checking):
+        if self._force:
             return False
+        if not self._store.reuse(entries, checking):
+            sound = self._store.find(entries, checking)
+            if sound is None or not self._store.adopt(sound, entries, checking):
+                return False
         self._reused(entries)
         return True
 
@@ -140,10 +197,10 @@ class Pull:
     def _checking(self, entry: Entry, done: int) -> None:
         self._emit(Checking(entry.path, str(entry.digest), entry.size, done))
 
-    def _reused(self, entries: Sequence[Entry]) -> None:
+    def _reused(self, entries: Sequence[Entry], place: str = "") -> None:
         for entry in entries:
             self.tally.reused_bytes += entry.size
-            self._emit(FileReused(entry.path, str(entry.digest), entry.size))
+            self._emit(FileReused(entry.path, str(entry.digest), entry.size, place))
 
 
 def _by_digest(entries: Sequence[Entry]) -> list[list[Entry]]:
