@@ -85,7 +85,7 @@ def _settings() -> Iterator[str]:
     yield "|---|---|---|---|---|"
     for one in SPECS:
         variables = ", ".join(f"`{name}`" for name in one.variables)
-        default = "" if one.default is None else f"`{str(one.default).lower()}`"
+        default = "" if one.default in (None, ()) else f"`{str(one.default).lower()}`"
         yield f"| `{one.key}` | {variables} | {default} | {one.help} | {one.wanted} |"
     yield ""
     yield "The default of `cache` is `HF_HOME/hub`, where `HF_HOME` is `~/.cache/huggingface` unless set; that of"

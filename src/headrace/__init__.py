@@ -13,12 +13,30 @@ if TYPE_CHECKING:
     from headrace import events as events
     from headrace.errors import HeadraceError
     from headrace.facade.client import Snapshot
+    from headrace.facade.environment import environment
     from headrace.facade.load import load
+    from headrace.facade.probe import probe
     from headrace.facade.pull import Preview, preview, pull
+    from headrace.facade.urls import Urls, urls
+    from headrace.plan.verdict import Probed
     from headrace.settings import Settings, load_settings
 
 __version__ = "0.1.0"
-__all__ = ["HeadraceError", "Preview", "Settings", "Snapshot", "load", "load_settings", "preview", "pull"]
+__all__ = [
+    "HeadraceError",
+    "Preview",
+    "Probed",
+    "Settings",
+    "Snapshot",
+    "Urls",
+    "environment",
+    "load",
+    "load_settings",
+    "preview",
+    "probe",
+    "pull",
+    "urls",
+]
 
 _MODULES = ("errors", "events")
 _HOMES = {
@@ -27,6 +45,10 @@ _HOMES = {
     "load_settings": "settings",
     "Snapshot": "facade.client",
     "load": "facade.load",
+    "environment": "facade.environment",
+    "Probed": "plan.verdict",
+    "probe": "facade.probe",
+    **dict.fromkeys(("Urls", "urls"), "facade.urls"),
     **dict.fromkeys(("Preview", "preview", "pull"), "facade.pull"),
 }
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 import click
 
-from headrace.cli.output import put_json, put_line, put_path
+from headrace.cli.output import put_json, put_line, put_path, put_text
 from headrace.cli.words import safe
 from headrace.errors import UsageError
 from headrace.settings import Settings, load_settings
@@ -17,6 +17,7 @@ EXAMPLES = """\b
 Examples:
   headrace config show
   headrace config path
+  headrace config export aria2 > aria2.conf
 """
 SHOW_EXAMPLES = """\b
 Examples:
@@ -26,6 +27,13 @@ Examples:
 PATH_EXAMPLES = """\b
 Examples:
   $EDITOR "$(headrace config path | tail -1)"
+"""
+
+
+EXPORT_EXAMPLES = """\b
+Examples:
+  headrace config export aria2 > ~/.aria2/aria2.conf
+  headrace config export wget > ~/.wgetrc
 """
 
 
@@ -58,6 +66,20 @@ def path() -> None:
         put_path(one)
 
 
+@config.command(epilog=EXPORT_EXAMPLES, short_help="Print good settings for aria2 or wget.")
+@click.argument("tool", type=click.Choice(["aria2", "wget"]))
+def export(tool: str) -> None:
+    """Print settings with which another download program bears bad lines, resumes, and uses what there is.
+
+    The URLs of the sources in use are in comments. No token and no proxy is among them.
+    """
+    from headrace.cli.tools.aria2 import CONF  # noqa: PLC0415  # few ask for it
+    from headrace.cli.tools.script import WGETRC  # noqa: PLC0415
+
+    places = "".join(f"#   {safe(one.name)}  {safe(str(one.at))}\n" for one in load_settings().carriers())
+    put_text({"aria2": CONF, "wget": WGETRC}[tool] + f"# The sources in use here:\n{places}")
+
+
 @dataclass(frozen=True)
 class _Line:
     key: str
@@ -68,7 +90,9 @@ class _Line:
 
 def _lines(settings: Settings) -> list[_Line]:
     """Everything there is to know; of the token, only that there is one."""
-    lines = [_Line(one.key, str(settings[one.key]), settings.origins[one.key], one.help) for one in SPECS]
+    lines = [
+        _Line(one.key, one.shown(settings[one.key]), settings.origins[one.key], one.help) for one in SPECS
+    ]
     token = "set" if settings.token else "not set"
     lines.append(_Line("token", token, settings.token_origin or "default", "what a hub knows you by"))
     trusted = settings.trusted()

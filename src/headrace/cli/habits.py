@@ -63,8 +63,8 @@ OPTIONS: dict[str, str] = {
 }
 COMMANDS: dict[str, str] = {
     **dict.fromkeys(("download", "get", "fetch", "install", "clone", "snapshot-download"), "pull"),
-    **dict.fromkeys(("server", "start", "run", "up", "mirror"), "serve"),
-    **dict.fromkeys(("settings", "env", "info"), "config show"),
+    **dict.fromkeys(("server", "start", "up", "mirror"), "serve"),
+    **dict.fromkeys(("settings", "info"), "config show"),
 }
 
 

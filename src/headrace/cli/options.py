@@ -10,9 +10,10 @@ from typing import Any
 import click
 
 from headrace.cli.follow import Manner
+from headrace.names import RepoKind
 from headrace.settings import load_settings
 
-Command = Callable[..., None]
+Command = Callable[..., Any]
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
 
@@ -30,6 +31,35 @@ def with_manner(command: Command) -> Command:
         command(manner=Manner(as_json, quiet, verbose), **others)
 
     return wrapped
+
+
+def with_choice(command: Command) -> Command:
+    """What to have: a repo, `--type`, `--include`, `--exclude`, `--source`; handed over as `address` and as in `pull`."""
+    kinds = click.Choice([kind.value for kind in RepoKind])
+
+    @click.argument("repo", metavar="REPO[@REVISION]")
+    @click.option("--type", "kind", type=kinds, help="What kind of repo it is.  [default: model]")
+    @click.option("--include", multiple=True, metavar="GLOB", help="Only files that match; may be repeated.")
+    @click.option("--exclude", multiple=True, metavar="GLOB", help="No files that match; may be repeated.")
+    @click.option(
+        "--source",
+        "sources",
+        multiple=True,
+        metavar="NAME|URL",
+        help="Who has the bytes, instead of those in use; may be repeated.",
+    )
+    @functools.wraps(command)
+    def wrapped(*, repo: str, kind: str | None, **others: Any) -> None:
+        prefix = RepoKind(kind).url_prefix if kind else ""
+        command(address=prefix + repo.removeprefix(prefix), **others)
+
+    return wrapped
+
+
+def with_probe(command: Command) -> Command:
+    """`--probe`, handed over as `probe`."""
+    told = "Measure first, and take the best of all that are known, or of those in use."
+    return click.option("--probe", is_flag=True, help=told)(command)
 
 
 def with_settings(command: Command) -> Command:

@@ -16,7 +16,7 @@ from headrace.plan.limits import Limits
 from headrace.settings import Settings
 from headrace.settings.sources import SourceSetting
 from headrace.source.access import Access
-from headrace.source.dialer import Road
+from headrace.source.dialer import Dialer, Road
 from headrace.source.registry import Described, make_source
 from headrace.store.hubcache import HubCache, recall
 from headrace.transfer.pull import Carriers, Pull, Tally, resolve
@@ -24,6 +24,7 @@ from headrace.transfer.pull import Carriers, Pull, Tally, resolve
 if TYPE_CHECKING:
     from headrace.source.contract import Source
     from headrace.store.contract import Store
+    from headrace.transfer.pacer import Pacer
 
 _LEAST_RATE_OF_A_LANE = 256 * 1024
 """Where the rate is limited, connections that would get less than this each are not made: servers drop those."""
@@ -57,6 +58,7 @@ class Client:
         self._sources = sources
         self._emit = emit
         self._told: set[str] = set()
+        self._pacer: Pacer | None = None
         self._dialer = road_of(settings).dialer()
         self._limits = limits_of(_within_rate(settings))
 
@@ -66,6 +68,11 @@ class Client:
         if self._settings["offline"]:
             return recall(self._settings.cache, wanted, revision)
         return resolve(self._trusted(), wanted, revision, self._limits, self._emit)
+
+    @property
+    def dialer(self) -> Dialer:
+        """The way to hosts."""
+        return self._dialer
 
     def store(self, whole: Manifest, dest: str | Path | None) -> Store:
         """Where the files are to rest."""
@@ -107,6 +114,19 @@ class Client:
         self._emit(_done(snapshot))
         return snapshot
 
+    def source(self, setting: SourceSetting) -> Source:
+        """The source that this setting means. Raises `UsageError` where its kind is not known."""
+        return self._made(setting)
+
+    def paced(self, source: Source) -> Source:
+        """The same source, no faster than the user allows."""
+        if rate := self._settings["limit_rate"]:
+            from headrace.transfer.pacer import PacedSource, Pacer  # noqa: PLC0415  # few ask for it
+
+            self._pacer = self._pacer or Pacer(rate)
+            return PacedSource(source, self._pacer)
+        return source
+
     def _snapshot(self, manifest: Manifest, store: Store, tally: Tally) -> Snapshot:
         return Snapshot(
             path=store.root(manifest.commit),
@@ -125,12 +145,7 @@ class Client:
 
     def _carriers(self) -> Carriers:
         carriers = self._settings.carriers(self._sources)
-        sources = tuple(map(self._made, carriers))
-        if rate := self._settings["limit_rate"]:
-            from headrace.transfer.pacer import PacedSource, Pacer  # noqa: PLC0415  # few ask for it
-
-            pacer = Pacer(rate)
-            sources = tuple(PacedSource(source, pacer) for source in sources)
+        sources = tuple(self.paced(self._made(one)) for one in carriers)
         return Carriers(sources, self._dialer, self._limits)
 
     def _made(self, source: SourceSetting) -> Source:

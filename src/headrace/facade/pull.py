@@ -44,7 +44,7 @@ def pull(
     with Dispatcher((on_event,) if on_event else ()) as dispatcher:
         client = Client(settings or load_settings(), several(sources), dispatcher.emit)
         whole = client.listing(repo)
-        manifest = _wanted(whole, several(include), several(exclude), dispatcher.emit)
+        manifest = chosen(whole, several(include), several(exclude), dispatcher.emit)
         return client.bring(manifest, client.store(whole, dest), force=force)
 
 
@@ -72,17 +72,17 @@ def preview(
     with Dispatcher((on_event,) if on_event else ()) as dispatcher:
         client = Client(settings or load_settings(), several(sources), dispatcher.emit)
         whole = client.listing(repo)
-        manifest = _wanted(whole, several(include), several(exclude), dispatcher.emit)
+        manifest = chosen(whole, several(include), several(exclude), dispatcher.emit)
     store = client.store(whole, dest)
     held = {entry: not force and store.holds(entry) for entry in manifest.entries}
     missing, here = (tuple(entry for entry in held if held[entry] is wanted) for wanted in (False, True))
     return Preview(manifest, missing, here)
 
 
-def _wanted(whole: Manifest, include: tuple[str, ...], exclude: tuple[str, ...], emit: Emit) -> Manifest:
+def chosen(whole: Manifest, include: tuple[str, ...], exclude: tuple[str, ...], emit: Emit) -> Manifest:
     """The part of a listing that the globs choose; choosing nothing is a mistake worth telling."""
-    chosen = whole.select(include, exclude)
-    if whole.entries and not chosen.entries:
+    manifest = whole.select(include, exclude)
+    if whole.entries and not manifest.entries:
         globs = " ".join(include) or "everything but " + " ".join(exclude)
         raise EntryNotFound(
             f"no file of {whole.repo} matches {globs}",
@@ -91,4 +91,4 @@ def _wanted(whole: Manifest, include: tuple[str, ...], exclude: tuple[str, ...],
     for glob in include if include[1:] else ():
         if not whole.select((glob,)).entries:
             emit(Warned("include", f"no file of {whole.repo} matches {glob}"))
-    return chosen
+    return manifest

@@ -76,11 +76,19 @@ class Settings:
         return f"trusted = true in {FILE_NAME}" if marked else "default"
 
     def carriers(self, named: tuple[str, ...] = ()) -> tuple[SourceSetting, ...]:
-        """The sources that carry bytes: those named, else those configured, else the trusted one."""
+        """The sources that carry bytes: those named, else those to `use`, else those configured, else the trusted one."""
         trusted = self.trusted(named)
-        names = named or tuple(self.tables) or (str(trusted.at),)
+        names = named or self.values["use"] or tuple(self.tables) or (str(trusted.at),)
         found = {one.at: one for one in map(self.source, names)}
         return tuple(trusted if at == trusted.at else one for at, one in found.items())
+
+    def known(self) -> tuple[SourceSetting, ...]:
+        """All sources there are: the trusted one, those to use, those configured, those built in."""
+        trusted = self.trusted()
+        found = {trusted.at: trusted}
+        for one in map(self.source, (*self.values["use"], *self.tables, *BUILT_IN_SOURCES)):
+            found.setdefault(one.at, one)
+        return tuple(found.values())
 
     def mirrored(self) -> tuple[SourceSetting, ...]:
         """What a node mirrors where it is not told, its trusted source first: those configured, else the hub.
@@ -110,12 +118,14 @@ class Settings:
                 f"{name_or_url!r} is no source", hint=f"a URL, or one of: {', '.join(sorted(known))}"
             )
         table = self.tables.get(name, {})
-        setting = SourceSetting(name, at, names=table.get("names", {}))
         wants_token = (trusted and at.kind == HUB) or bool(table.get("token"))
+        allowed = bool(table.get("plain_http_token"))
+        way_out = self._exposure(at.url) if wants_token and not allowed else None
+        names = table.get("names", {})
+        setting = SourceSetting(name, at, names=names, may_have_token=wants_token and way_out is None)
         if self.token is None or not wants_token:
             return setting
-        allowed = bool(table.get("plain_http_token"))
-        if not allowed and (way_out := self._exposure(at.url)) is not None:
+        if way_out is not None:
             hint = (
                 f"the token was not sent over plain http to another machine; {way_out}, or set "
                 f'plain_http_token = true for it in [sources."{name}"] of {FILE_NAME}'
@@ -173,7 +183,9 @@ def _value(
             return _parsed(spec, environment[variable], variable), variable
     for origin, table in tables:
         if spec.key in table:
-            value = _parsed(spec, str(table[spec.key]), f"{spec.key} in {origin}")
+            written = table[spec.key]
+            text = ",".join(map(str, written)) if isinstance(written, list) else str(written)
+            value = _parsed(spec, text, f"{spec.key} in {origin}")
             return Path(origin).parent / value if isinstance(value, Path) else value, origin
     return spec.default, "default"
 

@@ -52,7 +52,8 @@ class Location:
 class SourceSetting:
     """A source as configured: `token` is what may be sent to it, `names` what repos are called there.
 
-    The names are addresses, as in `datasets/org/name`: the usual one → the one there.
+    The names are addresses, as in `datasets/org/name`: the usual one → the one there. `may_have_token` says
+    whether a token, where there is one, is for this source, too.
     """
 
     name: str
@@ -61,6 +62,7 @@ class SourceSetting:
     token_hint: str | None = None
     plain_http_token: bool = False
     names: Mapping[str, str] = field(default_factory=dict)
+    may_have_token: bool = False
 
 
 def check_sources(sources: Any, path: Path) -> None:

@@ -49,6 +49,11 @@ def _parse_rate(text: str) -> int:
     return int(value)
 
 
+def _parse_names(text: str) -> tuple[str, ...]:
+    """Words between commas, each once."""
+    return tuple(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
+
+
 def parse_path(text: str) -> Path:
     """A path as hub clients read it: `~` and variables are expanded, and what cannot be stays as it is."""
     if not text:
@@ -66,6 +71,11 @@ class Spec:
     default: Any
     help: str
     wanted: str
+
+    @staticmethod
+    def shown(value: Any) -> str:
+        """A value of a setting as it is written."""
+        return ", ".join(value) if isinstance(value, tuple) else str(value)
 
 
 SPECS = (
@@ -118,6 +128,14 @@ SPECS = (
         None,
         "certificates that are believed instead of the system's",
         "a PEM file, or a folder of such",
+    ),
+    Spec(
+        "use",
+        ("HEADRACE_USE",),
+        _parse_names,
+        (),
+        "the sources that pulls use, the first also by `env` and `run`; none is all that are configured",
+        'names or URLs: ["near", "hf-mirror"] in a file, near,hf-mirror elsewhere',
     ),
     Spec("listen", ("HEADRACE_LISTEN",), str, "127.0.0.1:8090", "where `serve` listens", "HOST:PORT"),
     Spec("data", ("HEADRACE_DATA",), parse_path, None, "where `serve` keeps blobs and catalog", "a folder"),

@@ -31,6 +31,7 @@ from headrace.errors import (
 )
 from headrace.manifest import Entry, Manifest, entries_of, siblings_of
 from headrace.names import Repo, is_commit
+from headrace.plan.verdict import Past
 from headrace.ranges import Range
 from headrace.source.access import NOBODY, Access
 from headrace.source.budget import Budget
@@ -48,6 +49,7 @@ from headrace.wire import (
     origin_of,
     parse_content_range,
     parse_etag,
+    parse_instant,
     parse_next_link,
     range_header,
     resolve_path,
@@ -171,6 +173,21 @@ class HubSource:
         finally:
             session.close()
 
+    def history(self, repo: Repo, revision: str) -> tuple[Past, ...]:
+        """See `Chronicled.history`: the first page of the hub's list of commits."""
+        session = HttpSession(self._dialer)
+        try:
+            url = self.endpoint + api_path(repo, "commits", revision)
+            page, _ = self._json(session, url, repo, revision)
+        finally:
+            session.close()
+        told = [one for one in page if isinstance(one, dict)] if isinstance(page, list) else []
+        return tuple(Past(str(one.get("id")), parse_instant(str(one.get("date")))) for one in told)
+
+    def url_of(self, content: Content) -> str:
+        """See `Addressed.url_of`."""
+        return self.endpoint + resolve_path(content.repo, content.commit, content.entry.path)
+
     def _told(self, session: HttpSession, repo: Repo, revision: str) -> tuple[str, tuple[Entry, ...] | None]:
         """The commit a revision means, and what is in it if the same answer tells that."""
         url = self.endpoint + api_path(repo, "revision", revision) + "?blobs=true"
@@ -237,7 +254,7 @@ class HubSource:
                     return self._checked(response, request, way)
             response.close()  # the signature has expired: ask the hub for another
             refused = signed
-        url = self.endpoint + resolve_path(content.repo, content.commit, content.entry.path)
+        url = self.url_of(content)
         try:
             with _Way(self._signed, content, session) as way:
                 return self._checked(self._get(url, request, way, located), request, way)

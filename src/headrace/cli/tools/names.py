@@ -1,0 +1,39 @@
+"""Names as other programs' files can carry them."""
+
+from __future__ import annotations
+
+import unicodedata
+from urllib.parse import quote
+
+from headrace.cli.words import files, size
+from headrace.facade.urls import Urls
+
+
+def one_line(name: str) -> str:
+    """A path for formats of lines: control characters, and spaces at its ends, as `%XX`; mostly the path itself."""
+    inner = name.strip(" ")
+    start, end = name[: len(name) - len(name.lstrip(" "))], name[len(name.rstrip(" ")) :]
+    kept = "".join(quote(one) if unicodedata.category(one) == "Cc" else one for one in inner)
+    return quote(start) + kept + (quote(end) if inner else "")
+
+
+def escaped(name: str) -> str:
+    """A path for `printf %b`: what does not print is in octal, so that it cannot act on a terminal either."""
+    shown = (one if one.isprintable() else _octal(one) for one in name.replace("\\", "\\\\"))
+    return "".join(shown)
+
+
+def quoted(text: str) -> str:
+    """The text as one word of a POSIX shell, always in quotes."""
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
+def headline(urls: Urls) -> str:
+    """What a file is about, in a line that can be a comment."""
+    manifest = urls.manifest
+    sum_of = f"{files(len(manifest.entries))}, {size(manifest.total_bytes)}"
+    return f"{manifest.repo.address} at {manifest.commit}: {sum_of}"
+
+
+def _octal(character: str) -> str:
+    return "".join(f"\\0{byte:03o}" for byte in character.encode())
