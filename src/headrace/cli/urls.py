@@ -15,7 +15,7 @@ from headrace.cli.output import put_json, put_text
 from headrace.cli.talk import say
 from headrace.cli.tools.aria2 import input_file
 from headrace.cli.tools.metalink import metalink
-from headrace.cli.tools.names import one_line
+from headrace.cli.tools.names import one_line, one_word
 from headrace.cli.tools.script import curl_script, wget_script
 from headrace.cli.words import safe
 from headrace.errors import UsageError
@@ -31,8 +31,8 @@ Examples:
   headrace urls Qwen/Qwen3-8B --json | jq -r '.urls[0]'
 """
 _WRITERS = {"aria2": input_file, "wget": wget_script, "curl": curl_script, "metalink": metalink}
-_OF_LINES = ("aria2", "metalink")
-"""Those that cannot carry every name."""
+_NAMED = {"aria2": one_word, "metalink": one_line}
+"""Those that cannot carry every name, and what they make of it."""
 
 
 @click.command(epilog=EXAMPLES, short_help="Where files can be had, for aria2, wget, curl and others.")
@@ -75,7 +75,7 @@ class _Folder:
     def of(self, form: str) -> str:
         """The folder as this format has it. Raises `UsageError` where it cannot."""
         name = str(self.path)
-        if form in _OF_LINES and one_line(name) != name:
+        if form in _NAMED and _NAMED[form](name) != name:
             raise UsageError(
                 f"a file for {form} cannot name the folder {name!r}", hint="choose another --dest"
             )
@@ -86,6 +86,6 @@ class _Folder:
 
 
 def _warn(found: Urls, form: str) -> None:
-    for one in found.files if form in _OF_LINES else ():
-        if (name := one_line(one.entry.path)) != one.entry.path:
+    for one in found.files if form in _NAMED else ():
+        if (name := _NAMED[form](one.entry.path)) != one.entry.path:
             say(f"{safe(one.entry.path)} is called {safe(name)} there", mark="warning: ", color="yellow")

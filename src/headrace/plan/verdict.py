@@ -135,12 +135,13 @@ class Facts:
 
     @property
     def borne(self) -> int | None:
-        """The most connections that were neither refused nor too many."""
-        best = self.best
-        if best is None:
-            return None
-        fine = (one for one in self.rungs if not one.refusal and one.rate >= _FALLEN * best.rate)
-        return max((one.connections for one in fine), default=None)
+        """The most connections that were neither refused nor brought less than fewer did."""
+        borne, most = None, 0.0
+        for one in self.rungs:
+            if one.refusal or not one.rate or one.rate < _FALLEN * most:
+                break
+            borne, most = one.connections, max(most, one.rate)
+        return borne
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from headrace.cli.tools.names import headline, one_line
+from headrace.cli.tools.names import headline, one_word
 from headrace.facade.urls import Located, Urls
 from headrace.manifest import Digest
 
 _HEAD = """\
 # {headline}
 #   aria2c --input-file=THIS_FILE     the same command goes on after an interruption
+# After a kill up to a minute's bytes come again; with --auto-save-interval=5 those of five seconds.
 # All mirrors of a file stand on one line and are used together. Large files are checked against their sha256;
 # small ones have a digest that aria2 does not know (git's), and are fetched in order over one connection.
 # Private and gated repos: aria2 would send a token to every host it is led to, other mirrors and their
@@ -82,7 +83,7 @@ def input_file(urls: Urls, dest: str) -> str:
 def _items(files: tuple[Located, ...], dest: str) -> Iterator[tuple[str, ...]]:
     for one in files:
         mirrors = "\t".join(mirror.url for mirror in one.mirrors)
-        place = (f"  dir={dest}", f"  out={one_line(one.entry.path)}")
+        place = (f"  dir={dest}", f"  out={one_word(one.entry.path)}")
         if one.entry.digest.algorithm == Digest.SHA256:
             yield mirrors, *place, f"  checksum=sha-256={one.entry.digest.hex}", _EACH + _LARGE
         else:

@@ -10,11 +10,15 @@ from headrace.facade.urls import Urls
 
 
 def one_line(name: str) -> str:
-    """A path for formats of lines: control characters, and spaces at its ends, as `%XX`; mostly the path itself."""
+    """A path for formats of lines: its control characters as `%XX`; mostly the path itself."""
+    return "".join(quote(one) if unicodedata.category(one) == "Cc" else one for one in name)
+
+
+def one_word(name: str) -> str:
+    """A path for formats that strip their values: as `one_line`, and spaces at its ends as `%20`."""
     inner = name.strip(" ")
-    start, end = name[: len(name) - len(name.lstrip(" "))], name[len(name.rstrip(" ")) :]
-    kept = "".join(quote(one) if unicodedata.category(one) == "Cc" else one for one in inner)
-    return quote(start) + kept + (quote(end) if inner else "")
+    start = len(name) - len(name.lstrip(" "))
+    return "%20" * start + one_line(inner) + "%20" * (len(name) - start - len(inner))
 
 
 def escaped(name: str) -> str:
