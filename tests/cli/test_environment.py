@@ -128,9 +128,7 @@ def test_our_own_failure_leaves_standard_output_alone(near: Shell) -> None:
     assert (told.code, told.out) == (2, "")
 
 
-def test_a_stock_client_follows_and_keeps_its_token(
-    headrace: Shell, chaos: ChaosHub, tmp_path: Path
-) -> None:
+def test_a_stock_client_follows_and_keeps_its_token(headrace: Shell, chaos: ChaosHub, tmp_path: Path) -> None:
     headrace("sources", "add", "near", chaos.endpoint)
     headrace("sources", "use", "near")
     client = str(Path(sys.executable).with_name("hf"))

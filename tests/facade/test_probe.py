@@ -45,7 +45,10 @@ def test_what_a_good_one_delivers(measure: Measure, trusted: ChaosHub) -> None:
     assert facts.first_byte_s is not None
     assert facts.best is not None
     assert facts.best.rate >= (facts.rate_one or 0) > 0
-    assert (facts.address, facts.redirects_to) == ("127.0.0.1", None)  # the largest file is a small one to this hub
+    assert (facts.address, facts.redirects_to) == (
+        "127.0.0.1",
+        None,
+    )  # the largest file is a small one to this hub
     assert abs(facts.skew_s or 0) <= 2
     assert trusted.log().blob_bytes == 0  # only its word was asked for
 

@@ -76,7 +76,11 @@ def test_what_is_fine_is_good_and_says_how_many_connections_it_bears() -> None:
         ({"ranges": False}, Grade.USABLE, "whole"),
         ({"skew_s": -7200.0}, Grade.USABLE, "2 hours behind"),
         ({"skew_s": 60.0}, Grade.GOOD, "1 minute ahead"),
-        ({"rungs": (Rung(1, 9e6), Rung(2, 5e6, "HTTP 503"))}, Grade.USABLE, "2 connections are too many: HTTP 503"),
+        (
+            {"rungs": (Rung(1, 9e6), Rung(2, 5e6, "HTTP 503"))},
+            Grade.USABLE,
+            "2 connections are too many: HTTP 503",
+        ),
         (
             {"rungs": (*FINE.rungs, Rung(8, 1e6, "reset"))},
             Grade.GOOD,

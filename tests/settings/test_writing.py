@@ -46,7 +46,11 @@ def test_a_first_source_makes_the_file(file: Path, own: dict[str, str], tmp_path
     assert file.read_text() == '[sources.near]\nurl = "http://near.example"\n'
     add_source("near", "http://near.example", token=True, environment=own)  # said again, and more of it
     (one,) = settings(own, tmp_path).carriers()
-    assert (one.name, one.at.url, one.may_have_token) == ("near", "http://near.example", False)  # in the clear
+    assert (one.name, one.at.url, one.may_have_token) == (
+        "near",
+        "http://near.example",
+        False,
+    )  # in the clear
 
 
 def test_all_else_stays_as_it_was_written(file: Path, own: dict[str, str], tmp_path: Path) -> None:
@@ -97,14 +101,20 @@ def test_a_link_stays_a_link(file: Path, own: dict[str, str], tmp_path: Path) ->
         (lambda own: add_source("far", "https://other.example", environment=own), "already"),
         (lambda own: add_source("huggingface", "https://other.example", environment=own), "built-in"),
         (lambda own: add_source("a b", "https://other.example", environment=own), "cannot name"),
-        (lambda own: add_source("new", "https://me:secret@other.example", environment=own), "not an endpoint"),
+        (
+            lambda own: add_source("new", "https://me:secret@other.example", environment=own),
+            "not an endpoint",
+        ),
         (lambda own: remove_source("gone", environment=own), "not there"),
         (lambda own: remove_source("modelscope", environment=own), "built in"),
         (lambda own: trust_source("gone", environment=own), "no source"),
+        (lambda own: trust_source("https://far.example", environment=own), "no name"),
         (lambda own: use_sources(("far", "gone"), environment=own), "no source"),
     ],
 )
-def test_what_makes_no_sense_changes_nothing(file: Path, own: dict[str, str], change: object, word: str) -> None:
+def test_what_makes_no_sense_changes_nothing(
+    file: Path, own: dict[str, str], change: object, word: str
+) -> None:
     file.write_text(OWN)
     with pytest.raises(UsageError, match=word) as caught:
         change(own)  # type: ignore[operator]

@@ -36,5 +36,5 @@ def env(shell: str, *, probe: bool, as_json: bool) -> None:
         put_json(variables)
         return
     for name, value in variables.items():
-        # Endpoints have no quotes and no backslashes, so the three shells agree on what is between two quotes.
-        put_line(_LINES[shell].format(name, quoted(value)))
+        inside = "'" + value.replace("'", "''") + "'" if shell == "powershell" else quoted(value)
+        put_line(_LINES[shell].format(name, inside))

@@ -20,8 +20,8 @@ Examples:
   headrace run --probe -- vllm serve org/model
 
 \b
-The exit code is the command's; 127 where there is no such command, 126 where it
-cannot be run.
+The exit code is the command's; 127 where there is no such command, 126 where
+it cannot be run.
 """
 _NOT_RUN, _NOT_FOUND = 126, 127  # as POSIX has it for env, nohup and the shell
 

@@ -33,8 +33,8 @@ Examples:
 PROBE_EXAMPLES = """\b
 Examples:
   headrace sources probe
-  headrace sources probe Qwen/Qwen3-8B --source huggingface --source hf-mirror
-  headrace sources probe Qwen/Qwen3-8B --json | jq -r 'select(.verdict == "good").source'
+  headrace sources probe Qwen/Qwen3-8B --source near --source hf-mirror
+  headrace sources probe --json | jq -r 'select(.verdict == "good").source'
 
 \b
 Exit codes: 0 at least one is good, 12 none is.

@@ -15,7 +15,7 @@ from headrace.cli.output import put_json, put_text
 from headrace.cli.talk import say
 from headrace.cli.tools.aria2 import input_file
 from headrace.cli.tools.metalink import metalink
-from headrace.cli.tools.names import one_line, one_word
+from headrace.cli.tools.names import attribute, one_word
 from headrace.cli.tools.script import curl_script, wget_script
 from headrace.cli.words import safe
 from headrace.errors import UsageError
@@ -24,14 +24,14 @@ from headrace.settings import load_settings
 
 EXAMPLES = """\b
 Examples:
-  headrace urls Qwen/Qwen3-8B --format aria2 > files.txt && aria2c -i files.txt
+  headrace urls Qwen/Qwen3-8B --format aria2 > q.txt && aria2c -i q.txt
   headrace urls Qwen/Qwen3-8B --format curl | sh
   headrace urls Qwen/Qwen3-8B --format wget --source hf-mirror > get.sh
-  headrace urls Qwen/Qwen3-8B --format metalink --include '*.safetensors' > q.meta4
+  headrace urls Qwen/Qwen3-8B --format metalink --include '*.gguf' > q.meta4
   headrace urls Qwen/Qwen3-8B --json | jq -r '.urls[0]'
 """
 _WRITERS = {"aria2": input_file, "wget": wget_script, "curl": curl_script, "metalink": metalink}
-_NAMED = {"aria2": one_word, "metalink": one_line}
+_NAMED = {"aria2": one_word, "metalink": attribute}
 """Those that cannot carry every name, and what they make of it."""
 
 

@@ -60,7 +60,11 @@ class Freshness:
 
     def __str__(self) -> str:
         if self.age is not Age.BEHIND:
-            return "has another commit than the trusted source" if self.age is Age.OTHER else self.age.name.lower()
+            return (
+                "has another commit than the trusted source"
+                if self.age is Age.OTHER
+                else self.age.name.lower()
+            )
         told = "1 commit" if self.commits == 1 else f"{self.commits} commits"
         return f"is behind by {told}" + (f", {_long(self.seconds)}" if self.seconds is not None else "")
 

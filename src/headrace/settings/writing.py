@@ -76,6 +76,9 @@ def remove_source(name: str, *, environment: Mapping[str, str] | None = None) ->
 def trust_source(name: str, *, environment: Mapping[str, str] | None = None) -> Path:
     """Believe this source's lists of files and no other's. Raises as `add_source`."""
 
+    if "://" in name:
+        raise UsageError(f"{name!r} is no name", hint=f"headrace sources add NAME {name}, then trust NAME")
+
     def change(document: Document) -> None:
         _check_known(document, name)
         for other in document.get("sources", {}).values():

@@ -33,8 +33,8 @@ from headrace.source.contract import Chronicled, Content, Request, Source
 from headrace.source.http import Dialer, HttpResponse, HttpSession
 from headrace.wire import parse_date
 
-_LISTED = 0.3  # of the time, for lists of files
-_LOOKED = 0.6  # until first bytes are here
+_LISTED = 0.4  # of the time, for lists of files
+_LOOKED = 0.7  # until first bytes are here
 _WINDOW_LEAST_S, _WINDOW_MOST_S = 0.15, 2.0
 _SETTLING = 1 / 3  # of a window, in which connections come up to speed
 _ROUNDS = 4.0  # how many first bytes a window lasts at least

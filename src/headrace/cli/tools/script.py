@@ -64,13 +64,13 @@ _CURL = """\
 # handed over unseen: neither this file nor the list of processes has it.
 """
 _CURL_GET = """\
-[ -t 2 ] && talk=--progress-bar || talk=--no-progress-meter
+[ -t 2 ] && talk=--progress-bar || talk="--silent --show-error"
 
 get() {
   case $url in
     +*) [ -z "${HF_TOKEN:-}" ] || printf 'header = "Authorization: Bearer %s"\\n' "$HF_TOKEN" ;;
   esac | curl --config - --globoff --fail --location --proto =http,https --continue-at - --remote-time \\
-    --retry 3 --connect-timeout 10 --speed-limit 1024 --speed-time 20 "$talk" --output "$part" --url "${url#+}"
+    --retry 3 --connect-timeout 10 --speed-limit 1024 --speed-time 20 $talk --output "$part" --url "${url#+}"
 }
 """
 _WGET = """\
@@ -81,7 +81,8 @@ _WGET_GET = """\
 [ -t 2 ] && talk=--show-progress || talk=--no-verbose
 
 get() {
-  wget --quiet "$talk" --continue --tries=3 --waitretry=3 --connect-timeout=10 --read-timeout=20 \\
+  # Without --no-iri wget rewrites the signed URLs that hubs lead to, and they no longer work.
+  wget --quiet "$talk" --no-iri --continue --tries=3 --waitretry=3 --connect-timeout=10 --read-timeout=20 \\
     --output-document="$part" -- "$url"
 }
 """
@@ -100,7 +101,9 @@ connect_timeout = 10
 read_timeout = 20
 dns_timeout = 10
 
-# What is asked for is what comes: no compression on the way, no page in a file's place.
+# What is asked for is what comes: no compression on the way, no page in a file's place, and signed URLs as they
+# were given out.
+iri = off
 compression = none
 content_on_error = off
 
