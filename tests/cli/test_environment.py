@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,9 +22,20 @@ MIRROR = {
 
 
 @pytest.fixture
-def near(headrace: Shell) -> Shell:
-    headrace("sources", "add", "near", "http://near.example:8090")
-    headrace("sources", "use", "near")
+def choose(headrace: Shell) -> Callable[[str], None]:
+    """Writes the user's own settings."""
+
+    def choose(text: str) -> None:
+        file = Path(headrace.env["XDG_CONFIG_HOME"], "headrace", "headrace.toml")
+        file.parent.mkdir(parents=True)
+        file.write_text(text)
+
+    return choose
+
+
+@pytest.fixture
+def near(headrace: Shell, choose: Callable[[str], None]) -> Shell:
+    choose('use = ["near"]\n[sources.near]\nurl = "http://near.example:8090"\n')
     return headrace
 
 
@@ -38,16 +50,15 @@ def test_without_a_choice_it_is_what_is_configured(headrace: Shell) -> None:
     assert found == {"HF_ENDPOINT": headrace.env["HF_ENDPOINT"], "HF_HUB_DISABLE_XET": "1"}
 
 
-def test_where_the_token_may_go_it_is_not_held_back(headrace: Shell) -> None:
-    headrace("sources", "add", "ours", "https://hub.example", "--token")
-    headrace("sources", "use", "modelscope", "ours")  # the first that is a hub
+def test_where_the_token_may_go_it_is_not_held_back(headrace: Shell, choose: Callable[[str], None]) -> None:
+    # The first that is a hub.
+    choose('use = ["modelscope", "ours"]\n[sources.ours]\nurl = "https://hub.example"\ntoken = true\n')
     (found,) = headrace("env", "--json").events
     assert found == {"HF_ENDPOINT": "https://hub.example", "HF_HUB_DISABLE_XET": "1"}
 
 
 def test_no_hub_no_endpoint(headrace: Shell) -> None:
-    headrace("sources", "use", "modelscope")
-    told = headrace("env")
+    told = headrace("env", HEADRACE_USE="modelscope")
     assert (told.code, told.out, "hub" in told.err) == (2, "", True)
 
 
@@ -64,12 +75,13 @@ def test_lines_for_a_shell(near: Shell) -> None:
     assert near("env", "--shell", "powershell").lines[0] == "$env:HF_ENDPOINT = 'http://near.example:8090'"
 
 
-def test_measured_first(headrace: Shell, calm: ChaosHub) -> None:
-    headrace("sources", "add", "dead", "http://127.0.0.1:9")
-    headrace("sources", "use", "dead")
-    told = headrace("env", "--probe")
+def test_measured_first(headrace: Shell) -> None:
+    dead, here = "http://127.0.0.1:9", headrace.env["HF_ENDPOINT"]
+    (found,) = headrace("env", "--probe", "--json", HEADRACE_USE=f"{dead},{here}").events
+    assert found["HF_ENDPOINT"] == here
+    told = headrace("env", "--probe", HEADRACE_USE=dead)
     assert (told.code, told.out) == (12, "")
-    assert "dead: cannot connect" in told.err
+    assert "127.0.0.1:9: cannot connect" in told.err
     assert "hint: " in told.err
 
 
@@ -129,13 +141,12 @@ def test_our_own_failure_leaves_standard_output_alone(near: Shell) -> None:
 
 
 def test_a_stock_client_follows_and_keeps_its_token(headrace: Shell, chaos: ChaosHub, tmp_path: Path) -> None:
-    headrace("sources", "add", "near", chaos.endpoint)
-    headrace("sources", "use", "near")
     client = str(Path(sys.executable).with_name("hf"))
     told = headrace(
         *("run", "--", client, "download", "org/tiny", "config.json", "--local-dir", str(tmp_path / "got")),
         HF_TOKEN=TOKEN,
         HF_HUB_DISABLE_TELEMETRY="1",
+        HEADRACE_USE=chaos.endpoint,
     )
     assert told.code == 0, told.err
     assert (tmp_path / "got" / "config.json").read_bytes() == b'{"hidden": 1}'

@@ -163,6 +163,13 @@ def test_each_address_is_measured_for_itself(shelf: Path, trusted: ChaosHub) -> 
     assert "refused" in found["127.0.0.3"].reason
 
 
+def test_no_faster_than_the_user_allows(measure: Measure, near: ChaosHub) -> None:
+    settings = headrace.load_settings(limit_rate="500K")
+    (one,) = headrace.probe("org/model", sources=near.endpoint, seconds=1.0, settings=settings)
+    assert one.grade is Grade.GOOD
+    assert near.settled_log().blob_bytes < 8_000_000  # hundreds of millions without the limit
+
+
 def test_offline_nothing_is_asked(measure: Measure, near: ChaosHub) -> None:
     with pytest.raises(UsageError, match="offline"):
         headrace.probe("org/model", sources=near.endpoint, settings=headrace.load_settings(offline=True))

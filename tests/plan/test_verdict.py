@@ -73,6 +73,7 @@ def test_what_is_fine_is_good_and_says_how_many_connections_it_bears() -> None:
         ({"freshness": Freshness(Age.BEHIND, 1, 2 * DAY)}, Grade.USABLE, "2 days"),
         ({"freshness": Freshness(Age.OTHER)}, Grade.USABLE, "another commit"),
         ({"freshness": Freshness()}, Grade.GOOD, "gives the file"),
+        ({"redirects_to": "cdn.example"}, Grade.GOOD, "files come from cdn.example"),
         ({"ranges": False}, Grade.USABLE, "whole"),
         ({"skew_s": -7200.0}, Grade.USABLE, "2 hours behind"),
         ({"skew_s": 60.0}, Grade.GOOD, "1 minute ahead"),

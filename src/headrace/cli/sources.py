@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 import click
 
 from headrace.cli.output import put_json, put_line
-from headrace.cli.talk import say
+from headrace.cli.talk import is_terminal, say
 from headrace.cli.verdicts import as_json, show
 from headrace.cli.words import safe
 from headrace.errors import AllSourcesFailed, Interrupted
@@ -202,6 +202,8 @@ def _probed(
 ) -> tuple[tuple[Probed, ...], bool]:
     """What was found out, and whether that was cut short."""
     measuring = begin_probe(repo, named, seconds, settings)
+    if is_terminal():
+        say(f"measuring for about {seconds:.0f} s; Ctrl-C shows what is known by then")
     try:
         measuring.run()
     except KeyboardInterrupt:

@@ -46,9 +46,9 @@ def begin_probe(repo: str, sources: str | Iterable[str], seconds: float, setting
         raise UsageError("a probe uses the network, and offline is set", hint="unset HF_HUB_OFFLINE for it")
     client = Client(settings, (), lambda _: None)
     trusted = settings.trusted()
-    named = tuple(map(settings.source, several(sources)))
+    named = {one.at: one for one in map(settings.source, several(sources))}
     subjects, hopeless = [], []
-    for one in named or settings.known():
+    for one in tuple(named.values()) or settings.known():
         setting = trusted if one.at == trusted.at else one
         try:
             source = client.source(setting)

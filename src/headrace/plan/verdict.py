@@ -206,6 +206,8 @@ def _flaws(facts: Facts, best_rate: float) -> list[str]:
 
 def _praise(facts: Facts) -> str:
     told = ["has the trusted source's commit" if facts.freshness.age is Age.SAME else "gives the file"]
+    if facts.redirects_to is not None:
+        told.append(f"files come from {facts.redirects_to}")
     if facts.rungs[-1].refusal:
         told.append(f"{facts.rungs[-1].connections} connections are too many: {facts.rungs[-1].refusal}")
     if facts.skew_s is not None and abs(facts.skew_s) > _SKEW_TOLD_S:

@@ -75,7 +75,6 @@ def remove_source(name: str, *, environment: Mapping[str, str] | None = None) ->
 
 def trust_source(name: str, *, environment: Mapping[str, str] | None = None) -> Path:
     """Believe this source's lists of files and no other's. Raises as `add_source`."""
-
     if "://" in name:
         raise UsageError(f"{name!r} is no name", hint=f"headrace sources add NAME {name}, then trust NAME")
 

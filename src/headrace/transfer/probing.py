@@ -44,7 +44,7 @@ _PART_LEAST, _PART_MOST = 1024 * 1024, 64 * 1024 * 1024
 _LOOK_BYTES = 4096
 _BUFFER_BYTES = 256 * 1024
 _TICK_S = 0.01
-_PATIENCE_S = 3.0
+_PATIENCE, _PATIENCE_MOST_S = 0.3, 3.0  # of the time, for a first byte
 
 Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
@@ -104,6 +104,7 @@ class Probe:
         self._dialer = dialer
         self._seconds = seconds
         self._connections = connections
+        self._patience_s = min(_PATIENCE_MOST_S, _PATIENCE * seconds)
         self._facts: dict[tuple[str, str], Facts] = {
             (one.name, ""): Facts(one.name, one.url) for one in subjects
         }
@@ -167,7 +168,7 @@ class Probe:
             for one in self._subjects
             if one.name in lists
         }
-        found = _together(tasks, until + _PATIENCE_S, "its first byte")
+        found = _together(tasks, until + self._patience_s, "its first byte")
         places = []
         for name, answer in found.items():
             if isinstance(answer, Exception):
@@ -210,15 +211,15 @@ class Probe:
     ) -> tuple[Facts, tuple[str, ...]]:
         """Ask one address for a few bytes, and see what comes first."""
         session, began, ranges = HttpSession(self._dialer), time.monotonic(), True
-        part = Range(1, min(content.entry.size, _LOOK_BYTES))
+        part, patience_s = Range(1, min(content.entry.size, _LOOK_BYTES)), self._patience_s
         try:
             try:
-                stream = subject.source.open(_request(content, part, facts.host, address), session)
+                asked = Request(content, part, False, facts.host, address, patience_s)  # noqa: FBT003
+                stream = subject.source.open(asked, session)
             except RangeIgnored:
                 ranges, part, began = False, Range(0, content.entry.size), time.monotonic()
-                stream = subject.source.open(
-                    _request(content, part, facts.host, address, whole=True), session
-                )
+                asked = Request(content, part, True, facts.host, address, patience_s)  # noqa: FBT003
+                stream = subject.source.open(asked, session)
             try:
                 stream.readinto(memoryview(bytearray(1)))
                 first_byte_s = time.monotonic() - began
@@ -319,7 +320,7 @@ class _Flow:
     def _fetch(self, number: int, session: HttpSession, buffer: memoryview) -> None:
         facts, content = self._place.facts, self._place.content
         part = self._part() if facts.ranges else Range(0, content.entry.size)
-        request = _request(content, part, facts.host, facts.address, whole=not facts.ranges)
+        request = Request(content, part, not facts.ranges, facts.host, facts.address, _PATIENCE_MOST_S)
         stream = self._place.subject.carrier.open(request, session)
         try:
             while not self._is_over and (count := stream.readinto(buffer)):
@@ -343,10 +344,6 @@ def _largest(manifest: Manifest) -> Content:
     if entry is None or entry.size <= 1:
         raise EntryNotFound(f"{manifest.repo} has no file to measure with")
     return Content(manifest.repo, manifest.commit, entry)
-
-
-def _request(content: Content, part: Range, host: str, address: str, *, whole: bool = False) -> Request:
-    return Request(content, part, whole, host, address, _PATIENCE_S)
 
 
 def _together(
