@@ -79,6 +79,8 @@ def test_measured_first(headrace: Shell) -> None:
     dead, here = "http://127.0.0.1:9", headrace.env["HF_ENDPOINT"]
     (found,) = headrace("env", "--probe", "--json", HEADRACE_USE=f"{dead},{here}").events
     assert found["HF_ENDPOINT"] == here
+    told = headrace("env", "--for", "org/none", HEADRACE_USE=here)
+    assert (told.code, "has no org/none" in told.err) == (12, True)
     told = headrace("env", "--probe", HEADRACE_USE=dead)
     assert (told.code, told.out) == (12, "")
     assert "127.0.0.1:9: cannot connect" in told.err

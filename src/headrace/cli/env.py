@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import click
 
-from headrace.cli.options import with_probe
+from headrace.cli.endpoint import with_environment
 from headrace.cli.output import put_json, put_line
 from headrace.cli.tools.names import quoted
-from headrace.facade.environment import environment
-from headrace.settings import load_settings
 
 EXAMPLES = """\b
 Examples:
@@ -20,18 +18,17 @@ _LINES = {"sh": "export {}={}", "fish": "set -gx {} {}", "powershell": "$env:{} 
 
 
 @click.command(epilog=EXAMPLES, short_help="Shell lines that lead other tools to the best endpoint.")
-@with_probe
+@with_environment
 @click.option(
     "--shell", type=click.Choice(list(_LINES)), default="sh", show_default=True, help="Who reads the lines."
 )
 @click.option("--json", "as_json", is_flag=True, help="One JSON object with all variables.")
-def env(shell: str, *, probe: bool, as_json: bool) -> None:
+def env(variables: dict[str, str], shell: str, *, as_json: bool) -> None:
     """Print shell lines that lead hub clients to the best endpoint: the first hub in use.
 
     `headrace sources use` says which that is; without it, it is what is configured. Other tools believe the endpoint
     they are given. No token is printed, and where yours may not go they are told not to send it.
     """
-    variables = environment(load_settings(), measured=probe)
     if as_json:
         put_json(variables)
         return

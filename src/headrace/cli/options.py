@@ -56,12 +56,6 @@ def with_choice(command: Command) -> Command:
     return wrapped
 
 
-def with_probe(command: Command) -> Command:
-    """`--probe`, handed over as `probe`."""
-    told = "Measure first, and take the best of all that are known, or of those in use."
-    return click.option("--probe", is_flag=True, help=told)(command)
-
-
 def with_settings(command: Command) -> Command:
     """`--cache`, `--offline`, `--lanes` and `--limit-rate`, on top of environment and files, handed over as `settings`."""
 

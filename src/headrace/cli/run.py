@@ -7,17 +7,15 @@ import signal
 
 import click
 
-from headrace.cli.options import with_probe
+from headrace.cli.endpoint import with_environment
 from headrace.cli.talk import say
 from headrace.cli.words import safe
-from headrace.facade.environment import environment
-from headrace.settings import load_settings
 
 EXAMPLES = """\b
 Examples:
   headrace run -- hf download org/model
   headrace run -- python train.py
-  headrace run --probe -- vllm serve org/model
+  headrace run --for org/model -- vllm serve org/model
 
 \b
 The exit code is the command's; 127 where there is no such command, 126 where
@@ -31,14 +29,14 @@ _NOT_RUN, _NOT_FOUND = 126, 127  # as POSIX has it for env, nohup and the shell
     epilog=EXAMPLES,
     short_help="Run a command with the best endpoint.",
 )
-@with_probe
+@with_environment
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED, metavar="-- CMD...")
-def run(command: tuple[str, ...], *, probe: bool) -> int:
+def run(command: tuple[str, ...], variables: dict[str, str]) -> int:
     """Run a command that speaks to a hub, with the variables that `headrace env` prints.
 
     The command takes this process's place: input, output, terminal, signals and exit code are its own.
     """
-    os.environ.update(environment(load_settings(), measured=probe))
+    os.environ.update(variables)
     # Python ignores it, and what it ignores stays ignored in what it becomes.
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     try:

@@ -57,6 +57,7 @@ USE_EXAMPLES = """\b
 Examples:
   headrace sources use near hf-mirror
   headrace sources use
+  headrace sources use --for Qwen/Qwen3-8B
   headrace sources use --reset
 """
 _SECONDS = click.FloatRange(1, 600)
@@ -148,15 +149,16 @@ def trust(name: str) -> None:
 @sources.command(epilog=USE_EXAMPLES, short_help="Choose what pulls use.")
 @click.argument("names", nargs=-1, metavar="[NAME|URL]...")
 @click.option("--reset", is_flag=True, help="Choose nothing: pulls use all that are configured.")
-def use(names: tuple[str, ...], *, reset: bool) -> None:
+@click.option("--for", "repo", metavar="REPO", help="Without names: probe with this repo.")
+def use(names: tuple[str, ...], repo: str | None, *, reset: bool) -> None:
     """Choose which sources pulls use, in this order; the first is what other tools get (`headrace env`).
 
     Without names all that are known are probed, and the good ones are used, the best first.
     """
-    if reset and names:
-        raise click.UsageError("--reset chooses nothing, and names choose")
+    if reset + bool(names) + (repo is not None) > 1:
+        raise click.UsageError("names, --for and --reset are three ways to choose")
     if not names and not reset:
-        names = _good_ones(load_settings())
+        names = _good_ones(repo or USUAL_REPO, load_settings())
     path = use_sources(names)
     say(f"{path}: changed")
     _say_use()
@@ -211,9 +213,9 @@ def _probed(
     return measuring.known, False
 
 
-def _good_ones(settings: Settings) -> tuple[str, ...]:
+def _good_ones(repo: str, settings: Settings) -> tuple[str, ...]:
     """The good sources, the best first, by names that settings know or by URL."""
-    measuring = begin_probe(USUAL_REPO, (), SECONDS, settings)
+    measuring = begin_probe(repo, (), SECONDS, settings)
     measuring.run()
     probed = measuring.known
     show(probed, err=True)

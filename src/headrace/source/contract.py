@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from headrace.manifest import Entry, Manifest
 from headrace.names import Repo
-from headrace.plan.verdict import Past
 from headrace.ranges import Range
 from headrace.source.http import HttpSession
+
+if TYPE_CHECKING:
+    from headrace.plan.verdict import Past  # pulls need none of it
 
 
 @dataclass(frozen=True)

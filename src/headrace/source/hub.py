@@ -13,7 +13,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urljoin, urlsplit
 
 from headrace.errors import (
@@ -31,7 +31,6 @@ from headrace.errors import (
 )
 from headrace.manifest import Entry, Manifest, entries_of, siblings_of
 from headrace.names import Repo, is_commit
-from headrace.plan.verdict import Past
 from headrace.ranges import Range
 from headrace.source.access import NOBODY, Access
 from headrace.source.budget import Budget
@@ -57,6 +56,9 @@ from headrace.wire import (
     shown,
     signed_life_s,
 )
+
+if TYPE_CHECKING:
+    from headrace.plan.verdict import Past
 
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 _HOPS_MOST = 10
@@ -175,6 +177,8 @@ class HubSource:
 
     def history(self, repo: Repo, revision: str) -> tuple[Past, ...]:
         """See `Chronicled.history`: the first page of the hub's list of commits."""
+        from headrace.plan.verdict import Past  # noqa: PLC0415  # pulls need none of it
+
         session = HttpSession(self._dialer)
         try:
             url = self.endpoint + api_path(repo, "commits", revision)

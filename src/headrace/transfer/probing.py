@@ -137,7 +137,7 @@ class Probe:
         told = _together(tasks, until, "its list of files")
         lists = {name: one for name, one in told.items() if isinstance(one, Manifest)}
         commit = lists[""].commit if "" in lists else None
-        past = self._past(commit, lists, until)
+        past = self._past(commit, lists)
         for one in self._subjects:
             answer, facts = told.get(one.name), self._facts[one.name, ""]
             if isinstance(answer, Manifest):
@@ -149,13 +149,15 @@ class Probe:
             self._facts[one.name, ""] = facts
         return lists
 
-    def _past(self, commit: str | None, lists: Mapping[str, Manifest], until: float) -> Sequence[Past]:
+    def _past(self, commit: str | None, lists: Mapping[str, Manifest]) -> Sequence[Past]:
         """The trusted source's history, where it is needed and can be had."""
         trusted, repo = self._trusted, self._wanted[0]
         if commit is None or not isinstance(trusted, Chronicled):
             return ()
         if all(one.commit == commit for one in lists.values()):
             return ()
+        # Of its own time: one silent source takes all that lists were given.
+        until = time.monotonic() + self._patience_s
         told = _together({"": lambda: trusted.history(repo, commit)}, until, "its history")[""]
         return () if isinstance(told, Exception) else told
 
