@@ -18,6 +18,7 @@ from headrace.source.hub import HubSource
 from headrace.testing import ChaosHub, Fault, write_repo
 from headrace.transfer.probing import Probe, Subject
 from tests.facade.conftest import TOKEN
+from tests.papers import issue
 
 Measure = Callable[..., Probed]
 
@@ -175,6 +176,20 @@ def test_each_address_is_measured_for_itself(shelf: Path, trusted: ChaosHub) -> 
     assert set(found) == set(places)
     assert [found[one].grade for one in places] == [Grade.GOOD, Grade.USABLE, Grade.UNUSABLE]
     assert "refused" in found["127.0.0.3"].reason
+
+
+def test_trouble_with_certificates_is_told_in_words(
+    shelf: Path, tmp_path: Path, trusted: ChaosHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", trusted.endpoint)
+    papers = issue(tmp_path / "papers", "127.0.0.1", "::1", "localhost")
+    believing = headrace.load_settings(ca_bundle=papers.authority)
+    with ChaosHub(shelf, tls=(papers.chain, papers.key)) as hub:
+        (refused,) = headrace.probe("org/model", sources=hub.endpoint, seconds=1.0)
+        (accepted,) = headrace.probe("org/model", sources=hub.endpoint, seconds=1.0, settings=believing)
+    assert refused.grade is Grade.UNUSABLE
+    assert "certificate" in refused.reason
+    assert accepted.grade is Grade.GOOD
 
 
 def test_no_faster_than_the_user_allows(measure: Measure, near: ChaosHub) -> None:
