@@ -13,12 +13,26 @@ if TYPE_CHECKING:
     from headrace import events as events
     from headrace.errors import HeadraceError
     from headrace.facade.client import Snapshot
+    from headrace.facade.file import FilePreview, PulledFile, preview_file, pull_file
     from headrace.facade.load import load
     from headrace.facade.pull import Preview, preview, pull
     from headrace.settings import Settings, load_settings
 
 __version__ = "0.1.0"
-__all__ = ["HeadraceError", "Preview", "Settings", "Snapshot", "load", "load_settings", "preview", "pull"]
+__all__ = [
+    "FilePreview",
+    "HeadraceError",
+    "Preview",
+    "PulledFile",
+    "Settings",
+    "Snapshot",
+    "load",
+    "load_settings",
+    "preview",
+    "preview_file",
+    "pull",
+    "pull_file",
+]
 
 _MODULES = ("errors", "events")
 _HOMES = {
@@ -28,6 +42,7 @@ _HOMES = {
     "Snapshot": "facade.client",
     "load": "facade.load",
     **dict.fromkeys(("Preview", "preview", "pull"), "facade.pull"),
+    **dict.fromkeys(("FilePreview", "PulledFile", "preview_file", "pull_file"), "facade.file"),
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +16,7 @@ from headrace.plan.limits import Limits
 from headrace.settings import Settings
 from headrace.settings.sources import SourceSetting
 from headrace.source.access import Access
-from headrace.source.dialer import Road
+from headrace.source.dialer import Dialer, Road
 from headrace.source.registry import Described, make_source
 from headrace.store.hubcache import HubCache, recall
 from headrace.transfer.pull import Carriers, Pull, Tally, resolve
@@ -58,7 +58,7 @@ class Client:
         self._emit = emit
         self._told: set[str] = set()
         self._dialer = road_of(settings).dialer()
-        self._limits = limits_of(_within_rate(settings))
+        self._limits = limits_within_rate(settings)
 
     def listing(self, repo: str) -> Manifest:
         """What the trusted source lists; offline, what the cache remembers."""
@@ -124,14 +124,8 @@ class Client:
         return self._made(self._settings.trusted(self._sources))
 
     def _carriers(self) -> Carriers:
-        carriers = self._settings.carriers(self._sources)
-        sources = tuple(map(self._made, carriers))
-        if rate := self._settings["limit_rate"]:
-            from headrace.transfer.pacer import PacedSource, Pacer  # noqa: PLC0415  # few ask for it
-
-            pacer = Pacer(rate)
-            sources = tuple(PacedSource(source, pacer) for source in sources)
-        return Carriers(sources, self._dialer, self._limits)
+        sources = tuple(map(self._made, self._settings.carriers(self._sources)))
+        return carriers_of(self._settings, sources, self._dialer, self._limits)
 
     def _made(self, source: SourceSetting) -> Source:
         if source.token_hint:
@@ -162,9 +156,22 @@ def several(words: str | Iterable[str]) -> tuple[str, ...]:
     return (words,) if isinstance(words, str) else tuple(words)
 
 
-def _within_rate(settings: Settings) -> Settings:
+def carriers_of(settings: Settings, sources: Sequence[Source], dialer: Dialer, limits: Limits) -> Carriers:
+    """These sources as who carries the bytes, no faster than the user wants."""
+    if rate := settings["limit_rate"]:
+        from headrace.transfer.pacer import PacedSource, Pacer  # noqa: PLC0415  # few ask for it
+
+        pacer = Pacer(rate)
+        sources = tuple(PacedSource(source, pacer) for source in sources)
+    return Carriers(tuple(sources), dialer, limits)
+
+
+def limits_within_rate(settings: Settings) -> Limits:
+    """As `limits_of`, with no more lanes than a limited rate is enough for."""
     rate, lanes = settings["limit_rate"], settings["lanes"]
-    return settings.having(lanes=max(1, min(lanes, rate // _LEAST_RATE_OF_A_LANE))) if rate else settings
+    if rate:
+        settings = settings.having(lanes=max(1, min(lanes, rate // _LEAST_RATE_OF_A_LANE)))
+    return limits_of(settings)
 
 
 def road_of(settings: Settings) -> Road:

@@ -47,7 +47,13 @@ class Described:
 
 Maker = Callable[[Described], Source]
 
-_OWN = {"hub": "headrace.source.hub:make_hub"}  # imported when one is made: most pulls need one kind only
+# Imported when one is made: most pulls need one kind only.
+_OWN = {
+    "hub": "headrace.source.hub:make_hub",
+    "modelscope": "headrace.source.modelscope:make_modelscope",
+    "tree": "headrace.source.tree:make_tree",
+    "folder": "headrace.source.tree:make_tree",
+}
 
 
 def kinds() -> tuple[str, ...]:
@@ -61,7 +67,12 @@ def make_source(described: Described) -> Source:
     Raises:
         UsageError: there is no such kind, or its maker refuses the description.
     """
-    return _maker(described)(described)
+    source = _maker(described)(described)
+    if not described.names:
+        return source
+    from headrace.source.naming import NamingSource  # noqa: PLC0415  # few repos have two names
+
+    return NamingSource(source, described.names)
 
 
 def _maker(described: Described) -> Maker:
