@@ -14,7 +14,7 @@ from headrace.manifest import Manifest
 from headrace.names import Repo, parse_address
 from headrace.plan.limits import Limits
 from headrace.settings import Settings
-from headrace.settings.sources import SourceSetting
+from headrace.settings.sources import Location, SourceSetting
 from headrace.source.access import Access
 from headrace.source.dialer import Dialer, Road
 from headrace.source.registry import Described, make_source
@@ -57,6 +57,7 @@ class Client:
         self._sources = sources
         self._emit = emit
         self._told: set[str] = set()
+        self._made_at: dict[Location, Source] = {}
         self._dialer = road_of(settings).dialer()
         self._limits = limits_within_rate(settings)
 
@@ -128,9 +129,12 @@ class Client:
         return carriers_of(self._settings, sources, self._dialer, self._limits)
 
     def _made(self, source: SourceSetting) -> Source:
+        """The source that is so set, one for all that is asked of it: what it lists, it is asked for once."""
+        if source.at in self._made_at:
+            return self._made_at[source.at]
         if source.token_hint:
             self._emit(Warned("token", f"{source.name}: {source.token_hint}"))
-        return make_source(
+        made = make_source(
             Described(
                 source.name,
                 source.at.kind,
@@ -142,6 +146,8 @@ class Client:
                 warn=lambda told: self._pass_on(source.name, told),
             )
         )
+        self._made_at[source.at] = made
+        return made
 
     def _pass_on(self, name: str, told: str) -> None:
         """What a hub wants its users to know, once; written `topic; text`, or text alone."""

@@ -118,14 +118,18 @@ class Delivery:
     def _check(self, response: HttpResponse, request: Request) -> None:
         size, path = request.content.entry.size, request.content.entry.path
         where = f"{response.host} ({response.address})"
+        if response.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            there = (response.headers.get("Content-Range") or "").removeprefix("bytes */")[:20]
+            told_size = f"with {there} bytes" if there.isdecimal() else "with fewer bytes"
+            raise BadAnswer(f"{where} has {path!r} {told_size}, not {size}")
         if response.status not in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
             raise self._refusal_of_bytes(response, repr(path), request.content.repo)
         if response.status == HTTPStatus.PARTIAL_CONTENT:
             told = parse_content_range(response.headers.get("Content-Range"))
+            if told is not None and told[1] != size:
+                raise BadAnswer(f"{where} has {path!r} with {told[1]} bytes, not {size}")
             if told is None or told[0] != request.range:
                 raise BadAnswer(f"{where} answers another range of {path!r} than was asked for")
-            if told[1] != size:
-                raise BadAnswer(f"{where} has {path!r} with {told[1]} bytes, not {size}")
         elif response.length not in (None, size) and is_page(response):
             raise BadAnswer(f"{where} answers with a web page where {path!r} was expected")
         elif response.length not in (None, size):

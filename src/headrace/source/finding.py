@@ -31,7 +31,9 @@ class FindingSource:
 
     def manifest(self, repo: Repo, revision: str) -> Manifest:
         """See `Source.manifest`."""
-        return self._source.manifest(repo, revision)
+        manifest = self._source.manifest(repo, revision)
+        self._kept.put((repo, revision), manifest)
+        return manifest
 
     def open(
         self, request: Request, session: HttpSession, located: Callable[[], None] = lambda: None

@@ -65,6 +65,7 @@ class ListedSource:
             entries = tuple(self._entry(session, repo, one) for one in listing.files)
         finally:
             session.close()
+        self._kept.put(self._key(repo, revision), listing)
         if not entries:
             raise BadManifest(
                 f"{self.name} lists no files of {repo} with their digests ({listing.where})",
@@ -85,11 +86,14 @@ class ListedSource:
         """See `Source.open`."""
         content = request.content
         listing = self._kept.get(
-            (content.repo, content.revision if self._has_revisions else ""),
+            self._key(content.repo, content.revision),
             lambda: self._ask(session, content.repo, content.revision),
             session.check,
         )
         return self._delivery.open(listing.find(content.entry).url, request, session, located)
+
+    def _key(self, repo: Repo, revision: str) -> tuple[Repo, str]:
+        return repo, revision if self._has_revisions else DEFAULT_REVISION
 
     def _entry(self, session: HttpSession, repo: Repo, listed: Listed) -> Entry:
         if listed.digest is None:

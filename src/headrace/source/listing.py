@@ -139,6 +139,11 @@ class Kept(Generic[T]):
                 self._changed.notify_all()
         return answer
 
+    def put(self, key: Hashable, answer: T) -> None:
+        """Keep an answer that was asked for otherwise."""
+        with self._changed:
+            self._known[key] = (time.monotonic(), answer)
+
 
 def _given(known: T | HeadraceError) -> T:
     if isinstance(known, HeadraceError):

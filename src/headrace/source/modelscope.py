@@ -104,7 +104,10 @@ class _Api:
         response = self._home.metadata(session, url, "application/json")
         try:
             if response.status != HTTPStatus.OK:
-                raise self.refusal(response, f"{query['Revision']!r}", repo)
+                error = self.refusal(response, f"{query['Revision']!r}", repo)
+                if response.status == HTTPStatus.NOT_FOUND:
+                    raise RepoNotFound(error.message, hint=self._hint)
+                raise error
             told = self._home.json_of(response)
         finally:
             response.close()

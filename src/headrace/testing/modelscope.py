@@ -125,9 +125,8 @@ class ModelScopeSite:
         return row | ({"Sha256": _sha256(entry.file, entry.stamp)} if self.tells_digests else {})
 
     def _file(self, repo: Repo, request: Request) -> Answer:
-        commit = self._commit(repo, request)
         path = request.arguments.get("FilePath", [""])[0]
-        entry = commit.entries.get(path) if commit is not None else None
+        commit, entry = self.catalog.entry(repo, _revision(request), path)
         if commit is None or entry is None:
             return _said(404, f"file not found: {path}")
         digest = _sha256(entry.file, entry.stamp)
@@ -138,8 +137,12 @@ class ModelScopeSite:
         return file_answer(entry, request.headers, f'"{digest}"').having(linked)
 
     def _commit(self, repo: Repo, request: Request) -> Commit | None:
-        revision = request.arguments.get("Revision", [_TRUNK])[0] or _TRUNK
-        return self.catalog.commit(repo, DEFAULT_REVISION if revision == _TRUNK else revision)
+        return self.catalog.commit(repo, _revision(request))
+
+
+def _revision(request: Request) -> str:
+    revision = request.arguments.get("Revision", [_TRUNK])[0] or _TRUNK
+    return DEFAULT_REVISION if revision == _TRUNK else revision
 
 
 def _said(code: int, message: str, data: object = None) -> Answer:
