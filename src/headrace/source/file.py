@@ -118,7 +118,8 @@ class FileSource:
 
     def _size(self, response: HttpResponse) -> int:
         told = response.headers.get("Content-Range")
-        if is_page(response) and not urlsplit(self.url).path.lower().endswith(_PAGES):
+        is_answer = response.status in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT)
+        if is_answer and is_page(response) and not urlsplit(self.url).path.lower().endswith(_PAGES):
             raise BadAnswer(
                 f"{shown(self.url)} is a web page and no file",
                 hint="give the URL of the file itself; a repo of a hub is pulled by its name, ORG/NAME",

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import entry_points
 
-from headrace.errors import UsageError
+from headrace.errors import HeadraceError, UsageError
 from headrace.source.access import NOBODY, Access
 from headrace.source.contract import Source
 from headrace.source.dialer import Dialer
@@ -67,12 +67,25 @@ def make_source(described: Described) -> Source:
     Raises:
         UsageError: there is no such kind, or its maker refuses the description.
     """
-    source = _maker(described)(described)
+    source = _made(described)
     if not described.names:
         return source
     from headrace.source.naming import NamingSource  # noqa: PLC0415  # few repos have two names
 
     return NamingSource(source, described.names)
+
+
+def _made(described: Described) -> Source:
+    maker = _maker(described)
+    try:
+        return maker(described)
+    except HeadraceError:
+        raise
+    except Exception as error:  # whatever somebody else's package does
+        raise UsageError(
+            f"no source of kind {described.kind!r} could be made for {described.name!r}: {error!r}",
+            hint="the package that knows this kind fails: tell its makers",
+        ) from error
 
 
 def _maker(described: Described) -> Maker:
