@@ -34,7 +34,7 @@ class Puller:
 
     def __init__(self, folder: Path, cache: Path) -> None:
         self.folder = folder
-        self._settings = {"idle_timeout_s": 0.5, "give_up_s": 3.0, "cache": cache}
+        self._settings: dict[str, Any] = {"idle_timeout_s": 0.5, "give_up_s": 3.0, "cache": cache}
         self.events: list[Event] = []
 
     def __call__(self, *urls: str, offline: bool = False, **arguments: Any) -> headrace.PulledFile:

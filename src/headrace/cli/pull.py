@@ -25,7 +25,7 @@ Examples:
   headrace pull Qwen/Qwen3-8B --source hf-mirror --source http://node:8090
   headrace pull Qwen/Qwen3-8B --dry-run --json
   headrace pull Qwen/Qwen3-8B --limit-rate 20M
-  headrace pull https://a.example/model.zip https://b.example/model.zip --sha256 9f86d08...
+  headrace pull https://a.example/m.zip https://b.example/m.zip --sha256 HEX
   model=$(headrace pull -q Qwen/Qwen3-8B)
 
 \b
@@ -35,11 +35,10 @@ deliver, 13 integrity, 14 storage, 130 interrupted (the same command goes on).
 
 
 @click.command(
-    context_settings={"allow_extra_args": True},
     epilog=EXAMPLES,
     short_help="Get a repo's files, every byte verified.",
 )
-@click.argument("repo", metavar="REPO[@REVISION] | URL...")
+@click.argument("words", metavar="REPO[@REVISION] | URL...", nargs=-1, required=True)
 @click.option(
     "--type",
     "kind",
@@ -62,7 +61,7 @@ deliver, 13 integrity, 14 storage, 130 interrupted (the same command goes on).
 @with_settings
 @with_manner
 def pull(
-    repo: str,
+    words: tuple[str, ...],
     kind: str | None,
     sha256: str | None,
     manner: Manner,
@@ -80,16 +79,16 @@ def pull(
     in the first URL, and the last line is its path. Its digest is the --sha256 that is given, or else one that a
     server promises.
     """
-    words = click.get_current_context().args
+    repo, *others = words
     if is_url(repo):
-        pull_urls([repo, *words], sha256, manner, settings, dry_run=dry_run, kind=kind, **wanted)
+        pull_urls(words, sha256, manner, settings, dry_run=dry_run, kind=kind, **wanted)
         return
     if sha256 is not None:
         raise UsageError(
             "--sha256 is for URLs of one file", hint="a repo's digests are its trusted source's word"
         )
-    if words:
-        raise extra(repo, words)
+    if others:
+        raise extra(repo, others)
     prefix = RepoKind(kind).url_prefix if kind else ""
     address = prefix + repo.removeprefix(prefix)
     if dry_run:

@@ -35,14 +35,18 @@ def agree(told: Mapping[str, Told], wanted: Digest | None = None) -> Agreement:
     tell is taken. Without one, the first that promises a digest is believed. Ties go to the first.
     """
     meant = wanted or next((one.digest for one in told.values() if one.digest is not None), None)
-    left_out: dict[str, str] = {}
-    for name, one in told.items():
-        if meant and one.digest and one.digest.algorithm == meant.algorithm and one.digest != meant:
-            left_out[name] = f"promises {one.digest}, not {meant}"
+    left_out = {
+        name: f"promises {one.digest}, not {meant}" for name, one in told.items() if _denies(one, meant)
+    }
     rest = {name: one for name, one in told.items() if name not in left_out} or dict(told)
     promised = [one for one in rest.values() if meant is not None and one.digest == meant]
     size = promised[0].size if promised else Counter(one.size for one in rest.values()).most_common(1)[0][0]
-    for name, one in rest.items():
-        if one.size != size:
-            left_out[name] = f"has {one.size} bytes, not {size}"
-    return Agreement(size, meant, promised[0].promise if promised else "", left_out)
+    smaller = {name: f"has {one.size} bytes, not {size}" for name, one in rest.items() if one.size != size}
+    return Agreement(size, meant, promised[0].promise if promised else "", left_out | smaller)
+
+
+def _denies(one: Told, meant: Digest | None) -> bool:
+    """Whether it promises another digest of the kind that is meant."""
+    if meant is None or one.digest is None or one.digest.algorithm != meant.algorithm:
+        return False
+    return one.digest != meant

@@ -116,32 +116,20 @@ class Delivery:
         return response
 
     def _check(self, response: HttpResponse, request: Request) -> None:
-        size, path = request.content.entry.size, request.content.entry.path
+        path = request.content.entry.path
         where = f"{response.host} ({response.address})"
-        if response.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-            there = (response.headers.get("Content-Range") or "").removeprefix("bytes */")[:20]
-            told_size = f"with {there} bytes" if there.isdecimal() else "with fewer bytes"
-            raise BadAnswer(f"{where} has {path!r} {told_size}, not {size}")
-        if response.status not in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
-            raise self._refusal_of_bytes(response, repr(path), request.content.repo)
         if response.status == HTTPStatus.PARTIAL_CONTENT:
-            told = parse_content_range(response.headers.get("Content-Range"))
-            if told is not None and told[1] != size:
-                raise BadAnswer(f"{where} has {path!r} with {told[1]} bytes, not {size}")
-            if told is None or told[0] != request.range:
-                raise BadAnswer(f"{where} answers another range of {path!r} than was asked for")
-        elif response.length not in (None, size) and is_page(response):
-            raise BadAnswer(f"{where} answers with a web page where {path!r} was expected")
-        elif response.length not in (None, size):
-            raise BadAnswer(f"{where} has {path!r} with {response.length} bytes, not {size}")
-        elif request.range != Range(0, size):
-            raise RangeIgnored(f"{where} gives {path!r} only as a whole")
+            _check_part(response, request, where)
+        elif response.status == HTTPStatus.OK:
+            _check_whole(response, request, where)
+        elif response.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            there = (response.headers.get("Content-Range") or "").removeprefix("bytes */")[:20]
+            told = there if there.isdecimal() else "fewer"
+            raise BadAnswer(f"{where} has {path!r} with {told} bytes, not {request.content.entry.size}")
+        else:
+            raise self._refusal_of_bytes(response, repr(path), request.content.repo)
         if response.headers.get("Content-Encoding", "identity") != "identity":
             raise BadAnswer(f"{where} compresses {path!r} although it was asked not to")
-        if response.length is not None and response.length != len(request.range):
-            raise BadAnswer(f"{where} has {path!r} with {response.length} bytes, not {len(request.range)}")
-        if response.length is None and is_page(response) and not path.endswith((".html", ".htm")):
-            raise BadAnswer(f"{where} answers with a web page where {path!r} was expected")
 
     def _refusal_of_bytes(self, response: HttpResponse, what: str, repo: Repo) -> HeadraceError:
         """As `refusal`; but what another host thinks of the URL it was given is not the source's word on who may read."""
@@ -152,6 +140,27 @@ class Delivery:
             f"{response.host} refuses the URL that {name} gave out for {what}: HTTP {response.status}",
             hint="it may be out of its time, or this network shut out there; another source may serve it",
         )
+
+
+def _check_part(response: HttpResponse, request: Request, where: str) -> None:
+    size, path = request.content.entry.size, request.content.entry.path
+    told = parse_content_range(response.headers.get("Content-Range"))
+    if told is not None and told[1] != size:
+        raise BadAnswer(f"{where} has {path!r} with {told[1]} bytes, not {size}")
+    if told is None or told[0] != request.range:
+        raise BadAnswer(f"{where} answers another range of {path!r} than was asked for")
+    if response.length not in (None, len(request.range)):
+        raise BadAnswer(f"{where} sends {response.length} bytes of {path!r}, not {len(request.range)}")
+
+
+def _check_whole(response: HttpResponse, request: Request, where: str) -> None:
+    size, path = request.content.entry.size, request.content.entry.path
+    if is_page(response) and response.length != size and not path.endswith((".html", ".htm")):
+        raise BadAnswer(f"{where} answers with a web page where {path!r} was expected")
+    if response.length not in (None, size):
+        raise BadAnswer(f"{where} has {path!r} with {response.length} bytes, not {size}")
+    if request.range != Range(0, size):
+        raise RangeIgnored(f"{where} gives {path!r} only as a whole")
 
 
 def _claims_other(response: HttpResponse, digest: Digest) -> bool:

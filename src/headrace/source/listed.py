@@ -10,7 +10,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Protocol
 
-from headrace.errors import BadManifest, HeadraceError, RevisionNotFound
+from headrace.errors import BadManifest, HeadraceError, NotFound, RevisionNotFound
 from headrace.manifest import Entry, Manifest, state_of
 from headrace.names import DEFAULT_REVISION, Repo, is_commit
 from headrace.source.contract import Request, Stream
@@ -38,7 +38,8 @@ class ListedSource:
 
     Args:
         home: where it lives.
-        ask: asks for a list. What bytes are looked for in may be that of another revision than was asked for.
+        ask: asks for a list. Where there is none of the revision that was asked for, contents are looked for in
+            that of the main branch.
         refusal: says what answers other than success mean; by their status alone where it is not given.
         has_revisions: whether it knows more than one state of a repo.
     """
@@ -85,12 +86,17 @@ class ListedSource:
     ) -> Stream:
         """See `Source.open`."""
         content = request.content
-        listing = self._kept.get(
-            self._key(content.repo, content.revision),
-            lambda: self._ask(session, content.repo, content.revision),
-            session.check,
-        )
+        try:
+            listing = self._listing(session, content.repo, content.revision)
+        except NotFound:
+            if self._key(content.repo, content.revision) == self._key(content.repo, DEFAULT_REVISION):
+                raise
+            listing = self._listing(session, content.repo, DEFAULT_REVISION)
         return self._delivery.open(listing.find(content.entry).url, request, session, located)
+
+    def _listing(self, session: HttpSession, repo: Repo, revision: str) -> Listing:
+        key = self._key(repo, revision)
+        return self._kept.get(key, lambda: self._ask(session, repo, revision), session.check)
 
     def _key(self, repo: Repo, revision: str) -> tuple[Repo, str]:
         return repo, revision if self._has_revisions else DEFAULT_REVISION

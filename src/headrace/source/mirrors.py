@@ -19,12 +19,6 @@ GIVEN = "--sha256"
 """Where a digest stands that the user gave."""
 
 
-class _NoneOfThem(AllSourcesFailed):
-    """None of the URLs leads to a file, and to ask again is of no use."""
-
-    permanent = True
-
-
 class Mirrors:
     """URLs that are said to have the same file, the most believed first; see `Source`.
 
@@ -137,9 +131,11 @@ def _failure(failures: dict[str, HeadraceError]) -> HeadraceError:
     passing = next((one for one in failures.values() if not _is_final(one)), None)
     if passing is not None:
         return passing
-    told, hint = next((one.message, one.hint) for one in failures.values())
-    if len(failures) == 1 or all(not isinstance(one, SourceError) for one in failures.values()):
-        only = next(iter(failures.values()))
-        return _NoneOfThem(told, causes=failures, hint=hint) if isinstance(only, SourceError) else only
+    only = next(iter(failures.values()))
+    if all(not isinstance(one, SourceError) for one in failures.values()):
+        return only
     told = "; ".join(one.message for one in failures.values())
-    return _NoneOfThem(f"none of the URLs leads to the file: {told}", causes=failures, hint=hint)
+    told = only.message if len(failures) == 1 else f"none of the URLs leads to the file: {told}"
+    failed = AllSourcesFailed(told, causes=failures, hint=only.hint)
+    failed.permanent = True
+    return failed

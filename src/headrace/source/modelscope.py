@@ -7,6 +7,7 @@ elsewhere. Its answers are JSON with `Code`, `Message` and `Data`; a revision th
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -146,14 +147,12 @@ class _Api:
 
     def refusal(self, response: HttpResponse, what: str, repo: Repo | None = None) -> HeadraceError:
         """The error that an answer other than success means; its `Message` says why."""
-        said = ""
-        if not response.headers.get("Content-Type", "").startswith("application/json"):
-            return self._home.refusal(response, f"{what} of {repo}" if repo else what)
-        try:
-            told = json.loads(response.read(_MESSAGE_BYTES_MOST))
-            said = in_one_line(str(told["Message"]))[:200]
-        except (HeadraceError, ValueError, LookupError, TypeError, RecursionError):
-            pass
+        told: Any = None
+        if response.headers.get("Content-Type", "").startswith("application/json"):
+            with suppress(HeadraceError, ValueError, RecursionError):  # then the status says enough
+                told = json.loads(response.read(_MESSAGE_BYTES_MOST))
+        message = told.get("Message") if isinstance(told, dict) else None
+        said = in_one_line(message)[:200] if isinstance(message, str) else ""
         return self._home.refusal(response, f"{what} of {repo}" if repo else what, said)
 
 

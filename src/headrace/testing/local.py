@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import threading
 from types import TracebackType
+from typing import TypeVar
 
 from headrace.testing.book import FaultBook
 from headrace.testing.faults import Fault
 from headrace.testing.listener import Listener, Site, Traffic
 from headrace.testing.requestlog import Ledger, LoggedRequest, RequestLog
+
+Server = TypeVar("Server", bound="LocalServer")
 
 
 class LocalServer:
@@ -23,7 +26,7 @@ class LocalServer:
         self._ledger = Ledger()
         self._listeners: dict[str, Listener] = {}
 
-    def __enter__(self) -> LocalServer:  # noqa: PYI034 - typing.Self came with Python 3.11
+    def __enter__(self: Server) -> Server:  # noqa: PYI019 - typing.Self came with Python 3.11
         self.start()
         return self
 
