@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from headrace.errors import HeadraceError
     from headrace.facade.client import Snapshot
     from headrace.facade.environment import environment
+    from headrace.facade.file import FilePreview, PulledFile, preview_file, pull_file
     from headrace.facade.load import load
     from headrace.facade.probe import probe
     from headrace.facade.pull import Preview, preview, pull
@@ -23,9 +24,11 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "FilePreview",
     "HeadraceError",
     "Preview",
     "Probed",
+    "PulledFile",
     "Settings",
     "Snapshot",
     "Urls",
@@ -33,8 +36,10 @@ __all__ = [
     "load",
     "load_settings",
     "preview",
+    "preview_file",
     "probe",
     "pull",
+    "pull_file",
     "urls",
 ]
 
@@ -50,6 +55,7 @@ _HOMES = {
     "probe": "facade.probe",
     **dict.fromkeys(("Urls", "urls"), "facade.urls"),
     **dict.fromkeys(("Preview", "preview", "pull"), "facade.pull"),
+    **dict.fromkeys(("FilePreview", "PulledFile", "preview_file", "pull_file"), "facade.file"),
 }
 
 

@@ -52,7 +52,7 @@ OPTIONS: dict[str, str] = {
     "--resume-download": _NEEDLESS,
     "--continue": _NEEDLESS,
     "-c": _NEEDLESS,
-    "--checksum": _NEEDLESS,
+    "--checksum": "what a file of a URL must hash to is --sha256 HEX",
     "--check-integrity": _NEEDLESS,
     "--proxy": "set HTTPS_PROXY (and NO_PROXY)",
     "--all-proxy": "set HTTPS_PROXY (and NO_PROXY)",

@@ -12,6 +12,8 @@ from headrace.cli.habits import extra
 from headrace.cli.options import FOLDER, with_manner, with_settings
 from headrace.cli.output import put_path
 from headrace.cli.preview import show_preview
+from headrace.cli.pullurls import is_url, pull_urls
+from headrace.errors import UsageError
 from headrace.names import RepoKind
 from headrace.settings import Settings
 
@@ -23,6 +25,7 @@ Examples:
   headrace pull Qwen/Qwen3-8B --source hf-mirror --source http://node:8090
   headrace pull Qwen/Qwen3-8B --dry-run --json
   headrace pull Qwen/Qwen3-8B --limit-rate 20M
+  headrace pull https://a.example/m.zip https://b.example/m.zip --sha256 HEX
   model=$(headrace pull -q Qwen/Qwen3-8B)
 
 \b
@@ -32,11 +35,10 @@ deliver, 13 integrity, 14 storage, 130 interrupted (the same command goes on).
 
 
 @click.command(
-    context_settings={"allow_extra_args": True},
     epilog=EXAMPLES,
     short_help="Get a repo's files, every byte verified.",
 )
-@click.argument("repo", metavar="REPO[@REVISION]")
+@click.argument("words", metavar="REPO[@REVISION] | URL...", nargs=-1, required=True)
 @click.option(
     "--type",
     "kind",
@@ -53,20 +55,40 @@ deliver, 13 integrity, 14 storage, 130 interrupted (the same command goes on).
     help="Who carries the bytes, instead of those configured; may be repeated.",
 )
 @click.option("--dest", type=FOLDER, metavar="DIR", help="A plain folder of real files instead of the cache.")
+@click.option("--sha256", metavar="HEX", help="Of URLs: what the file must hash to.")
 @click.option("--dry-run", is_flag=True, help="Say what would be fetched, and touch nothing.")
 @click.option("--force", is_flag=True, help="Fetch what is here already, too.")
 @with_settings
 @with_manner
 def pull(
-    repo: str, kind: str | None, manner: Manner, settings: Settings, *, dry_run: bool, **wanted: Any
+    words: tuple[str, ...],
+    kind: str | None,
+    sha256: str | None,
+    manner: Manner,
+    settings: Settings,
+    *,
+    dry_run: bool,
+    **wanted: Any,
 ) -> None:
     """Get a repo's files, every byte verified, into the hub cache.
 
     REPO is ORG/NAME, as on the hub; REVISION a branch, a tag, refs/pr/N or a commit. What an earlier attempt
     fetched is kept and continued. The last line on standard output is the folder the files are in.
+
+    URLs are all places of one file, used together; it is put into the working directory, or DIR, under the name
+    in the first URL, and the last line is its path. Its digest is the --sha256 that is given, or else one that a
+    server promises.
     """
-    if words := click.get_current_context().args:
-        raise extra(repo, words)
+    repo, *others = words
+    if is_url(repo):
+        pull_urls(words, sha256, manner, settings, dry_run=dry_run, kind=kind, **wanted)
+        return
+    if sha256 is not None:
+        raise UsageError(
+            "--sha256 is for URLs of one file", hint="a repo's digests are its trusted source's word"
+        )
+    if others:
+        raise extra(repo, others)
     prefix = RepoKind(kind).url_prefix if kind else ""
     address = prefix + repo.removeprefix(prefix)
     if dry_run:

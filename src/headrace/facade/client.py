@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ from headrace.manifest import Manifest
 from headrace.names import Repo, parse_address
 from headrace.plan.limits import Limits
 from headrace.settings import Settings
-from headrace.settings.sources import SourceSetting
+from headrace.settings.sources import Location, SourceSetting
 from headrace.source.access import Access
 from headrace.source.dialer import Dialer, Road
 from headrace.source.registry import Described, make_source
@@ -24,7 +24,6 @@ from headrace.transfer.pull import Carriers, Pull, Tally, resolve
 if TYPE_CHECKING:
     from headrace.source.contract import Source
     from headrace.store.contract import Store
-    from headrace.transfer.pacer import Pacer
 
 _LEAST_RATE_OF_A_LANE = 256 * 1024
 """Where the rate is limited, connections that would get less than this each are not made: servers drop those."""
@@ -58,9 +57,9 @@ class Client:
         self._sources = sources
         self._emit = emit
         self._told: set[str] = set()
-        self._pacer: Pacer | None = None
+        self._made_at: dict[Location, Source] = {}
         self._dialer = road_of(settings).dialer()
-        self._limits = limits_of(_within_rate(settings))
+        self._limits = limits_within_rate(settings)
 
     def listing(self, repo: str) -> Manifest:
         """What the trusted source lists; offline, what the cache remembers."""
@@ -118,15 +117,6 @@ class Client:
         """The source that this setting means. Raises `UsageError` where its kind is not known."""
         return self._made(setting)
 
-    def paced(self, source: Source) -> Source:
-        """The same source, no faster than the user allows."""
-        if rate := self._settings["limit_rate"]:
-            from headrace.transfer.pacer import PacedSource, Pacer  # noqa: PLC0415  # few ask for it
-
-            self._pacer = self._pacer or Pacer(rate)
-            return PacedSource(source, self._pacer)
-        return source
-
     def _snapshot(self, manifest: Manifest, store: Store, tally: Tally) -> Snapshot:
         return Snapshot(
             path=store.root(manifest.commit),
@@ -144,14 +134,16 @@ class Client:
         return self._made(self._settings.trusted(self._sources))
 
     def _carriers(self) -> Carriers:
-        carriers = self._settings.carriers(self._sources)
-        sources = tuple(self.paced(self._made(one)) for one in carriers)
-        return Carriers(sources, self._dialer, self._limits)
+        sources = tuple(map(self._made, self._settings.carriers(self._sources)))
+        return carriers_of(self._settings, sources, self._dialer, self._limits)
 
     def _made(self, source: SourceSetting) -> Source:
+        """The source that is so set, one for all that is asked of it: what it lists, it is asked for once."""
+        if source.at in self._made_at:
+            return self._made_at[source.at]
         if source.token_hint:
             self._emit(Warned("token", f"{source.name}: {source.token_hint}"))
-        return make_source(
+        made = make_source(
             Described(
                 source.name,
                 source.at.kind,
@@ -163,6 +155,8 @@ class Client:
                 warn=lambda told: self._pass_on(source.name, told),
             )
         )
+        self._made_at[source.at] = made
+        return made
 
     def _pass_on(self, name: str, told: str) -> None:
         """What a hub wants its users to know, once; written `topic; text`, or text alone."""
@@ -177,9 +171,28 @@ def several(words: str | Iterable[str]) -> tuple[str, ...]:
     return (words,) if isinstance(words, str) else tuple(words)
 
 
-def _within_rate(settings: Settings) -> Settings:
+def carriers_of(settings: Settings, sources: Sequence[Source], dialer: Dialer, limits: Limits) -> Carriers:
+    """These sources as who carries the bytes, no faster than the user wants."""
+    return Carriers(paced(settings, sources), dialer, limits)
+
+
+def paced(settings: Settings, sources: Sequence[Source]) -> tuple[Source, ...]:
+    """The same sources, together no faster than the user wants."""
+    rate = settings["limit_rate"]
+    if not rate:
+        return tuple(sources)
+    from headrace.transfer.pacer import PacedSource, Pacer  # noqa: PLC0415  # few ask for it
+
+    pacer = Pacer(rate)
+    return tuple(PacedSource(source, pacer) for source in sources)
+
+
+def limits_within_rate(settings: Settings) -> Limits:
+    """As `limits_of`, with no more lanes than a limited rate is enough for."""
     rate, lanes = settings["limit_rate"], settings["lanes"]
-    return settings.having(lanes=max(1, min(lanes, rate // _LEAST_RATE_OF_A_LANE))) if rate else settings
+    if rate:
+        settings = settings.having(lanes=max(1, min(lanes, rate // _LEAST_RATE_OF_A_LANE)))
+    return limits_of(settings)
 
 
 def road_of(settings: Settings) -> Road:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from headrace.errors import UsageError
-from headrace.facade.client import Client, several
+from headrace.facade.client import Client, paced, several
 from headrace.names import parse_address
 from headrace.plan.verdict import Facts, Grade, Probed
 from headrace.settings import Settings, load_settings
@@ -55,7 +55,7 @@ def begin_probe(repo: str, sources: str | Iterable[str], seconds: float, setting
         except UsageError as error:
             hopeless.append(Facts(setting.name, str(setting.at), failure=error.message))
             continue
-        subjects.append(Subject(setting.name, setting.at.url, source, client.paced(source)))
+        subjects.append(Subject(setting.name, setting.at.url, source, *paced(settings, (source,))))
     return Probe(
         client.source(trusted),
         subjects,

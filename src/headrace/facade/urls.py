@@ -68,7 +68,7 @@ def urls(
         raise UsageError(f"files of {told} have no URLs", hint="name a hub with --source")
     located = []
     for entry in manifest.entries:
-        content = Content(manifest.repo, manifest.commit, entry)
+        content = Content(manifest.repo, manifest.commit, entry, manifest.revision)
         mirrors = (Mirror(source.url_of(content), setting.may_have_token) for setting, source in addressed)
         located.append(Located(entry, tuple(mirrors)))
     return Urls(manifest, tuple(located))

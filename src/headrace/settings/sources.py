@@ -19,11 +19,15 @@ BUILT_IN_SOURCES = {
     "modelscope": "modelscope+https://modelscope.cn",
 }
 HUB = "hub"
+MODELSCOPE = "modelscope"
+"""The kind, and the built-in source of it."""
 
 _KIND = re.compile(r"([a-z][a-z0-9_]*)\+(?=[a-z])")
 _HTTP = re.compile(r"https?:", re.IGNORECASE)
 _FLAGS = ("trusted", "token", "plain_http_token")
-_FLAGS_HINT = "tokens are read from HF_TOKEN; token = true says that this source may have it"
+_FLAGS_HINT = (
+    "tokens are read from HF_TOKEN and MODELSCOPE_API_TOKEN; token = true says that this source may have it"
+)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from headrace.manifest import Entry, Manifest
-from headrace.names import Repo
+from headrace.names import DEFAULT_REVISION, Repo
 from headrace.ranges import Range
 from headrace.source.http import HttpSession
 
@@ -21,11 +21,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Content:
-    """A file to be had: the same for every source, however each one addresses it."""
+    """A file to be had: the same for every source, however each one addresses it.
+
+    `revision` is what the user asked for; sources that know other commits, or none, look for the content there.
+    """
 
     repo: Repo
     commit: str
     entry: Entry
+    revision: str = DEFAULT_REVISION
 
 
 @dataclass(frozen=True)

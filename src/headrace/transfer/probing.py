@@ -345,7 +345,7 @@ def _largest(manifest: Manifest) -> Content:
     entry = max(manifest.entries, key=lambda one: one.size, default=None)
     if entry is None or entry.size <= 1:
         raise EntryNotFound(f"{manifest.repo} has no file to measure with")
-    return Content(manifest.repo, manifest.commit, entry)
+    return Content(manifest.repo, manifest.commit, entry, manifest.revision)
 
 
 def _together(
