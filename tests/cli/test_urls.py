@@ -205,6 +205,12 @@ def test_a_list_is_urls_and_json_has_all_of_them(at: Shell, first: ChaosHub, sec
     assert at("urls", "org/odd").out.isascii()
 
 
+def test_what_was_not_found_is_told_beside_the_data(at: Shell) -> None:
+    told = at("urls", "org/large", "--include", "*.safetensors", "--include", "*.gguf")
+    assert (told.code, len(told.lines)) == (0, 1)
+    assert "warning: no file of org/large matches *.gguf" in told.err
+
+
 def test_a_metalink_is_one(at: Shell, second: ChaosHub) -> None:
     told = at("urls", "org/odd", "--format", "metalink", "--source", second.endpoint, "--dest", "a/b")
     space = "{urn:ietf:params:xml:ns:metalink}"

@@ -53,7 +53,7 @@ def urls(address: str, form: str, dest: Path | None, *, as_json: bool, **wanted:
     aria2 and Metalink files name all mirrors, wget and curl files are scripts for sh; `list` has the URL at the first
     source, a line each. Digests are the trusted source's. No token is written: see the guide.
     """
-    with following(address, Manner(quiet=True)) as on_event:
+    with following(address, Manner()) as on_event:
         found = headrace.urls(address, settings=load_settings(), on_event=on_event, **wanted)
     if as_json:
         for one in found.files:

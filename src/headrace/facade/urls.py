@@ -6,10 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from headrace.errors import UsageError
+from headrace.events import Warned
 from headrace.facade.client import Client, several
 from headrace.facade.pull import chosen
 from headrace.manifest import Entry, Manifest
 from headrace.settings import Settings, load_settings
+from headrace.settings.sources import SourceSetting
 from headrace.source.contract import Addressed, Content
 from headrace.transfer.dispatch import Dispatcher, Subscriber
 
@@ -61,11 +63,15 @@ def urls(
     with Dispatcher((on_event,) if on_event else ()) as dispatcher:
         client = Client(settings, named, dispatcher.emit)
         manifest = chosen(client.listing(repo), several(include), several(exclude), dispatcher.emit)
-        places = [(one, client.source(one)) for one in settings.carriers(named)]
-    addressed = [(setting, source) for setting, source in places if isinstance(source, Addressed)]
+        addressed: list[tuple[SourceSetting, Addressed]] = []
+        for setting in settings.carriers(named):
+            source = client.source(setting)
+            if isinstance(source, Addressed):
+                addressed.append((setting, source))
+            else:
+                dispatcher.emit(Warned("sources", f"{setting.name}: its files have no URLs; it is left out"))
     if not addressed:
-        told = ", ".join(setting.name for setting, _ in places)
-        raise UsageError(f"files of {told} have no URLs", hint="name a hub with --source")
+        raise UsageError("no source that is named or in use has URLs", hint="name a hub with --source")
     located = []
     for entry in manifest.entries:
         content = Content(manifest.repo, manifest.commit, entry, manifest.revision)
