@@ -85,7 +85,7 @@ def _settings() -> Iterator[str]:
     yield "|---|---|---|---|---|"
     for one in SPECS:
         variables = ", ".join(f"`{name}`" for name in one.variables)
-        default = "" if one.default is None else f"`{str(one.default).lower()}`"
+        default = "" if one.default in (None, ()) else f"`{str(one.default).lower()}`"
         yield f"| `{one.key}` | {variables} | {default} | {one.help} | {one.wanted} |"
     yield ""
     yield "The default of `cache` is `HF_HOME/hub`, where `HF_HOME` is `~/.cache/huggingface` unless set; that of"
@@ -103,9 +103,10 @@ def _settings() -> Iterator[str]:
     yield "| in `[sources.NAME]` | what it is |"
     yield "|---|---|"
     known = ", ".join(f"`{name}`" for name in BUILT_IN_SOURCES)
-    yield f"| `url` | where it is; not needed for {known} |"
+    yield f"| `url` | where it is, `KIND+URL` if it is no hub; not needed for {known} |"
+    yield '| `names` | what repos are called there, a table: `"ORG/NAME" = "ORG THERE/NAME THERE"` |'
     yield "| `trusted` | its lists of files are believed; for one source, and `HF_ENDPOINT` comes before it |"
-    yield "| `token` | it may have the token; the trusted source may without being told |"
+    yield "| `token` | it may have the token; the trusted source, and `modelscope` its own, may without being told |"
     yield "| `plain_http_token` | it may have the token over plain http to another machine |"
     yield ""
     yield "## Variables of other programs"
@@ -115,6 +116,7 @@ def _settings() -> Iterator[str]:
     yield "| `HF_ENDPOINT` | the trusted source |"
     yield "| `HF_TOKEN` | the token; empty means none |"
     yield "| `HF_TOKEN_PATH`, `HF_HOME` | the file the token is in; `HF_HOME/token` is where `hf auth login` writes it |"
+    yield "| `MODELSCOPE_API_TOKEN` | the token for sources of the kind `modelscope`, which never get the other |"
     yield "| `HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY`, `NO_PROXY` | proxies, as for curl; in lower case, too |"
     yield "| `XDG_CONFIG_HOME`, `XDG_CACHE_HOME`, `XDG_DATA_HOME` | where configuration, caches and data are |"
     yield "| `NO_COLOR` | no colours |"

@@ -13,22 +13,36 @@ if TYPE_CHECKING:
     from headrace import events as events
     from headrace.errors import HeadraceError
     from headrace.facade.client import Snapshot
+    from headrace.facade.environment import environment
+    from headrace.facade.file import FilePreview, PulledFile, preview_file, pull_file
     from headrace.facade.load import load
     from headrace.facade.lock import lock
+    from headrace.facade.probe import probe
     from headrace.facade.pull import Preview, preview, pull
+    from headrace.facade.urls import Urls, urls
+    from headrace.plan.verdict import Probed
     from headrace.settings import Settings, load_settings
 
 __version__ = "0.1.0"
 __all__ = [
+    "FilePreview",
     "HeadraceError",
     "Preview",
+    "Probed",
+    "PulledFile",
     "Settings",
     "Snapshot",
+    "Urls",
+    "environment",
     "load",
     "load_settings",
     "lock",
     "preview",
+    "preview_file",
+    "probe",
     "pull",
+    "pull_file",
+    "urls",
 ]
 
 _MODULES = ("errors", "events")
@@ -39,7 +53,12 @@ _HOMES = {
     "Snapshot": "facade.client",
     "load": "facade.load",
     "lock": "facade.lock",
+    "environment": "facade.environment",
+    "Probed": "plan.verdict",
+    "probe": "facade.probe",
+    **dict.fromkeys(("Urls", "urls"), "facade.urls"),
     **dict.fromkeys(("Preview", "preview", "pull"), "facade.pull"),
+    **dict.fromkeys(("FilePreview", "PulledFile", "preview_file", "pull_file"), "facade.file"),
 }
 
 

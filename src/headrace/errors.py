@@ -95,7 +95,7 @@ class SourceError(HeadraceError):
     """
 
     code = "source"
-    permanent: ClassVar[bool] = False
+    permanent: bool = False
 
     def __init__(self, message: str, *, hint: str | None = None, retry_after_s: float | None = None) -> None:
         super().__init__(message, hint=hint)

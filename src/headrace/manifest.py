@@ -6,6 +6,8 @@ its folder, hide a file behind another, or not be stored as named; nothing is re
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -127,6 +129,15 @@ class Manifest:
     def entry(self, path: str) -> Entry | None:
         """The entry at this path, or None."""
         return next((entry for entry in self.entries if entry.path == path), None)
+
+
+def state_of(entries: Iterable[Entry]) -> str:
+    """What stands for these entries where no commit does: 40 hex digits, the same for the same paths and content.
+
+    The sha1 of the sorted list of `[path, size, digest]` as JSON; no git repo has it as a commit.
+    """
+    rows = sorted([entry.path, entry.size, str(entry.digest)] for entry in entries)
+    return hashlib.sha1(json.dumps(rows).encode(), usedforsecurity=False).hexdigest()
 
 
 def in_fetch_order(entries: Iterable[Entry]) -> tuple[Entry, ...]:

@@ -41,7 +41,7 @@ _DATE = re.compile(
     r"([0-9]{2}):([0-9]{2}):([0-9]{2}) GMT"
 )
 _EPOCH_TIME = re.compile(rb'"AWS:EpochTime"\s*:\s*([0-9]{1,12})')
-_ISO = re.compile(r"([0-9]{4})-?([0-9]{2})-?([0-9]{2})T([0-9]{2}):?([0-9]{2}):?([0-9]{2})Z")
+_ISO = re.compile(r"([0-9]{4})-?([0-9]{2})-?([0-9]{2})T([0-9]{2}):?([0-9]{2}):?([0-9]{2})(?:\.[0-9]{1,9})?Z")
 _RESET = re.compile(r";\s*t=([0-9]{1,9})\s*(?:;|$)")
 _USERINFO = re.compile(r":.*(?=@)", re.DOTALL)
 _ASCII_NAME = re.compile(r"[a-z0-9._-]+")
@@ -77,14 +77,18 @@ def normalized_endpoint(url: str) -> str:
         and not (parts.query or parts.fragment)
     )
     if not sound:
-        # Without a scheme, what is before the port would be taken for one and not be shown.
-        told = url if _BARE_HOST.fullmatch(url) else shown(url)
-        raise UsageError(f"{told!r} is not an endpoint", hint="write http(s)://HOST[:PORT][/PATH]")
+        raise _no_endpoint(url)
     if ":" in host:
         host = f"[{host}]"
     default = {"http": 80, "https": 443}[parts.scheme]
     location = host if port in (None, default) else f"{host}:{port}"
     return urlunsplit((parts.scheme, location, parts.path.rstrip("/"), "", ""))
+
+
+def _no_endpoint(url: str) -> UsageError:
+    """Without a scheme, what is before the port would be taken for one and not be shown."""
+    told = url if _BARE_HOST.fullmatch(url) else shown(url)
+    return UsageError(f"{told!r} is not an endpoint", hint="write http(s)://HOST[:PORT][/PATH]")
 
 
 def _ascii_name(host: str) -> str:
@@ -320,10 +324,10 @@ def signed_life_s(url: str, date: str | None) -> float | None:
         return None
     now = parse_date(date)
     for vendor in ("amz", "goog"):
-        issued, life = _parse_iso(query.get(f"x-{vendor}-date")), query.get(f"x-{vendor}-expires", "")
+        issued, life = parse_instant(query.get(f"x-{vendor}-date")), query.get(f"x-{vendor}-expires", "")
         if issued is not None and _SECONDS.fullmatch(life):
             return float(life) if now is None else issued + float(life) - now
-    end = _parse_iso(query.get("se"))
+    end = parse_instant(query.get("se"))
     if _EPOCH.fullmatch(query.get("expires", "")):
         end = float(query["expires"])
     elif "policy" in query:
@@ -341,8 +345,8 @@ def _policy_end(policy: str) -> float | None:
     return float(found.group(1)) if found else None
 
 
-def _parse_iso(text: str | None) -> float | None:
-    """`20261122T101530Z` or `2026-11-22T10:15:30Z`."""
+def parse_instant(text: str | None) -> float | None:
+    """The moment that `20261122T101530Z`, `2026-11-22T10:15:30Z` or `…30.000Z` means, in seconds since 1970."""
     match = _ISO.fullmatch(text) if text else None
     return _moment(tuple(map(int, match.groups()))) if match else None
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from headrace.facade.probe import USUAL_REPO
 from headrace.testing import ChaosHub, content, write_repo
 from tests.cli.shell import HOSTILE, TOKEN, Shell
 
@@ -34,6 +35,7 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_repo(root, "org/evil", {name: content(2_000, seed=index) for index, name in enumerate(HOSTILE)})
     write_repo(root, "org/escape", {"a.txt": b"a"}, tree_extra=[_FAR_OUT])
     write_repo(root, "org/huge", {"a.txt": b"a"}, tree_extra=[_HUGE])
+    write_repo(root, USUAL_REPO, {"model.safetensors": content(2_000_000)})
     write_repo(root, "org/many", {f"part-{index:03}.json": b"%d" % index for index in range(120)})
     return root
 

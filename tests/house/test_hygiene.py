@@ -116,7 +116,7 @@ def test_every_dependency_is_pinned() -> None:
 
 
 def test_the_client_stays_light() -> None:
-    assert len(project()["project"]["dependencies"]) <= 5
+    assert len(project()["project"]["dependencies"]) <= 6
 
 
 def test_types_are_shipped() -> None:

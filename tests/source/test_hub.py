@@ -240,9 +240,9 @@ def test_a_public_place_may_not_lead_into_this_network(target: str) -> None:
     names = Names(hub_test="93.184.216.34", inner_test="192.168.1.1", outer_test="93.184.216.35")
     source = hub("http://hub.test", Dialer(names))
     with pytest.raises(BadAnswer, match="private"):
-        source._target("http://hub.test/x", target)
-    assert source._target("http://hub.test/x", "http://outer.test/y") == "http://outer.test/y"
-    assert source._target("http://outer.test/x", "http://hub.test/y") == "http://hub.test/y"
+        source.home.target("http://hub.test/x", target)
+    assert source.home.target("http://hub.test/x", "http://outer.test/y") == "http://outer.test/y"
+    assert source.home.target("http://outer.test/x", "http://hub.test/y") == "http://hub.test/y"
 
 
 def test_a_place_in_this_network_may_lead_there_again_and_again(serve: Serve, session: HttpSession) -> None:

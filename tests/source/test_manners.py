@@ -238,14 +238,14 @@ def test_the_margin_is_a_minute_or_a_tenth(life_s: float, left_s: float) -> None
 
 def test_https_leads_to_no_plain_http() -> None:
     source = hub("https://hub.test", Dialer())
-    source._is_private = True
+    source.home.is_private = True
     with pytest.raises(BadAnswer, match="from https to plain http") as caught:
-        source._target("https://hub.test/x", "http://cdn.test/y?Signature=secret")
+        source.home.target("https://hub.test/x", "http://cdn.test/y?Signature=secret")
     assert "secret" not in caught.value.message
-    assert source._target("https://hub.test/x", "https://cdn.test/y") == "https://cdn.test/y"
+    assert source.home.target("https://hub.test/x", "https://cdn.test/y") == "https://cdn.test/y"
     plain = hub("http://hub.test", Dialer())
-    plain._is_private = True
-    assert plain._target("https://hub.test/x", "http://cdn.test/y") == "http://cdn.test/y"
+    plain.home.is_private = True
+    assert plain.home.target("https://hub.test/x", "http://cdn.test/y") == "http://cdn.test/y"
 
 
 # What errors say

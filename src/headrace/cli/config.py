@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 
 import click
 
-from headrace.cli.output import put_json, put_line, put_path
+from headrace.cli.output import put_json, put_line, put_path, put_text
 from headrace.cli.words import safe
 from headrace.errors import UsageError
 from headrace.settings import Settings, load_settings
@@ -17,6 +17,7 @@ EXAMPLES = """\b
 Examples:
   headrace config show
   headrace config path
+  headrace config export aria2 > aria2.conf
 """
 SHOW_EXAMPLES = """\b
 Examples:
@@ -26,6 +27,13 @@ Examples:
 PATH_EXAMPLES = """\b
 Examples:
   $EDITOR "$(headrace config path | tail -1)"
+"""
+
+
+EXPORT_EXAMPLES = """\b
+Examples:
+  headrace config export aria2 > ~/.aria2/aria2.conf
+  headrace config export wget > ~/.wgetrc
 """
 
 
@@ -56,6 +64,20 @@ def path() -> None:
     """Print the files settings are read from: the project's if there is one, then the user's, there or not."""
     for one in settings_files():
         put_path(one)
+
+
+@config.command(epilog=EXPORT_EXAMPLES, short_help="Print good settings for aria2 or wget.")
+@click.argument("tool", type=click.Choice(["aria2", "wget"]))
+def export(tool: str) -> None:
+    """Print settings with which another download program bears bad lines, resumes, and uses what there is.
+
+    The URLs of the sources in use are in comments. No token and no proxy is among them.
+    """
+    from headrace.cli.tools.aria2 import CONF  # noqa: PLC0415  # few ask for it
+    from headrace.cli.tools.script import WGETRC  # noqa: PLC0415
+
+    places = "".join(f"#   {safe(one.name)}  {safe(str(one.at))}\n" for one in load_settings().carriers())
+    put_text({"aria2": CONF, "wget": WGETRC}[tool] + f"# The sources in use here:\n{places}")
 
 
 @dataclass(frozen=True)

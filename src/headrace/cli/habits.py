@@ -52,7 +52,7 @@ OPTIONS: dict[str, str] = {
     "--resume-download": _NEEDLESS,
     "--continue": _NEEDLESS,
     "-c": _NEEDLESS,
-    "--checksum": _NEEDLESS,
+    "--checksum": "what a file of a URL must hash to is --sha256 HEX",
     "--check-integrity": _NEEDLESS,
     "--proxy": "set HTTPS_PROXY (and NO_PROXY)",
     "--all-proxy": "set HTTPS_PROXY (and NO_PROXY)",
@@ -63,8 +63,8 @@ OPTIONS: dict[str, str] = {
 }
 COMMANDS: dict[str, str] = {
     **dict.fromkeys(("download", "get", "fetch", "install", "clone", "snapshot-download"), "pull"),
-    **dict.fromkeys(("server", "start", "run", "up", "mirror"), "serve"),
-    **dict.fromkeys(("settings", "env", "info"), "config show"),
+    **dict.fromkeys(("server", "start", "up", "mirror"), "serve"),
+    **dict.fromkeys(("settings", "info"), "config show"),
 }
 
 

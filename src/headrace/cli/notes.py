@@ -57,6 +57,8 @@ _Told = tuple[tuple[str, ...], str]
 
 
 def _started(event: PullStarted) -> _Told:
+    if event.kind == "file":
+        return (), f"{event.repo}: {size(event.bytes)}, verified by the digest in {event.trusted}"
     kind = "" if event.kind == "model" else f"{event.kind} "
     revision = event.revision if event.revision != event.commit else ""
     commit = event.commit[:_COMMIT_DIGITS]

@@ -60,6 +60,21 @@ def with_manner(command: Command) -> Command:
     return wrapped
 
 
+def with_choice(command: Command) -> Command:
+    """What to have: a repo, `--type`, `--include`, `--exclude`, `--source`; handed over as `address` and as in `pull`."""
+
+    @click.argument("repo", metavar="REPO[@REVISION]")
+    @with_kind
+    @click.option("--include", multiple=True, metavar="GLOB", help="Only files that match; may be repeated.")
+    @click.option("--exclude", multiple=True, metavar="GLOB", help="No files that match; may be repeated.")
+    @with_sources
+    @functools.wraps(command)
+    def wrapped(*, repo: str, kind: str | None, **others: Any) -> None:
+        command(address=of_kind(kind, repo), **others)
+
+    return wrapped
+
+
 def with_settings(command: Command) -> Command:
     """`--cache`, `--offline`, `--lanes` and `--limit-rate`, on top of environment and files, handed over as `settings`."""
 

@@ -44,6 +44,12 @@ def put_path(path: Path | str) -> None:
         _put(os.fsencode(path))
 
 
+def put_text(text: str) -> None:
+    """Write lines that another program reads, in UTF-8 whatever the locale."""
+    if sys.stdout is not None and text:
+        _put(text.removesuffix("\n").encode())
+
+
 def put_json(value: Mapping[str, Any]) -> None:
     """Write one object as one line of ASCII, so that neither locale nor terminal can spoil it."""
     import json  # noqa: PLC0415 - not every command speaks it

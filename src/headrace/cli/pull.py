@@ -13,6 +13,8 @@ from headrace.cli.habits import extra
 from headrace.cli.options import FOLDER, of_kind, with_kind, with_manner, with_settings, with_sources
 from headrace.cli.output import put_path
 from headrace.cli.preview import show_preview
+from headrace.cli.pullurls import is_url, pull_urls
+from headrace.errors import UsageError
 from headrace.settings import Settings
 
 EXAMPLES = """\b
@@ -25,6 +27,7 @@ Examples:
   headrace pull Qwen/Qwen3-8B --limit-rate 20M
   headrace pull Qwen/Qwen3-8B --reuse /mnt/models
   headrace pull Qwen/Qwen3-8B --locked headrace.lock --source http://node:8090
+  headrace pull https://a.example/m.zip https://b.example/m.zip --sha256 HEX
   model=$(headrace pull -q Qwen/Qwen3-8B)
 
 \b
@@ -34,11 +37,10 @@ deliver, 13 integrity, 14 storage, 130 interrupted (the same command goes on).
 
 
 @click.command(
-    context_settings={"allow_extra_args": True},
     epilog=EXAMPLES,
     short_help="Get a repo's files, every byte verified.",
 )
-@click.argument("repo", metavar="REPO[@REVISION]")
+@click.argument("words", metavar="REPO[@REVISION] | URL...", nargs=-1, required=True)
 @with_kind
 @click.option("--include", multiple=True, metavar="GLOB", help="Only files that match; may be repeated.")
 @click.option("--exclude", multiple=True, metavar="GLOB", help="No files that match; may be repeated.")
@@ -57,13 +59,15 @@ deliver, 13 integrity, 14 storage, 130 interrupted (the same command goes on).
     metavar="FILE",
     help="Get what this lock file says; see `headrace lock`.",
 )
+@click.option("--sha256", metavar="HEX", help="Of URLs: what the file must hash to.")
 @click.option("--dry-run", is_flag=True, help="Say what would be fetched, and touch nothing.")
 @click.option("--force", is_flag=True, help="Fetch what is here already, too.")
 @with_settings
 @with_manner
 def pull(
-    repo: str,
+    words: tuple[str, ...],
     kind: str | None,
+    sha256: str | None,
     manner: Manner,
     settings: Settings,
     *,
@@ -75,11 +79,23 @@ def pull(
 
     REPO is ORG/NAME, as on the hub; REVISION a branch, a tag, refs/pr/N or a commit. What an earlier attempt
     fetched is kept and continued. The last line on standard output is the folder the files are in.
+
+    URLs are all places of one file, used together; it is put into the working directory, or DIR, under the name
+    in the first URL, and the last line is its path. Its digest is the --sha256 that is given, or else one that a
+    server promises.
     """
-    if words := click.get_current_context().args:
-        raise extra(repo, words)
-    address = of_kind(kind, repo)
+    repo, *others = words
     settings = settings.having(reuse=reuse) if reuse else settings
+    if is_url(repo):
+        pull_urls(words, sha256, manner, settings, dry_run=dry_run, kind=kind, **wanted)
+        return
+    if sha256 is not None:
+        raise UsageError(
+            "--sha256 is for URLs of one file", hint="a repo's digests are its trusted source's word"
+        )
+    if others:
+        raise extra(repo, others)
+    address = of_kind(kind, repo)
     if dry_run:
         with following(repo, manner) as on_event:
             preview = headrace.preview(address, settings=settings, on_event=on_event, **wanted)

@@ -21,6 +21,10 @@ COMMANDS = {
     "pull": "Get a repo's files, every byte verified.",
     "lock": "Write down what repos hold, to pull it again exactly.",
     "serve": "Run a mirror node.",
+    "sources": "The places bytes come from: list, probe, choose.",
+    "urls": "Where files can be had, for aria2, wget, curl and others.",
+    "env": "Shell lines that lead other tools to the best endpoint.",
+    "run": "Run a command with the best endpoint.",
     "config": "Show settings and where they come from.",
     "demo": "The whole road once, on a real model, measured.",
 }
@@ -91,5 +95,10 @@ def run() -> int:
         except SystemExit:
             raise
         except BaseException as error:  # noqa: BLE001 - the process's outermost frame: nobody else tells of it
-            return report(error, as_json="--json" in sys.argv)
+            return report(error, as_json="--json" in _own_words(sys.argv))
     return code if isinstance(code, int) else 0
+
+
+def _own_words(words: list[str]) -> list[str]:
+    """The command line without that of the program that `run` runs: standard output is that program's."""
+    return [] if words[1:2] == ["run"] else words

@@ -8,16 +8,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headrace.errors import EntryNotFound, UsageError
+from headrace.errors import UsageError
 from headrace.events import Done, Emit, PullStarted, Warned
-from headrace.manifest import Entry, Manifest
+from headrace.facade.near import take_what_is_near
+from headrace.manifest import Manifest
 from headrace.names import Repo, parse_address
 from headrace.plan.limits import Limits
 from headrace.settings import Settings
-from headrace.settings.files import is_folder
-from headrace.settings.sources import SourceSetting
+from headrace.settings.sources import Location, SourceSetting
 from headrace.source.access import Access
-from headrace.source.dialer import Road
+from headrace.source.dialer import Dialer, Road
 from headrace.source.registry import Described, make_source
 from headrace.store.hubcache import HubCache, recall
 from headrace.transfer.pull import Carriers, Pull, Tally, resolve
@@ -66,8 +66,9 @@ class Client:
         self._sources = sources
         self._emit = emit
         self._told: set[str] = set()
+        self._made_at: dict[Location, Source] = {}
         self._dialer = road_of(settings).dialer()
-        self._limits = limits_of(_within_rate(settings))
+        self._limits = limits_within_rate(settings)
 
     def listing(self, repo: str) -> Manifest:
         """What the lock lists, else the trusted source; offline, what the cache remembers."""
@@ -77,6 +78,11 @@ class Client:
         if self._settings["offline"]:
             return recall(self._settings.cache, wanted, revision)
         return resolve(self._trusted(), wanted, revision, self._limits, self._emit)
+
+    @property
+    def dialer(self) -> Dialer:
+        """The way to hosts."""
+        return self._dialer
 
     def store(self, whole: Manifest, dest: str | Path | None) -> Store:
         """Where the files are to rest."""
@@ -102,7 +108,7 @@ class Client:
             )
         )
         task = Pull(manifest, store, self._emit, force=force)
-        missing = self._near(task, task.reuse(), store.root(manifest.commit))
+        missing = take_what_is_near(task, self._settings, self._emit, store.root(manifest.commit))
         if missing:
             task.fetch(missing, self._carriers())
         if not self._settings["offline"]:
@@ -111,29 +117,9 @@ class Client:
         self._emit(_done(snapshot))
         return snapshot
 
-    def _near(self, task: Pull, missing: Sequence[Sequence[Entry]], root: Path) -> Sequence[Sequence[Entry]]:
-        """What must be fetched, once all that lies elsewhere on this disk was copied; offline nothing may be left."""
-        for folder in self._settings["reuse"]:
-            if not is_folder(folder):
-                self._emit(Warned("reuse", f"there is no folder {folder} to reuse files of"))
-        if not missing:
-            return []
-        from headrace.store.shelves import Shelves  # noqa: PLC0415  # most pulls miss nothing
-
-        found, missing = task.search(missing, Shelves(self._settings.cache, self._settings.shelves))
-        self._see_complete(missing, root)
-        if found:
-            missing = task.adopt(found, missing)
-            self._see_complete(missing, root)
-        return missing
-
-    def _see_complete(self, missing: Sequence[Sequence[Entry]], root: Path) -> None:
-        """Raise `EntryNotFound` where something is missing that may not be fetched."""
-        if missing and self._settings["offline"]:
-            others = f" and {len(missing) - 1} more files" if missing[1:] else ""
-            raise EntryNotFound(
-                f"{missing[0][0].path!r}{others} not found in {root}", hint="pull once without --offline"
-            )
+    def source(self, setting: SourceSetting) -> Source:
+        """The source that this setting means. Raises `UsageError` where its kind is not known."""
+        return self._made(setting)
 
     def _snapshot(self, manifest: Manifest, store: Store, tally: Tally) -> Snapshot:
         return Snapshot(
@@ -153,18 +139,15 @@ class Client:
 
     def _carriers(self) -> Carriers:
         carriers = self._settings.carriers(self._sources, locked=self._lock is not None)
-        sources = tuple(map(self._made, carriers))
-        if rate := self._settings["limit_rate"]:
-            from headrace.transfer.pacer import PacedSource, Pacer  # noqa: PLC0415  # few ask for it
-
-            pacer = Pacer(rate)
-            sources = tuple(PacedSource(source, pacer) for source in sources)
-        return Carriers(sources, self._dialer, self._limits)
+        return carriers_of(self._settings, tuple(map(self._made, carriers)), self._dialer, self._limits)
 
     def _made(self, source: SourceSetting) -> Source:
+        """The source that is so set, one for all that is asked of it: what it lists, it is asked for once."""
+        if source.at in self._made_at:
+            return self._made_at[source.at]
         if source.token_hint:
             self._emit(Warned("token", f"{source.name}: {source.token_hint}"))
-        return make_source(
+        made = make_source(
             Described(
                 source.name,
                 source.at.kind,
@@ -176,6 +159,8 @@ class Client:
                 warn=lambda told: self._pass_on(source.name, told),
             )
         )
+        self._made_at[source.at] = made
+        return made
 
     def _pass_on(self, name: str, told: str) -> None:
         """What a hub wants its users to know, once; written `topic; text`, or text alone."""
@@ -190,9 +175,28 @@ def several(words: str | Iterable[str]) -> tuple[str, ...]:
     return (words,) if isinstance(words, str) else tuple(words)
 
 
-def _within_rate(settings: Settings) -> Settings:
+def carriers_of(settings: Settings, sources: Sequence[Source], dialer: Dialer, limits: Limits) -> Carriers:
+    """These sources as who carries the bytes, no faster than the user wants."""
+    return Carriers(paced(settings, sources), dialer, limits)
+
+
+def paced(settings: Settings, sources: Sequence[Source]) -> tuple[Source, ...]:
+    """The same sources, together no faster than the user wants."""
+    rate = settings["limit_rate"]
+    if not rate:
+        return tuple(sources)
+    from headrace.transfer.pacer import PacedSource, Pacer  # noqa: PLC0415  # few ask for it
+
+    pacer = Pacer(rate)
+    return tuple(PacedSource(source, pacer) for source in sources)
+
+
+def limits_within_rate(settings: Settings) -> Limits:
+    """As `limits_of`, with no more lanes than a limited rate is enough for."""
     rate, lanes = settings["limit_rate"], settings["lanes"]
-    return settings.having(lanes=max(1, min(lanes, rate // _LEAST_RATE_OF_A_LANE))) if rate else settings
+    if rate:
+        settings = settings.having(lanes=max(1, min(lanes, rate // _LEAST_RATE_OF_A_LANE)))
+    return limits_of(settings)
 
 
 def road_of(settings: Settings) -> Road:

@@ -47,19 +47,8 @@ class _Choice:
         return Client(settings or load_settings(), several(self.sources), emit, self._lock())
 
     def of(self, whole: Manifest, emit: Emit) -> Manifest:
-        """The part of a listing that the globs choose; choosing nothing is a mistake worth telling."""
-        include, exclude = several(self.include), several(self.exclude)
-        chosen = whole.select(include, exclude)
-        if whole.entries and not chosen.entries:
-            globs = " ".join(include) or "everything but " + " ".join(exclude)
-            raise EntryNotFound(
-                f"no file of {whole.repo} matches {globs}",
-                hint=f"it has {len(whole.entries)} files, {whole.entries[0].path!r} for one",
-            )
-        for glob in include if include[1:] else ():
-            if not whole.select((glob,)).entries:
-                emit(Warned("include", f"no file of {whole.repo} matches {glob}"))
-        return chosen
+        """The part of a listing that the globs choose."""
+        return chosen(whole, several(self.include), several(self.exclude), emit)
 
     def _lock(self) -> Lock | None:
         if self.locked is None:
@@ -134,3 +123,18 @@ def preview(
     held = {entry: not choice.force and store.holds(entry) for entry in manifest.entries}
     missing, here = (tuple(entry for entry in held if held[entry] is there) for there in (False, True))
     return Preview(manifest, missing, here)
+
+
+def chosen(whole: Manifest, include: tuple[str, ...], exclude: tuple[str, ...], emit: Emit) -> Manifest:
+    """The part of a listing that the globs choose; choosing nothing is a mistake worth telling."""
+    manifest = whole.select(include, exclude)
+    if whole.entries and not manifest.entries:
+        globs = " ".join(include) or "everything but " + " ".join(exclude)
+        raise EntryNotFound(
+            f"no file of {whole.repo} matches {globs}",
+            hint=f"it has {len(whole.entries)} files, {whole.entries[0].path!r} for one",
+        )
+    for glob in include if include[1:] else ():
+        if not whole.select((glob,)).entries:
+            emit(Warned("include", f"no file of {whole.repo} matches {glob}"))
+    return manifest

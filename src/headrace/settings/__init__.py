@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from headrace.errors import UsageError
-from headrace.settings.environment import endpoint_of, proxies_of, token_of
+from headrace.settings.environment import endpoint_of, modelscope_token_of, proxies_of, token_of
 from headrace.settings.files import (
     FILE_NAME,
     hf_home,
@@ -24,7 +24,14 @@ from headrace.settings.files import (
     settings_files,
     user_file,
 )
-from headrace.settings.sources import BUILT_IN_SOURCES, HUB, HUGGING_FACE, Location, SourceSetting
+from headrace.settings.sources import (
+    BUILT_IN_SOURCES,
+    HUB,
+    HUGGING_FACE,
+    MODELSCOPE,
+    Location,
+    SourceSetting,
+)
 from headrace.settings.specs import SPECS, Spec, parse_path
 from headrace.wire import host_of_proxy, is_loopback, origin_of, proxy_for
 
@@ -43,6 +50,7 @@ class Settings:
     token: str | None = field(repr=False)
     token_origin: str | None = None
     proxies: Mapping[str, tuple[str, str]] = field(default_factory=dict, repr=False)
+    modelscope_token: str | None = field(default=None, repr=False)
 
     def __getitem__(self, key: str) -> Any:
         return self.values[key]
@@ -82,14 +90,22 @@ class Settings:
         return f"trusted = true in {FILE_NAME}" if marked else "default"
 
     def carriers(self, named: tuple[str, ...] = (), *, locked: bool = False) -> tuple[SourceSetting, ...]:
-        """The sources that carry bytes: those named, else those configured, else the trusted one.
+        """The sources that carry bytes: those named, else those to `use`, else those configured, else the trusted one.
 
         Where a lock file says what is wanted, to be named first makes nobody trusted.
         """
         trusted = self.trusted(() if locked else named)
-        names = named or tuple(self.tables) or (str(trusted.at),)
+        names = named or self.values["use"] or tuple(self.tables) or (str(trusted.at),)
         found = {one.at: one for one in map(self.source, names)}
         return tuple(trusted if at == trusted.at else one for at, one in found.items())
+
+    def known(self) -> tuple[SourceSetting, ...]:
+        """All sources there are: the trusted one, those to use, those configured, those built in."""
+        trusted = self.trusted()
+        found = {trusted.at: trusted}
+        for one in map(self.source, (*self.values["use"], *self.tables, *BUILT_IN_SOURCES)):
+            found.setdefault(one.at, one)
+        return tuple(found.values())
 
     def mirrored(self) -> tuple[SourceSetting, ...]:
         """What a node mirrors where it is not told, its trusted source first: those configured, else the hub.
@@ -120,17 +136,28 @@ class Settings:
             )
         table = self.tables.get(name, {})
         setting = SourceSetting(name, at, names=table.get("names", {}))
-        wants_token = (trusted and at.kind == HUB) or bool(table.get("token"))
-        if self.token is None or not wants_token:
-            return setting
+        wants_token = self._is_entitled(setting, trusted=trusted)
         allowed = bool(table.get("plain_http_token"))
-        if not allowed and (way_out := self._exposure(at.url)) is not None:
+        way_out = self._exposure(at.url) if wants_token and not allowed else None
+        setting = replace(setting, may_have_token=wants_token and way_out is None)
+        token = self.modelscope_token if at.kind == MODELSCOPE else self.token
+        if token is None or not wants_token:
+            return setting
+        if way_out is not None:
             hint = (
                 f"the token was not sent over plain http to another machine; {way_out}, or set "
                 f'plain_http_token = true for it in [sources."{name}"] of {FILE_NAME}'
             )
             return replace(setting, token_hint=hint)
-        return replace(setting, token=self.token, plain_http_token=allowed)
+        return replace(setting, token=token, plain_http_token=allowed)
+
+    def _is_entitled(self, setting: SourceSetting, *, trusted: bool) -> bool:
+        """Whether this source may have its token: hubs and ModelScope do not know each other's."""
+        told = self.tables.get(setting.name, {}).get("token")
+        if setting.at.kind == MODELSCOPE:
+            is_own = trusted or setting.name == MODELSCOPE
+            return bool(told or (is_own and told is not False))
+        return bool(told or (trusted and setting.at.kind == HUB))
 
     def _exposure(self, url: str) -> str | None:
         """If a token sent there would cross a network in the clear: what to do instead."""
@@ -170,7 +197,13 @@ def load_settings(
             values[key], origins[key] = _parsed(known, value, f"argument {key}"), "argument"
     sources: dict[str, Mapping[str, Any]] = next((t["sources"] for _, t in tables if "sources" in t), {})
     return Settings(
-        values, origins, sources, endpoint_of(environment), *token_of(environment), proxies_of(environment)
+        values,
+        origins,
+        sources,
+        endpoint_of(environment),
+        *token_of(environment),
+        proxies_of(environment),
+        modelscope_token_of(environment),
     )
 
 
@@ -198,7 +231,7 @@ def _parsed(spec: Spec, told: object, where: str) -> Any:
     try:
         return spec.read(told)
     except ValueError:
-        text = told if spec.several else str(told)
+        text = told if spec.between else str(told)
         raise UsageError(f"{where} is {text!r}", hint=f"{spec.help}: write {spec.wanted}") from None
 
 

@@ -33,11 +33,21 @@ def token_of(environment: Mapping[str, str]) -> tuple[str | None, str | None]:
             token, origin = path.read_text(encoding="utf-8").strip(), str(path)
         except (OSError, ValueError):
             return None, None
-    if not (token.isascii() and token.isprintable()) or " " in token:
+    return (_checked_token(token, origin), origin) if token else (None, None)
+
+
+def modelscope_token_of(environment: Mapping[str, str]) -> str | None:
+    """`MODELSCOPE_API_TOKEN`, the variable of ModelScope's own client; None where it is empty or not set."""
+    token = environment.get("MODELSCOPE_API_TOKEN", "").strip()
+    return _checked_token(token, "MODELSCOPE_API_TOKEN") if token else None
+
+
+def _checked_token(token: str, origin: str) -> str:
+    if not (token.isascii() and token.isprintable()) or set(token) & set(" ;,"):
         raise UsageError(
             f"{origin} holds something that is no token", hint="one word, as the hub gave it out"
         )
-    return (token, origin) if token else (None, None)
+    return token
 
 
 def proxies_of(environment: Mapping[str, str]) -> dict[str, tuple[str, str]]:

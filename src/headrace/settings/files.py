@@ -20,6 +20,7 @@ ANYBODYS = frozenset(
 )
 """What a project's file may say: it arrives with somebody else's checkout, and these give nothing away."""
 
+_HINT = "it must be TOML: lines like lanes = 8"
 _ON_LINUX: bool = sys.platform.startswith("linux")
 
 
@@ -61,16 +62,23 @@ def read_toml(path: Path, own: Path, *, mine: bool) -> dict[str, Any]:
     Otherwise any checkout that somebody steps into could have the token sent to a host of its choice, or bring a
     cache whose ledger vouches for bytes that nobody verified.
     """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot read {path}: {error}", hint=_HINT) from error
+    return check_toml(text, path, own, mine=mine)
+
+
+def check_toml(text: str, path: Path, own: Path, *, mine: bool) -> dict[str, Any]:
+    """What a settings file says, read and checked as `read_toml` does; `text` is what stands in it."""
     if sys.version_info >= (3, 11):  # here: it is seldom that there is a file
         import tomllib  # noqa: PLC0415
     else:
         import tomli as tomllib  # noqa: PLC0415
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UsageError(
-            f"cannot read {path}: {error}", hint="it must be TOML: lines like lanes = 8"
-        ) from error
+        table = tomllib.loads(text)
+    except ValueError as error:
+        raise UsageError(f"cannot read {path}: {error}", hint=_HINT) from error
     known = {spec.key for spec in SPECS} | {"sources"}
     if unknown := sorted(set(table) - known):
         raise UsageError(

@@ -19,11 +19,15 @@ BUILT_IN_SOURCES = {
     "modelscope": "modelscope+https://modelscope.cn",
 }
 HUB = "hub"
+MODELSCOPE = "modelscope"
+"""The kind, and the built-in source of it."""
 
 _KIND = re.compile(r"([a-z][a-z0-9_]*)\+(?=[a-z])")
 _HTTP = re.compile(r"https?:", re.IGNORECASE)
 _FLAGS = ("trusted", "token", "plain_http_token")
-_FLAGS_HINT = "tokens are read from HF_TOKEN; token = true says that this source may have it"
+_FLAGS_HINT = (
+    "tokens are read from HF_TOKEN and MODELSCOPE_API_TOKEN; token = true says that this source may have it"
+)
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,8 @@ class Location:
 class SourceSetting:
     """A source as configured: `token` is what may be sent to it, `names` what repos are called there.
 
-    The names are addresses, as in `datasets/org/name`: the usual one → the one there.
+    The names are addresses, as in `datasets/org/name`: the usual one → the one there. `may_have_token` says
+    whether a token, where there is one, is for this source, too.
     """
 
     name: str
@@ -61,6 +66,7 @@ class SourceSetting:
     token_hint: str | None = None
     plain_http_token: bool = False
     names: Mapping[str, str] = field(default_factory=dict)
+    may_have_token: bool = False
 
 
 def check_sources(sources: Any, path: Path) -> None:

@@ -60,7 +60,8 @@ def parse_path(text: str) -> Path:
 class Spec:
     """One setting: its key in `headrace.toml`, its variables in the environment, how it is read, what it is for.
 
-    Of `several` values each is parsed; in a variable `os.pathsep` stands between them, in a file they are a list.
+    Where there may be several values, each is parsed: `between` stands between them in a variable; in a file they are
+    a list.
     """
 
     key: str
@@ -69,21 +70,22 @@ class Spec:
     default: Any
     help: str
     wanted: str
-    several: bool = False
+    between: str = ""
 
     def read(self, told: object) -> Any:
         """The value, or several of them, as a variable, a file or an argument tells it. Raises `ValueError`."""
-        if not self.several:
+        if not self.between:
             return self.parse(str(told))
         if isinstance(told, (str, os.PathLike)):
-            told = os.fspath(told).split(os.pathsep)
+            told = os.fspath(told).split(self.between)
         if not isinstance(told, (list, tuple)):
             raise ValueError(told)  # noqa: TRY004  # whatever it is, it cannot be read
-        return tuple(self.parse(str(one)) for one in told if str(one))
+        values = (self.parse(str(one).strip()) for one in told if str(one).strip())
+        return tuple(dict.fromkeys(values))
 
     def shown(self, value: Any) -> str:
         """The value as a person reads it, and as a variable would have it."""
-        return os.pathsep.join(map(str, value)) if self.several else str(value)
+        return self.between.join(map(str, value)) if self.between else str(value)
 
 
 SPECS = (
@@ -95,7 +97,7 @@ SPECS = (
         (),
         "folders whose files are copied instead of fetched, where they are what is wanted",
         f"folders, `{os.pathsep}` between them; in a file a list",
-        several=True,
+        between=os.pathsep,
     ),
     Spec(
         "modelscope_cache",
@@ -161,6 +163,15 @@ SPECS = (
         None,
         "certificates that are believed instead of the system's",
         "a PEM file, or a folder of such",
+    ),
+    Spec(
+        "use",
+        ("HEADRACE_USE",),
+        str,
+        (),
+        "the sources that pulls use, the first also by `env` and `run`; none is all that are configured",
+        'names or URLs: ["near", "hf-mirror"] in a file, near,hf-mirror elsewhere',
+        between=",",
     ),
     Spec("listen", ("HEADRACE_LISTEN",), str, "127.0.0.1:8090", "where `serve` listens", "HOST:PORT"),
     Spec("data", ("HEADRACE_DATA",), parse_path, None, "where `serve` keeps blobs and catalog", "a folder"),

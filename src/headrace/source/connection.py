@@ -196,6 +196,7 @@ class Connection:
     Attributes:
         address: the address it leads to; of a proxy, its name.
         is_private: whether it is known to lead to this machine or its network.
+        took_s: how long it took until it stood, a handshake included.
         sockets: all that are open for it, so that another thread can shut them down.
     """
 
@@ -204,6 +205,7 @@ class Connection:
         self.proxy = proxy
         self.address = proxy.name if proxy else ""
         self.is_private = False
+        self.took_s = 0.0
         self.idle_since = 0.0
         self.sockets: list[socket.socket] = []
         self._wire: Wire | None = None

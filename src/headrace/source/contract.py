@@ -8,21 +8,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from headrace.manifest import Entry, Manifest
-from headrace.names import Repo
+from headrace.names import DEFAULT_REVISION, Repo
 from headrace.ranges import Range
 from headrace.source.http import HttpSession
+
+if TYPE_CHECKING:
+    from headrace.plan.verdict import Past  # pulls need none of it
 
 
 @dataclass(frozen=True)
 class Content:
-    """A file to be had: the same for every source, however each one addresses it."""
+    """A file to be had: the same for every source, however each one addresses it.
+
+    `revision` is what the user asked for; sources that know other commits, or none, look for the content there.
+    """
 
     repo: Repo
     commit: str
     entry: Entry
+    revision: str = DEFAULT_REVISION
 
 
 @dataclass(frozen=True)
@@ -110,3 +117,19 @@ class Source(Protocol):
             NotFound, AccessDenied: this source will not give the file.
             SourceError: something failed; its `permanent` says whether to try here again.
         """
+
+
+@runtime_checkable
+class Addressed(Protocol):
+    """What a source also does whose files have URLs that any HTTP client can fetch."""
+
+    def url_of(self, content: Content) -> str:
+        """Where the content is asked for: an http(s) URL without secrets, its path percent-encoded ASCII."""
+
+
+@runtime_checkable
+class Chronicled(Protocol):
+    """What a source also does that knows what its branches were before."""
+
+    def history(self, repo: Repo, revision: str) -> tuple[Past, ...]:
+        """The last commits of a revision, newest first; as many as one answer tells. Raises as `Source.manifest`."""

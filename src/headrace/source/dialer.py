@@ -97,7 +97,8 @@ class Dialer:
         if proxy is not None:
             addresses, port = self._addresses_of(proxy, check), proxy.port
         left, reasons = interleaved(addresses), dict[str, str]()
-        deadline = time.monotonic() + 2 * self.connect_timeout_s
+        began = time.monotonic()
+        deadline = began + 2 * self.connect_timeout_s
         while left and (left_s := deadline - time.monotonic()) > 0:
             address = _Race(connection, port, min(left_s, self.connect_timeout_s), check).run(left, reasons)
             if address is None:
@@ -118,6 +119,7 @@ class Dialer:
                     raise
                 reasons[address] = error.message
             else:
+                connection.took_s = time.monotonic() - began
                 return
         raise _unreachable(where, proxy, reasons)
 

@@ -42,6 +42,7 @@ class HttpResponse:
     Attributes:
         address, siblings: which of the host's addresses answers, and all of them; a proxy's name behind one.
         is_private: whether it is known to come from this machine or its network.
+        connect_s: how long its connection took to stand.
         proxy: what it came through, if that may have written it: tunnels are not meant.
         length: bytes of the body; None where that is not said beforehand.
     """
@@ -60,6 +61,7 @@ class HttpResponse:
         self.address = connection.address
         self.siblings = siblings
         self.is_private = connection.is_private
+        self.connect_s = connection.took_s
         self.proxy = connection.proxy if connection.origin[0] == "http" else None
         self.length = raw.length
         self._session = session

@@ -7,15 +7,18 @@ the entry point's name is the kind, which users write in front of a URL (`KIND+U
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
-from importlib.metadata import entry_points
+from typing import TYPE_CHECKING
 
-from headrace.errors import UsageError
+from headrace.errors import HeadraceError, UsageError
 from headrace.source.access import NOBODY, Access
 from headrace.source.contract import Source
 from headrace.source.dialer import Dialer
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 GROUP = "headrace.sources"
 
@@ -47,12 +50,18 @@ class Described:
 
 Maker = Callable[[Described], Source]
 
-_OWN = {"hub": "headrace.source.hub:make_hub"}  # imported when one is made: most pulls need one kind only
+# Imported when one is made: most pulls need one kind only.
+_OWN = {
+    "hub": "headrace.source.hub:make_hub",
+    "modelscope": "headrace.source.modelscope:make_modelscope",
+    "tree": "headrace.source.tree:make_tree",
+    "folder": "headrace.source.tree:make_tree",
+}
 
 
 def kinds() -> tuple[str, ...]:
     """The names of all kinds that can be made here."""
-    return (*_OWN, *sorted(one.name for one in entry_points(group=GROUP) if one.name not in _OWN))
+    return (*_OWN, *sorted(one.name for one in _foreign() if one.name not in _OWN))
 
 
 def make_source(described: Described) -> Source:
@@ -61,7 +70,25 @@ def make_source(described: Described) -> Source:
     Raises:
         UsageError: there is no such kind, or its maker refuses the description.
     """
-    return _maker(described)(described)
+    source = _made(described)
+    if not described.names:
+        return source
+    from headrace.source.naming import NamingSource  # noqa: PLC0415  # few repos have two names
+
+    return NamingSource(source, described.names)
+
+
+def _made(described: Described) -> Source:
+    maker = _maker(described)
+    try:
+        return maker(described)
+    except HeadraceError:
+        raise
+    except Exception as error:  # whatever somebody else's package does
+        raise UsageError(
+            f"no source of kind {described.kind!r} could be made for {described.name!r}: {error!r}",
+            hint="the package that knows this kind fails: tell its makers",
+        ) from error
 
 
 def _maker(described: Described) -> Maker:
@@ -69,7 +96,7 @@ def _maker(described: Described) -> Maker:
         module, _, name = _OWN[described.kind].partition(":")
         maker: Maker = getattr(import_module(module), name)
         return maker
-    for one in entry_points(group=GROUP):
+    for one in _foreign():
         if one.name == described.kind:
             try:
                 foreign: Maker = one.load()
@@ -83,3 +110,9 @@ def _maker(described: Described) -> Maker:
         f"source {described.name!r} is of kind {described.kind!r}, which is not known here",
         hint=f"known are: {', '.join(kinds())}; others come with packages to be installed",
     )
+
+
+def _foreign() -> Iterable[EntryPoint]:
+    from importlib.metadata import entry_points  # noqa: PLC0415  # few pulls need more than a hub
+
+    return entry_points(group=GROUP)

@@ -15,7 +15,18 @@ from __future__ import annotations
 
 from headrace.testing.faults import Fault
 from headrace.testing.handle import ChaosHub
+from headrace.testing.modelscope import FakeModelScope
 from headrace.testing.repos import content, write_repo
 from headrace.testing.requestlog import LoggedRequest, RequestLog
+from headrace.testing.tree import FakeTree
 
-__all__ = ["ChaosHub", "Fault", "LoggedRequest", "RequestLog", "content", "write_repo"]
+__all__ = [
+    "ChaosHub",
+    "FakeModelScope",
+    "FakeTree",
+    "Fault",
+    "LoggedRequest",
+    "RequestLog",
+    "content",
+    "write_repo",
+]

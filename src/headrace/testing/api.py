@@ -79,16 +79,21 @@ def refs(catalog: Catalog, repo: Repo, *, include_pulls: bool) -> Answer:
     return json_answer(found)
 
 
-def commits(commit: Commit) -> Answer:
-    """`/api/{kind}s/{name}/commits/{rev}`: the fake has no history, so one entry."""
-    one = {
-        "id": commit.sha,
-        "title": "Upload files",
-        "message": "",
-        "authors": [{"user": "chaos"}],
-        "date": _instant(commit.modified_s),
-    }
-    return json_answer([one]).having(("X-Total-Count", "1"))
+def commits(catalog: Catalog, repo: Repo, commit: Commit) -> Answer:
+    """`/api/{kind}s/{name}/commits/{rev}`: the commit, and those that its settings call its `history`."""
+    before = [catalog.commit(repo, revision) for revision in commit.settings.history]
+    found = [
+        {
+            "id": one.sha,
+            "title": "Upload files",
+            "message": "",
+            "authors": [{"user": "chaos"}],
+            "date": _instant(one.modified_s),
+        }
+        for one in (commit, *before)
+        if one is not None
+    ]
+    return json_answer(found).having(("X-Total-Count", str(len(found))))
 
 
 def last_commit(commit: Commit) -> dict[str, str]:

@@ -49,6 +49,7 @@ class Settings:
     digests: dict[str, str] = field(default_factory=dict)  # path → hex, taken on trust: lies, huge files
     tags: tuple[str, ...] = ()
     pipeline_tag: str | None = None
+    history: tuple[str, ...] = ()  # revisions that this one was at before, newest first
 
     @classmethod
     def read(cls, file: Path) -> Settings:

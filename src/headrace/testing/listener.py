@@ -171,6 +171,6 @@ class _Connection(http.server.BaseHTTPRequestHandler):
                 client_port=self.client_address[1],
                 started_s=self.server.ledger.now(),
                 range=self.headers.get("Range"),
-                authorization=fingerprint(self.headers.get("Authorization")),
+                authorization=fingerprint(self.headers.get("Authorization") or self.headers.get("Cookie")),
             )
         )

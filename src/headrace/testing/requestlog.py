@@ -17,7 +17,8 @@ class LoggedRequest:
     """One request as the hub saw it.
 
     `body_bytes` counts what was handed to the network for the body, also where the connection broke
-    midway. Credentials are never kept: `authorization` is a short hash that tells two tokens apart.
+    midway. Credentials are never kept: `authorization` is a short hash of the Authorization header, or of the
+    Cookie where there is none, that tells two tokens apart.
     The query is left out because signed URLs carry their key in it.
     """
 
@@ -38,7 +39,7 @@ class LoggedRequest:
 
     @property
     def authorization_present(self) -> bool:
-        """Whether an Authorization header came along."""
+        """Whether credentials came along."""
         return self.authorization is not None
 
     @classmethod

@@ -82,7 +82,7 @@ class HubSite:
         return api.refs(self.catalog, repo, include_pulls=request.flag("include_prs"))
 
     def _commits(self, repo: Repo, _request: Request, arguments: list[str]) -> Answer:
-        return api.commits(self._commit(repo, "/".join(arguments)))
+        return api.commits(self.catalog, repo, self._commit(repo, "/".join(arguments)))
 
     def _auth_check(self, repo: Repo, request: Request, _arguments: list[str]) -> Answer:
         self.access.require_content(repo, self.access.caller(request))

@@ -164,7 +164,7 @@ class Pull:
 
     def content(self, entry: Entry) -> Content:
         """What to ask sources for."""
-        return Content(self._manifest.repo, self._manifest.commit, entry)
+        return Content(self._manifest.repo, self._manifest.commit, entry, self._manifest.revision)
 
     def place_again(self, entries: Sequence[Entry], beat: Callable[[], None]) -> bool:
         """Whether another process has put this content in place since `reuse` looked.

@@ -1,0 +1,1 @@
+"""What other download programs read: one module a program, pure text."""
