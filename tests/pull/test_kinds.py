@@ -239,6 +239,19 @@ def test_a_state_is_the_same_for_the_same_list(pull: Puller, tmp_path: Path, own
     assert state_of([]) == state_of([])
 
 
+def test_a_carrier_whose_list_is_dangerous_is_left_out(
+    root: Path, hub: ChaosHub, pull: Puller, tmp_path: Path
+) -> None:
+    write_repo(root, "org/model", FILES)
+    lay(tmp_path / "www", FILES | {"SHA256SUMS": b"0" * 64 + b"  ../../evil\n"})
+    with FakeTree(tmp_path / "www") as tree:
+        source = f"folder+{tree.endpoint}"
+        assert files_in(pull("org/model", sources=(source, hub.endpoint)).path) == FILES
+        pull.settings["give_up_s"] = 0.5
+        with pytest.raises(HeadraceError, match="no path inside a repo"):
+            pull("org/model", sources=source, force=True)
+
+
 WRONG = {
     "other": (content(len(BIG), seed=9), "does not match|other content"),
     "shorter": (BIG[:-1], "2999999 bytes, not 3000000|other content"),
