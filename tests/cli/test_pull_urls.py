@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from headrace.cli.quick import quick_pull
 from headrace.testing import FakeTree, content
 from headrace.testing.tree import sums
 from tests.cli.shell import Shell
@@ -80,6 +81,11 @@ def test_what_makes_no_sense_is_told(
     told = headrace("pull", *(one.replace("URL", tree.endpoint) for one in arguments))
     assert told.code == 2, told.err
     assert all(word in told.err for word in words), told.err
+
+
+@pytest.mark.parametrize("words", [["http://host.test/a"], ["http://host.test/a", "http://host.test/b"]])
+def test_the_quick_way_steps_aside(words: list[str]) -> None:
+    assert quick_pull(["pull", "-q", *words]) is None
 
 
 def test_a_url_that_is_not_there(headrace: Shell, tree: FakeTree) -> None:

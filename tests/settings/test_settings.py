@@ -482,3 +482,40 @@ def test_other_clients_caches_are_where_these_have_them(
     told = read({"TORCH_HOME": "/t", "MODELSCOPE_CACHE": "/m", "HEADRACE_REUSE": "/r"})
     assert told.shelves == (Path("/r"), Path("/t/hub/checkpoints"), Path("/m"))
     assert read({"XDG_CACHE_HOME": "/x"}).shelves[0] == Path("/x/torch/hub/checkpoints")
+
+
+MS_SECRET = "ms-secret"
+BOTH = {"HF_TOKEN": SECRET, "MODELSCOPE_API_TOKEN": MS_SECRET}
+
+
+@pytest.mark.parametrize(
+    ("table", "named", "token"),
+    [
+        ("", "modelscope", MS_SECRET),
+        ("", "modelscope+https://elsewhere.example", None),
+        ("[sources.modelscope]\ntoken = false", "modelscope", None),
+        ('[sources.ours]\nurl = "modelscope+https://ours.example"', "ours", None),
+        ('[sources.ours]\nurl = "modelscope+https://ours.example"\ntoken = true', "ours", MS_SECRET),
+        ('[sources.ours]\nurl = "modelscope+https://ours.example"\ntrusted = true', "ours", MS_SECRET),
+        ('[sources.ours]\nurl = "tree+https://ours.example"\ntrusted = true', "ours", None),
+        ('[sources.ours]\nurl = "tree+https://ours.example"\ntoken = true', "ours", SECRET),
+    ],
+    ids=range(8),
+)
+def test_modelscope_gets_its_own_token_and_nobody_else_does(
+    table: str, named: str, token: str | None, read: Callable[..., Settings], user: Callable[[str], Path]
+) -> None:
+    user(table)
+    # Else the first that is named would be the trusted one.
+    other = {} if "trusted" in table else {"HF_ENDPOINT": "https://hub.example"}
+    settings = read(BOTH | other)
+    (carrier,) = settings.carriers((named,))
+    assert carrier.token == token
+    assert MS_SECRET not in repr(settings)
+
+
+def test_what_would_break_out_of_a_cookie_is_no_token(read: Callable[..., Settings]) -> None:
+    for token in ("a;b=c", "a b", "a,b", "a\r\nb"):
+        with pytest.raises(UsageError, match="MODELSCOPE_API_TOKEN") as caught:
+            read({"MODELSCOPE_API_TOKEN": token})
+        assert token not in f"{caught.value.message} {caught.value.hint}"

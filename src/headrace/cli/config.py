@@ -95,6 +95,8 @@ def _lines(settings: Settings) -> list[_Line]:
     ]
     token = "set" if settings.token else "not set"
     lines.append(_Line("token", token, settings.token_origin or "default", "what a hub knows you by"))
+    if settings.modelscope_token:
+        lines.append(_Line("modelscope token", "set", "MODELSCOPE_API_TOKEN", "what ModelScope knows you by"))
     trusted = settings.trusted()
     lines.append(
         _Line("trusted source", str(trusted.at), settings.trusted_origin, "whose file lists are believed")

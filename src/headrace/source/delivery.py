@@ -118,6 +118,9 @@ class Delivery:
     def _check(self, response: HttpResponse, request: Request) -> None:
         path = request.content.entry.path
         where = f"{response.host} ({response.address})"
+        is_compressed = response.headers.get("Content-Encoding", "identity") != "identity"
+        if is_compressed and response.status in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
+            raise BadAnswer(f"{where} compresses {path!r} although it was asked not to")
         if response.status == HTTPStatus.PARTIAL_CONTENT:
             _check_part(response, request, where)
         elif response.status == HTTPStatus.OK:
@@ -128,8 +131,6 @@ class Delivery:
             raise BadAnswer(f"{where} has {path!r} with {told} bytes, not {request.content.entry.size}")
         else:
             raise self._refusal_of_bytes(response, repr(path), request.content.repo)
-        if response.headers.get("Content-Encoding", "identity") != "identity":
-            raise BadAnswer(f"{where} compresses {path!r} although it was asked not to")
 
     def _refusal_of_bytes(self, response: HttpResponse, what: str, repo: Repo) -> HeadraceError:
         """As `refusal`; but what another host thinks of the URL it was given is not the source's word on who may read."""

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Protocol
 
-from headrace.errors import BadManifest, HeadraceError, NotFound, RevisionNotFound
+from headrace.errors import BadAnswer, BadManifest, HeadraceError, NotFound, RevisionNotFound
 from headrace.manifest import Entry, Manifest, state_of
 from headrace.names import DEFAULT_REVISION, Repo, is_commit
 from headrace.source.contract import Request, Stream
@@ -96,7 +96,10 @@ class ListedSource:
 
     def _listing(self, session: HttpSession, repo: Repo, revision: str) -> Listing:
         key = self._key(repo, revision)
-        return self._kept.get(key, lambda: self._ask(session, repo, revision), session.check)
+        try:
+            return self._kept.get(key, lambda: self._ask(session, repo, revision), session.check)
+        except BadManifest as error:  # of one who only carries it is no reason to give the content up
+            raise BadAnswer(error.message, hint=error.hint) from None
 
     def _key(self, repo: Repo, revision: str) -> tuple[Repo, str]:
         return repo, revision if self._has_revisions else DEFAULT_REVISION

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Sequence
 from urllib.parse import urlsplit
 
-from headrace.errors import AllSourcesFailed, HeadraceError, SourceError, UsageError
+from headrace.errors import AllSourcesFailed, DigestMismatch, HeadraceError, SourceError, UsageError
 from headrace.manifest import Digest, Entry, Manifest, state_of
 from headrace.names import Repo
 from headrace.plan.agreement import Told, agree
@@ -47,6 +47,7 @@ class Mirrors:
         Raises:
             UsageError: nobody promises a digest, or the file has no name.
             NotFound, AccessDenied, SourceError: none of the URLs leads to a file.
+            DigestMismatch: all that answer promise another file.
         """
         answers = self._ask_all()
         told = {name: one for name, one in answers.items() if isinstance(one, About)}
@@ -54,7 +55,8 @@ class Mirrors:
         if not told:
             raise _failure(failures)
         agreed = agree(
-            {name: Told(one.size, one.digest, one.promise) for name, one in told.items()}, self._wanted
+            {name: Told(one.size, one.digest, f"{one.promise} of {name}") for name, one in told.items()},
+            self._wanted,
         )
         left_out = dict(agreed.left_out) | {
             name: error.message for name, error in failures.items() if _is_final(error)
@@ -66,8 +68,13 @@ class Mirrors:
             self.promise = GIVEN
         for name, why in left_out.items():
             self._warn(f"{name} is left out: {why}")
-        self.sources = tuple(one for one in self.sources if one.name not in left_out)
         entry = Entry(self._file_name(told), agreed.size, digest)
+        self.sources = tuple(one for one in self.sources if one.name not in left_out)
+        if not self.sources:
+            raise DigestMismatch(
+                f"none of the URLs has the file: {'; '.join(f'{name} {why}' for name, why in left_out.items())}",
+                hint="check the digest, and that the URLs are of the same version",
+            )
         return Manifest(repo, revision, state_of([entry]), (entry,), self.promise)
 
     def open(
