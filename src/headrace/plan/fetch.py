@@ -43,16 +43,22 @@ from headrace.plan.orders import (
     Hashed,
     Landed,
     LaneFact,
+    Lied,
     Located,
+    Matched,
     Mismatched,
     Opened,
     Order,
     Place,
     Retry,
+    Returned,
     Shorten,
     Shortened,
+    Struck,
+    Told,
 )
 from headrace.plan.places import Door, Places
+from headrace.plan.standing import Standing
 from headrace.ranges import Range
 
 _FIRST_BYTES_WORTH = 40
@@ -75,6 +81,7 @@ class FetchPlan:
         self._chance = chance
         self._places = Places(limits)
         self._governor = LaneGovernor(limits)
+        self._standing = Standing(limits)
         self._blobs: dict[str, BlobPlan] = {}
         self._assignments: dict[int, Assignment] = {}
         self._numbers = 0
@@ -104,7 +111,7 @@ class FetchPlan:
         self._stirred |= not isinstance(fact, Landed | Hashed)
         match fact:
             case Added():
-                self._blobs[fact.blob] = BlobPlan(fact)
+                self._blobs[fact.blob] = BlobPlan(fact, self._standing.liars)
                 self._see_reach()
                 self._upset[fact.blob] = None
             case Hashed():
@@ -113,13 +120,15 @@ class FetchPlan:
                     self._stirred |= not blob.assigned
             case Mismatched():
                 self._mismatched(fact)
+            case Matched():
+                self._matched(fact)
             case Ended():
                 self._bury(fact.blob)
                 # Whoever ended it has let go of it: nothing that was decided before must reach it now.
                 self._outbox = [
                     order
                     for order in self._outbox
-                    if isinstance(order, Cancel | Shorten) or order.blob != fact.blob
+                    if isinstance(order, Cancel | Shorten | Told) or order.blob != fact.blob
                 ]
             case _:
                 if (assignment := self._assignments.get(fact.number)) is not None:
@@ -179,6 +188,8 @@ class FetchPlan:
                 one.blob.land(fact.range, one.place.source)
                 one.landed(fact.range.stop, now)
                 self._landed_at = now
+                if (after_s := self._standing.delivered(one.place.source, now)) is not None:
+                    self._outbox.append(Returned(one.place.source, after_s))
                 self._governor.landed(len(fact.range))
                 self._stirred |= self._places.delivered(one.place, one.rate(now))
             case Shortened():
@@ -224,8 +235,10 @@ class FetchPlan:
         blob.last_error[source] = error
         if isinstance(error, RangeIgnored) and not one.whole and source not in blob.parted:
             blob.whole_only.add(source)
+            self._tell_struck(blob, source, error)
         elif self._struck(one, error):
             blob.rejected[source] = error
+            self._tell_struck(blob, source, error)
         elif isinstance(error, SourceError):
             self._set_aside(one, error, now)
         else:
@@ -243,8 +256,14 @@ class FetchPlan:
             return error.permanent or (isinstance(error, RangeIgnored) and one.whole)
         return isinstance(error, NotFound | AccessDenied)
 
+    def _tell_struck(self, blob: BlobPlan, source: str, error: HeadraceError) -> None:
+        """Of an only source the error that ends the blob tells all there is."""
+        if blob.has_choice and self._standing.is_news(source, error):
+            self._outbox.append(Struck(blob.key, source, error))
+
     def _set_aside(self, one: Assignment, error: SourceError, now: float) -> None:
         blob, source = one.blob, one.place.source
+        self._standing.failed(source, now)
         dead = isinstance(error, Unreachable)
         refused = isinstance(error, Busy) or (dead and one.fruitless)
         if refused and self._places.lanes(source):  # a lone lane was not one too many
@@ -261,11 +280,30 @@ class FetchPlan:
         blob = self._blobs.get(fact.blob)
         if blob is None:
             return
-        suspects = blob.mismatched(fact.error)
+        suspects = blob.mismatched()
         if suspects is None:
             self._give_up(blob, fact.error)
         else:
             self._outbox.append(Forget(blob.key, suspects))
+
+    def _matched(self, fact: Matched) -> None:
+        """Who gave wrong bytes is set aside for all blobs, those to come among them."""
+        blob = self._blobs.get(fact.blob)
+        for lie in blob.matched() if blob is not None else ():
+            if lie.source not in self._standing.liars:
+                self._standing.liars.add(lie.source)
+                self._outbox.append(Lied(fact.blob, lie.source, lie.bytes))
+                self._outbox.extend(self._disowned(lie.source))
+
+    def _disowned(self, source: str) -> Iterator[Order]:
+        for one in self._assignments.values():
+            if one.place.source == source and source not in one.blob.sources and not one.recalled:
+                one.recalled = True
+                yield Cancel(one.number)
+        for blob in self._blobs.values():
+            again = blob.disown(source, self._limits.segment_bytes)
+            if again is not None:
+                yield Forget(blob.key, again)
 
     def _pass(self, blob: BlobPlan, seconds: float) -> None:
         """Time has passed. Leaving a source alone as it asked is no failure, but nobody waits for ever."""
