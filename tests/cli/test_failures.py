@@ -72,7 +72,7 @@ def test_nobody_there(headrace: Shell) -> None:
         (Fault("status", status=429, delay_s=3600), 12, "asks to come back in 3"),
         (Fault("status", status=404), 10, "has no"),
         (Fault("stall"), 12, "sends nothing"),
-        (Fault("page"), 12, "bytes, not"),
+        (Fault("page"), 12, "web page"),
         (Fault("page", host="hub"), 12, "no JSON"),
         (Fault("truncate"), 12, "early"),
         (Fault("hangup", host="any"), 12, "127.0.0.1"),

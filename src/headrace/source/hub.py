@@ -42,6 +42,7 @@ from headrace.wire import (
     ERROR_CODE,
     ERROR_MESSAGE,
     LINKED_ETAG,
+    REPO_COMMIT,
     WARNING,
     api_path,
     is_loopback,
@@ -63,6 +64,7 @@ _PATIENCE_MOST_S = 30.0
 _ENTRIES_MOST = 1_000_000
 _REDIRECT_BODY_BYTES = 64 * 1024
 _SIGNATURE_OVER = frozenset((401, 403, 404, 410))
+_COMMIT_DIGITS = 12
 _TRY_LATER = frozenset((408, 425, 429))
 
 
@@ -252,9 +254,7 @@ class HubSource:
             return chosen, request.patience_s
 
         def on_redirect(response: HttpResponse, target: str) -> None:
-            claimed = parse_etag(response.headers.get(LINKED_ETAG))
-            if claimed is not None and claimed != request.content.entry.digest.hex:
-                raise BadAnswer(f"{self.name} has other content at {request.content.entry.path!r}")
+            self._check_claim(response, request.content)
             if origin_of(target) != origin_of(self.endpoint):
                 life_s = signed_life_s(target, response.headers.get("Date"))
                 self._signed.keep(request.content, target, life_s)
@@ -276,22 +276,36 @@ class HubSource:
     def _check(self, response: HttpResponse, request: Request) -> None:
         size, path = request.content.entry.size, request.content.entry.path
         where = f"{response.host} ({response.address})"
+        if response.status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            raise BadAnswer(f"{where} has {path!r} with fewer bytes than {size}")
         if response.status not in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
             raise self._refusal_of_bytes(response, repr(path), request.content.repo)
+        if response.origin == origin_of(self.endpoint):  # a CDN's word is about its own copy
+            self._check_claim(response, request.content)
+        expected = size if response.status == HTTPStatus.OK else len(request.range)
+        if _is_page(response) and response.length != expected and not path.endswith((".html", ".htm")):
+            raise BadAnswer(f"{where} answers with a web page where {path!r} was expected")
         if response.status == HTTPStatus.PARTIAL_CONTENT:
-            told = parse_content_range(response.headers.get("Content-Range"))
-            if told is None or told[0] != request.range:
-                raise BadAnswer(f"{where} answers another range of {path!r} than was asked for")
-            if told[1] != size:
-                raise BadAnswer(f"{where} has {path!r} with {told[1]} bytes, not {size}")
+            _check_part(response.headers.get("Content-Range"), request, where)
         elif request.range != Range(0, size):
             raise RangeIgnored(f"{where} gives {path!r} only as a whole")
         if response.headers.get("Content-Encoding", "identity") != "identity":
             raise BadAnswer(f"{where} compresses {path!r} although it was asked not to")
         if response.length is not None and response.length != len(request.range):
             raise BadAnswer(f"{where} has {path!r} with {response.length} bytes, not {len(request.range)}")
-        if response.length is None and _is_page(response) and not path.endswith((".html", ".htm")):
-            raise BadAnswer(f"{where} answers with a web page where {path!r} was expected")
+
+    def _check_claim(self, response: HttpResponse, content: Content) -> None:
+        """What a hub says of the file before its bytes come: it may have another commit's."""
+        claimed = parse_etag(response.headers.get(LINKED_ETAG))
+        if claimed is None or claimed == content.entry.digest.hex:
+            return
+        there = response.headers.get(REPO_COMMIT, "")
+        of = (
+            f", that of commit {there[:_COMMIT_DIGITS]}"
+            if is_commit(there) and there != content.commit
+            else ""
+        )
+        raise BadAnswer(f"{self.name} has other content at {content.entry.path!r}{of}")
 
     # Both
 
@@ -445,6 +459,15 @@ def _hint_of_proxy(response: HttpResponse) -> str | None:
 def _is_passing(status: int) -> bool:
     """Whether this refusal is one of the moment."""
     return status in _TRY_LATER or status >= HTTPStatus.INTERNAL_SERVER_ERROR
+
+
+def _check_part(content_range: str | None, request: Request, where: str) -> None:
+    """Raise `BadAnswer` unless this is the range that was asked for, of a file of the right size."""
+    told, entry = parse_content_range(content_range), request.content.entry
+    if told is not None and told[1] != entry.size:
+        raise BadAnswer(f"{where} has {entry.path!r} with {told[1]} bytes, not {entry.size}")
+    if told is None or told[0] != request.range:
+        raise BadAnswer(f"{where} answers another range of {entry.path!r} than was asked for")
 
 
 def _is_page(response: HttpResponse) -> bool:
