@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import click
@@ -55,10 +56,18 @@ deliver, 13 integrity, 14 storage, 130 interrupted (the same command goes on).
 @click.option("--dest", type=FOLDER, metavar="DIR", help="A plain folder of real files instead of the cache.")
 @click.option("--dry-run", is_flag=True, help="Say what would be fetched, and touch nothing.")
 @click.option("--force", is_flag=True, help="Fetch what is here already, too.")
+@click.option("--explain", is_flag=True, help="Say at the end why each source was used or not.")
 @with_settings
 @with_manner
 def pull(
-    repo: str, kind: str | None, manner: Manner, settings: Settings, *, dry_run: bool, **wanted: Any
+    repo: str,
+    kind: str | None,
+    manner: Manner,
+    settings: Settings,
+    *,
+    dry_run: bool,
+    explain: bool,
+    **wanted: Any,
 ) -> None:
     """Get a repo's files, every byte verified, into the hub cache.
 
@@ -74,7 +83,7 @@ def pull(
             preview = headrace.preview(address, settings=settings, on_event=on_event, **wanted)
         show_preview(preview, manner)
         return
-    with following(repo, manner) as on_event:
+    with following(repo, replace(manner, explain=explain)) as on_event:
         snapshot = headrace.pull(address, settings=settings, on_event=on_event, **wanted)
     if not manner.json:
         put_path(snapshot.path)

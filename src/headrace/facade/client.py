@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headrace.errors import EntryNotFound, UsageError
-from headrace.events import Done, Emit, PullStarted, Warned
+from headrace.events import Done, Emit, Explained, PullStarted, Warned
 from headrace.manifest import Manifest
 from headrace.names import Repo, parse_address
 from headrace.plan.limits import Limits
@@ -24,6 +24,7 @@ from headrace.transfer.pull import Carriers, Pull, Tally, resolve
 if TYPE_CHECKING:
     from headrace.source.contract import Source
     from headrace.store.contract import Store
+    from headrace.transfer.account import Account
 
 _LEAST_RATE_OF_A_LANE = 256 * 1024
 """Where the rate is limited, connections that would get less than this each are not made: servers drop those."""
@@ -34,6 +35,7 @@ class Snapshot:
     """What a pull came to: a folder at `path` that looks like the repo at `commit`.
 
     `network_bytes` came over the wire (`sources` says how many from whom), `reused_bytes` were here already.
+    `account` says what else each source did, and why not more; None where nothing had to be fetched.
     """
 
     path: Path
@@ -45,6 +47,7 @@ class Snapshot:
     reused_bytes: int
     seconds: float
     sources: dict[str, int] = field(default_factory=dict)
+    account: Account | None = None
 
 
 class Client:
@@ -94,8 +97,11 @@ class Client:
         task = Pull(manifest, store, self._emit, force=force)
         missing = task.reuse()
         if not self._settings["offline"]:
-            if missing:
-                task.fetch(missing, self._carriers())
+            try:
+                if missing:
+                    task.fetch(missing, self._carriers())
+            finally:
+                self._explain(task.tally)
             task.finish()
         elif missing:
             others = f" and {len(missing) - 1} more files" if missing[1:] else ""
@@ -106,6 +112,11 @@ class Client:
         snapshot = self._snapshot(manifest, store, task.tally)
         self._emit(_done(snapshot))
         return snapshot
+
+    def _explain(self, tally: Tally) -> None:
+        """Whatever came of it: where it failed, it is of most interest who did what."""
+        account = tally.account
+        self._emit(Explained(0.0, 0, 0, "", 0.0) if account is None else account.event())
 
     def _snapshot(self, manifest: Manifest, store: Store, tally: Tally) -> Snapshot:
         return Snapshot(
@@ -118,6 +129,7 @@ class Client:
             reused_bytes=tally.reused_bytes,
             seconds=round(time.monotonic() - self._began, 3),
             sources=tally.sources,
+            account=tally.account,
         )
 
     def _trusted(self) -> Source:
