@@ -43,7 +43,6 @@ from headrace.plan.orders import (
     Hashed,
     Landed,
     LaneFact,
-    Lied,
     Located,
     Matched,
     Mismatched,
@@ -51,10 +50,8 @@ from headrace.plan.orders import (
     Order,
     Place,
     Retry,
-    Returned,
     Shorten,
     Shortened,
-    Struck,
     Told,
 )
 from headrace.plan.places import Door, Places
@@ -121,7 +118,7 @@ class FetchPlan:
             case Mismatched():
                 self._mismatched(fact)
             case Matched():
-                self._matched(fact)
+                self._outbox += self._standing.matched(fact.blob, self._blobs, self._assignments.values())
             case Ended():
                 self._bury(fact.blob)
                 # Whoever ended it has let go of it: nothing that was decided before must reach it now.
@@ -188,8 +185,7 @@ class FetchPlan:
                 one.blob.land(fact.range, one.place.source)
                 one.landed(fact.range.stop, now)
                 self._landed_at = now
-                if (after_s := self._standing.delivered(one.place.source, now)) is not None:
-                    self._outbox.append(Returned(one.place.source, after_s))
+                self._outbox += self._standing.delivered(one.place.source, now)
                 self._governor.landed(len(fact.range))
                 self._stirred |= self._places.delivered(one.place, one.rate(now))
             case Shortened():
@@ -235,10 +231,10 @@ class FetchPlan:
         blob.last_error[source] = error
         if isinstance(error, RangeIgnored) and not one.whole and source not in blob.parted:
             blob.whole_only.add(source)
-            self._tell_struck(blob, source, error)
+            self._outbox += self._standing.struck(blob, source, error)
         elif self._struck(one, error):
             blob.rejected[source] = error
-            self._tell_struck(blob, source, error)
+            self._outbox += self._standing.struck(blob, source, error)
         elif isinstance(error, SourceError):
             self._set_aside(one, error, now)
         else:
@@ -255,11 +251,6 @@ class FetchPlan:
         if isinstance(error, SourceError):
             return error.permanent or (isinstance(error, RangeIgnored) and one.whole)
         return isinstance(error, NotFound | AccessDenied)
-
-    def _tell_struck(self, blob: BlobPlan, source: str, error: HeadraceError) -> None:
-        """Of an only source the error that ends the blob tells all there is."""
-        if blob.has_choice and self._standing.is_news(source, error):
-            self._outbox.append(Struck(blob.key, source, error))
 
     def _set_aside(self, one: Assignment, error: SourceError, now: float) -> None:
         blob, source = one.blob, one.place.source
@@ -285,25 +276,6 @@ class FetchPlan:
             self._give_up(blob, fact.error)
         else:
             self._outbox.append(Forget(blob.key, suspects))
-
-    def _matched(self, fact: Matched) -> None:
-        """Who gave wrong bytes is set aside for all blobs, those to come among them."""
-        blob = self._blobs.get(fact.blob)
-        for lie in blob.matched() if blob is not None else ():
-            if lie.source not in self._standing.liars:
-                self._standing.liars.add(lie.source)
-                self._outbox.append(Lied(fact.blob, lie.source, lie.bytes))
-                self._outbox.extend(self._disowned(lie.source))
-
-    def _disowned(self, source: str) -> Iterator[Order]:
-        for one in self._assignments.values():
-            if one.place.source == source and source not in one.blob.sources and not one.recalled:
-                one.recalled = True
-                yield Cancel(one.number)
-        for blob in self._blobs.values():
-            again = blob.disown(source, self._limits.segment_bytes)
-            if again is not None:
-                yield Forget(blob.key, again)
 
     def _pass(self, blob: BlobPlan, seconds: float) -> None:
         """Time has passed. Leaving a source alone as it asked is no failure, but nobody waits for ever."""
