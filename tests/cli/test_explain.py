@@ -159,6 +159,15 @@ def test_why_a_source_was_left_out_is_an_object_before_done(at_chaos: Shell, cha
     assert sum(one["bytes"] for one in explained["sources"].values()) == done["network_bytes"]
 
 
+def test_where_nothing_is_fetched_it_says_so(headrace: Shell) -> None:
+    headrace("pull", "org/tiny")
+    said = headrace("pull", "org/tiny", "--explain")
+    assert said.code == 0
+    assert "everything was here already: no source was asked" in said.err
+    explained, done = headrace("pull", "org/tiny", "--explain", "--json").events[-2:]
+    assert (explained["event"], explained["sources"], done["event"]) == ("explained", {}, "done")
+
+
 def test_without_the_option_json_has_no_account(at_chaos: Shell) -> None:
     assert "explained" not in {event["event"] for event in at_chaos("pull", "org/tiny", "--json").events}
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from headrace.errors import EntryNotFound, UsageError
 from headrace.events import Done, Emit, Explained, PullStarted, Warned
-from headrace.manifest import Manifest
+from headrace.manifest import Entry, Manifest
 from headrace.names import Repo, parse_address
 from headrace.plan.limits import Limits
 from headrace.settings import Settings
@@ -97,11 +97,8 @@ class Client:
         task = Pull(manifest, store, self._emit, force=force)
         missing = task.reuse()
         if not self._settings["offline"]:
-            try:
-                if missing:
-                    task.fetch(missing, self._carriers())
-            finally:
-                self._explain(task.tally)
+            if missing:
+                self._fetch(task, missing)
             task.finish()
         elif missing:
             others = f" and {len(missing) - 1} more files" if missing[1:] else ""
@@ -109,14 +106,19 @@ class Client:
                 f"{missing[0][0].path!r}{others} of {manifest.repo} not found in {store.root(manifest.commit)}",
                 hint="pull once without --offline",
             )
+        if not missing:
+            self._emit(Explained(0.0, 0, 0, "", 0.0))
         snapshot = self._snapshot(manifest, store, task.tally)
         self._emit(_done(snapshot))
         return snapshot
 
-    def _explain(self, tally: Tally) -> None:
-        """Whatever came of it: where it failed, it is of most interest who did what."""
-        account = tally.account
-        self._emit(Explained(0.0, 0, 0, "", 0.0) if account is None else account.event())
+    def _fetch(self, task: Pull, missing: list[list[Entry]]) -> None:
+        """Fetch, and say who did what: where it fails, that is of most interest."""
+        try:
+            task.fetch(missing, self._carriers())
+        finally:
+            if task.tally.account is not None:
+                self._emit(task.tally.account.event())
 
     def _snapshot(self, manifest: Manifest, store: Store, tally: Tally) -> Snapshot:
         return Snapshot(
