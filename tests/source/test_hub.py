@@ -463,4 +463,5 @@ def test_a_file_that_is_a_web_page_by_its_type_alone_is_taken(
     """Some servers call everything so that they know no better word for."""
     right = answer(200, DATA, Content_Type="text/html")
     stream = hub(serve(always(right)).url, dialer).open(ask_for(ALL, whole=True), session)
-    assert read_all(stream, len(DATA)) == DATA
+    with contextlib.closing(stream):
+        assert read_all(stream, len(DATA)) == DATA
