@@ -93,6 +93,22 @@ class SegmentOpened(Event):
 
 
 @dataclass(frozen=True)
+class SegmentClosed(Event):
+    """A source is done with a range, up to `reached`: all of it, or another was given the rest, or it failed.
+
+    `code` is that of the error it ended with; empty where it ended well.
+    """
+
+    droppable: ClassVar[bool] = True
+    digest: str
+    start: int
+    stop: int
+    reached: int
+    source: str
+    code: str
+
+
+@dataclass(frozen=True)
 class BytesLanded(Event):
     """Bytes are in the partial file, not yet verified."""
 
@@ -134,6 +150,35 @@ class SourceSilent(Event):
     source: str
     address: str
     silent_s: float
+
+
+@dataclass(frozen=True)
+class SourceStruck(Event):
+    """A source cannot give a file, or only as one whole stream; `message` says why. Once for each source and code."""
+
+    source: str
+    path: str
+    digest: str
+    code: str
+    message: str
+
+
+@dataclass(frozen=True)
+class SourceReturned(Event):
+    """A source that had failed delivers again, `after_s` after it began to fail."""
+
+    source: str
+    after_s: float
+
+
+@dataclass(frozen=True)
+class SourceLied(Event):
+    """A source gave wrong bytes of a file: of these `bytes` at least one. It is asked no more while others are left."""
+
+    source: str
+    path: str
+    digest: str
+    bytes: int
 
 
 @dataclass(frozen=True)
@@ -190,6 +235,21 @@ class Warned(Event):
 
     topic: str
     message: str
+
+
+@dataclass(frozen=True)
+class Explained(Event):
+    """What each source did in a pull and why, before its end, good or bad; see `transfer.account` for the records.
+
+    `saved_s` is what was saved against `best`, the best of them, alone: an estimate, 0 where none can be made.
+    """
+
+    seconds: float
+    retries: int
+    refetched_bytes: int
+    best: str
+    saved_s: float
+    sources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -34,13 +34,17 @@ from headrace.plan.orders import (
     GiveUp,
     Hashed,
     Landed,
+    Lied,
+    Matched,
     Mismatched,
     Opened,
     Order,
     Place,
     Retry,
+    Returned,
     Shorten,
     Shortened,
+    Struck,
 )
 from headrace.ranges import Range, RangeSet
 
@@ -50,7 +54,10 @@ NEVER = float("inf")
 
 @dataclass(frozen=True)
 class SimSource:
-    """A source: ill until `well_at` in the way `illness` says, and then as fast as `rate`."""
+    """A source: ill until `well_at` in the way `illness` says, and then as fast as `rate`.
+
+    Of what lands, `lies` is the share that is wrong; at `lying_address` alone, where one is given.
+    """
 
     name: str
     rate: int = 100
@@ -61,7 +68,8 @@ class SimSource:
     hosts: int = 1
     addresses: int = 1
     slow_from: float = NEVER
-    poisoned: bool = False
+    lies: float = 0.0
+    lying_address: str = ""
 
 
 @dataclass(frozen=True)
@@ -80,7 +88,8 @@ class _Work:
     frontier: int = 0
     fetched: int = 0
     forgotten: int = 0
-    givers: dict[str, RangeSet] = field(default_factory=dict)
+    wrong: RangeSet = field(default_factory=RangeSet)
+    wronged: set[str] = field(default_factory=set)
     resumed: RangeSet = field(default_factory=RangeSet)
     outcome: HeadraceError | str | None = None
     outcome_at: float = 0.0
@@ -133,6 +142,7 @@ class Simulation:
         self.orders_of_second: Counter[int] = Counter()
         self.most_lanes = 0
         self.log: list[tuple[float, Order]] = []
+        self.lied: dict[str, float] = {}  # who was said to lie, and when
 
     def run(self, until_s: float) -> None:
         while self.waiting or self.active or self.lanes:
@@ -261,8 +271,15 @@ class Simulation:
             work.landed.add(arrived)
             work.fetched += count
             work.last_byte_at = self.now
-            work.givers.setdefault(lane.source.name, RangeSet()).add(arrived)
+            if self._is_wrong(lane):
+                work.wrong.add(arrived)
+                work.wronged.add(lane.source.name)
         self.plan.take(Landed(lane.order.number, arrived), self.now)
+
+    def _is_wrong(self, lane: _Lane) -> bool:
+        source = lane.source
+        here = source.lying_address in ("", lane.place.address)
+        return source.lies > 0 and here and self.chance.random() < source.lies
 
     def _fail(self, lane: _Lane, error: HeadraceError) -> None:
         del self.lanes[lane.order.number]
@@ -278,16 +295,13 @@ class Simulation:
             self.plan.take(Hashed(name, frontier), self.now)
         if work.frontier < work.blob.size:
             return
-        if self._wrong(work):
+        if work.resumed or work.wrong:
             work.mismatches += 1
             work.frontier = 0
             self.plan.take(Mismatched(name, DigestMismatch("wrong bytes")), self.now)
         else:
+            self.plan.take(Matched(name), self.now)
             self._end(name, "published")
-
-    def _wrong(self, work: _Work) -> bool:
-        poisoned = any(ranges for name, ranges in work.givers.items() if self.sources[name].poisoned)
-        return bool(work.resumed) or poisoned
 
     # Orders
 
@@ -311,6 +325,12 @@ class Simulation:
                 self._forget(order)
             case Retry():
                 self.set_aside[order.place] = self.now + order.in_s
+            case Lied():
+                assert order.source in self.works[order.blob].wronged, "a slander"
+                assert order.source not in self.lied
+                self.lied[order.source] = self.now
+            case Struck() | Returned():
+                assert order.source in self.sources
             case GiveUp():
                 assert order.blob in self.active
                 self._end(order.blob, order.error)
@@ -329,7 +349,9 @@ class Simulation:
             assert not work.landed
             assert order.range == Range(0, work.blob.size)
         else:
-            assert order.range.stop <= work.frontier + limits.window_bytes
+            # Word of hashing from before a forget may be on its way still: what the plan believes counts.
+            frontier = max(work.frontier, self.plan._blobs[order.blob].frontier)
+            assert order.range.stop <= frontier + limits.window_bytes
         assert limits.patience_s <= order.patience_s <= limits.patience_most_s
         assert order.place in self.known
         assert self.set_aside.get(order.place, 0.0) <= self.now + 1e-6, "asked while set aside"
@@ -345,7 +367,7 @@ class Simulation:
         work = self.works[order.blob]
         before = work.landed.total
         for one in order.ranges:
-            for known in (work.landed, work.resumed, *work.givers.values()):
+            for known in (work.landed, work.resumed, work.wrong):
                 known.remove(one)
         work.forgotten += before - work.landed.total
         work.frontier = 0
@@ -374,6 +396,10 @@ class Simulation:
         busy = Counter(lane.place for lane in self.lanes.values())
         records = plan._places._records.items()
         assert {place: record.busy for place, record in records if record.busy} == busy
+
+    def fetches(self) -> list[tuple[float, Fetch]]:
+        """When which lane was sent where."""
+        return [(at, order) for at, order in self.log if isinstance(order, Fetch)]
 
     def check_published(self, name: str) -> None:
         work = self.works[name]

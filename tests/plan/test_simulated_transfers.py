@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headrace.errors import AllSourcesFailed, Busy, DigestMismatch, NotFound
+from headrace.errors import AllSourcesFailed, Busy, NotFound
 from headrace.plan.limits import Limits
 from headrace.ranges import Range
 from tests.plan.simulator import NEVER, STEP_S, SimBlob, SimSource, Simulation
@@ -172,32 +172,6 @@ def test_blobs_may_end_at_any_time(
     simulation = Simulation(who, what, LIMITS, seed=seed, hash_rate=hash_rate, prompt=False)
     simulation.run(until_s=6000)
     assert {work.outcome for work in simulation.works.values()} <= {"published", "ended"}
-
-
-@CI
-@given(blobs(), seeds, st.integers(1, 3))
-def test_a_digest_that_never_matches_is_given_up_after_a_few_refetches(
-    what: list[SimBlob], seed: int, count: int
-) -> None:
-    who = [SimSource(name, poisoned=True) for name in "ABC"[:count]]
-    simulation = Simulation(who, [replace(one, have=()) for one in what], LIMITS, seed=seed)
-    simulation.run(until_s=2000)
-    for work in simulation.works.values():
-        if work.blob.size:
-            assert isinstance(work.outcome, DigestMismatch)
-            assert work.mismatches <= 2 * count + 2
-
-
-@CI
-@given(blobs(), seeds, st.permutations("ABC"))
-def test_one_honest_source_among_poisoned_ones_prevails(
-    what: list[SimBlob], seed: int, order: list[str]
-) -> None:
-    who = [SimSource(name, poisoned=name != "A") for name in order]
-    simulation = Simulation(who, what, LIMITS, seed=seed)
-    simulation.run(until_s=2000)
-    for name in simulation.works:
-        simulation.check_published(name)
 
 
 @CI

@@ -431,3 +431,37 @@ def test_a_signature_is_never_shown(serve: Serve, dialer: Dialer, session: HttpS
     with pytest.raises(BadAnswer) as caught:
         hub(home.url, dialer).open(ask_for(SOME), session)
     assert "secret" not in caught.value.message
+
+
+OTHER = {"X_Linked_Etag": '"' + "0" * 64 + '"', "X_Repo_Commit": "d" * 40}
+LOGIN = b"<html>log in</html>"
+
+
+@pytest.mark.parametrize(
+    ("raw", "told"),
+    [
+        (
+            answer(206, DATA[100:200], Content_Range=f"bytes 100-199/{len(DATA)}", **OTHER),
+            "that of commit dddddd",
+        ),
+        (answer(200, LOGIN, Content_Type="text/html"), "a web page"),
+        (answer(206, DATA[100:150], Content_Range="bytes 100-149/150"), "with 150 bytes, not"),
+        (answer(416, b"", Content_Range="bytes */50"), "with fewer bytes than"),
+    ],
+    ids=["another commit", "a web page", "a shorter file", "a much shorter file"],
+)
+def test_something_else_is_called_what_it_is(
+    raw: bytes, told: str, serve: Serve, dialer: Dialer, session: HttpSession
+) -> None:
+    with pytest.raises(BadAnswer, match=told):
+        hub(serve(always(raw)).url, dialer).open(ask_for(SOME), session)
+
+
+def test_a_file_that_is_a_web_page_by_its_type_alone_is_taken(
+    serve: Serve, dialer: Dialer, session: HttpSession
+) -> None:
+    """Some servers call everything so that they know no better word for."""
+    right = answer(200, DATA, Content_Type="text/html")
+    stream = hub(serve(always(right)).url, dialer).open(ask_for(ALL, whole=True), session)
+    with contextlib.closing(stream):
+        assert read_all(stream, len(DATA)) == DATA

@@ -15,7 +15,7 @@ from headrace.cli.picture import ASCII, ROWS_MOST, Glyphs, Picture
 from headrace.events import Event
 
 _FRAMES_PER_S = 8
-_ROWS_BESIDE = 3  # how many more, the total, and a line to spare
+_ROWS_BESIDE = 4  # how many more, the total, the sources, and a line to spare
 _CELLS_BESIDE = 3  # the terminal echoes `^C` behind the last row, and must not begin another one for it
 
 

@@ -25,6 +25,7 @@ from headrace.events import (
     Checking,
     Done,
     Event,
+    Explained,
     FileReused,
     PullStarted,
 )
@@ -106,11 +107,13 @@ class Board:
     def __init__(self) -> None:
         self.started: PullStarted | None = None
         self.done: Done | None = None
+        self.explained: Explained | None = None
         self.files_in_place = 0
         self._now = 0.0
         self._fetching_since: float | None = None
         self._landed_at: float | None = None  # when anything came last
         self._meter = Meter()
+        self._meters: dict[str, Meter] = {}  # by source
         self._bytes_in_place = 0
         self._earlier_in_place = 0
         self._files: dict[
@@ -129,6 +132,7 @@ class Board:
             BlobMismatch: self._blob_mismatch,
             BlobPublished: self._blob_published,
             BlobFailed: self._blob_failed,
+            Explained: self._explained,
             Done: self._done,
         }
 
@@ -174,6 +178,11 @@ class Board:
     def rate(self, now: float) -> float:
         """Bytes a second from sources, over the last seconds."""
         return 0.0 if self._fetching_since is None else self._meter.per_second(now, self._fetching_since)
+
+    def rates(self, now: float) -> dict[str, float]:
+        """The same for each source that gave anything, by name."""
+        since = self._fetching_since or 0.0
+        return {source: meter.per_second(now, since) for source, meter in self._meters.items()}
 
     def seconds_left(self, now: float) -> float | None:
         """Until all bytes are here, at the present rate."""
@@ -223,6 +232,7 @@ class Board:
             one.landed = min(one.size, one.landed + count)
             one.meter.count(count, self._now)
             self._meter.count(count, self._now)
+            self._meters.setdefault(event.source, Meter()).count(count, self._now)
             self._landed_at = self._now
 
     def _bytes_hashed(self, event: BytesHashed) -> None:
@@ -251,6 +261,9 @@ class Board:
             one.stage = Stage.FAILED
             if event.code == "digest_mismatch":
                 one.landed = 0  # nothing of it is believed, so nothing is kept
+
+    def _explained(self, event: Explained) -> None:
+        self.explained = event
 
     def _done(self, event: Done) -> None:
         self.done = event

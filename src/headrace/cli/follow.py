@@ -14,23 +14,26 @@ from typing import Protocol
 import click
 
 from headrace.cli.board import Board
+from headrace.cli.explain import explanation
 from headrace.cli.jsonlines import JsonLines
 from headrace.cli.lines import Lines
 from headrace.cli.notes import Notes
+from headrace.cli.summary import summarise
 from headrace.cli.talk import is_terminal, log_to_stderr, say
-from headrace.cli.words import duration, files, part, rate, safe, size
+from headrace.cli.words import part
 from headrace.errors import Interrupted
-from headrace.events import Done, Event
+from headrace.events import Event
 from headrace.transfer.dispatch import Subscriber
 
 
 @dataclass(frozen=True)
 class Manner:
-    """How much to say, and in which form."""
+    """How much to say, and in which form; `explain`: at the end, why each source was used or not."""
 
     json: bool = False
     quiet: bool = False
     verbose: bool = False
+    explain: bool = False
 
 
 class View(Protocol):
@@ -75,24 +78,20 @@ def following(what: str, manner: Manner) -> Iterator[Subscriber]:
     finally:
         for view in views:
             view.close()
+        _tell_the_end(board, manner)
     if failures:
         raise failures[0]
-    if board.done is not None and not manner.quiet:
-        summarise(board.done, board.earlier)
 
 
-def summarise(done: Done, earlier: int) -> None:
-    """What a pull came to, in a line or two; `earlier` bytes were here before it."""
-    say(
-        f"{safe(done.repo)}: {files(done.files)}, {size(done.bytes)}, all verified, in {duration(done.seconds)}"
-    )
-    if done.network_bytes:
-        carried = ", ".join(
-            f"{size(count)} from {safe(name)}" for name, count in done.sources.items() if count
-        )
-        say(f"  {carried}, {rate(done.network_bytes / max(done.seconds, 0.001))}")
-    if earlier:
-        say(f"  {size(earlier)} did not have to be fetched")
+def _tell_the_end(board: Board, manner: Manner) -> None:
+    """What a pull came to; and why, which is asked for most where it failed."""
+    if manner.quiet:
+        return
+    if board.done is not None:
+        summarise(board.done, board.explained, board.earlier)
+    if manner.explain and board.explained is not None:
+        for line in explanation(board.explained):
+            say(line)
 
 
 def _command_line() -> str:
@@ -102,7 +101,7 @@ def _command_line() -> str:
 
 
 def _views(board: Board, manner: Manner, lock: threading.RLock, what: str) -> list[View]:
-    views: list[View] = [JsonLines(board)] if manner.json else []
+    views: list[View] = [JsonLines(board, explain=manner.explain)] if manner.json else []
     if manner.quiet:
         return views
     notes = Notes(verbose=manner.verbose)

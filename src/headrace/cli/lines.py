@@ -5,7 +5,7 @@ from __future__ import annotations
 from headrace.cli.board import Board
 from headrace.cli.notes import Notes
 from headrace.cli.talk import say
-from headrace.cli.words import clock, duration, files, part, percent, rate, size
+from headrace.cli.words import clock, duration, files, part, percent, rate, safe, size
 from headrace.events import Event
 
 _PROGRESS_EVERY_S = 5.0
@@ -46,5 +46,7 @@ def progress_line(board: Board, wanted: int, now: float) -> str:
         left = f"{rate(board.rate(now))}, {clock(board.seconds_left(now))} left"
     else:
         left = f"no byte for {duration(silent_s)}"
+    if len(rates := board.rates(now)) > 1:
+        left += f" ({', '.join(f'{safe(name)} {rate(one)}' for name, one in rates.items())})"
     earlier = f" ({size(board.earlier)} from before)" if board.earlier else ""
     return f"{far}{earlier}, {left}, {board.files_in_place:,} of {files(wanted)} verified"

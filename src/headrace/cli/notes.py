@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from headrace.cli.words import percent, safe, size
+from headrace.cli.words import duration, percent, safe, size
 from headrace.events import (
     BlobAwaited,
     BlobFailed,
@@ -17,7 +17,10 @@ from headrace.events import (
     PullStarted,
     SegmentFailed,
     SegmentOpened,
+    SourceLied,
+    SourceReturned,
     SourceSilent,
+    SourceStruck,
     Warned,
     WritingInOrder,
 )
@@ -80,6 +83,20 @@ def _silent(event: SourceSilent) -> _Told:
     ), f"{event.source} has sent nothing for {event.silent_s:.0f} s; still waiting"
 
 
+def _struck(event: SourceStruck) -> _Told:
+    told = event.message if event.message.startswith(event.source) else f"{event.source}: {event.message}"
+    what = "asked for it in one stream only" if event.code == "range_ignored" else "not asked for it again"
+    return (event.source, "struck", event.code), f"{told}; {what}"
+
+
+def _returned(event: SourceReturned) -> _Told:
+    return (event.source, "returned"), f"{event.source} delivers again, after {duration(event.after_s)}"
+
+
+def _lied(event: SourceLied) -> _Told:
+    return (), f"{event.source} gave wrong bytes of {event.path}; others are asked in its stead"
+
+
 def _mismatch(event: BlobMismatch) -> _Told:
     again = f"fetching {size(event.refetch)} of it again"
     return (), f"{event.path} is not what was promised: its digest does not match; {again}"
@@ -125,6 +142,9 @@ _ALWAYS: dict[type[Event], Callable[[Any], _Told]] = {
     PullStarted: _started,
     SegmentFailed: _segment_failed,
     SourceSilent: _silent,
+    SourceStruck: _struck,
+    SourceReturned: _returned,
+    SourceLied: _lied,
     BlobMismatch: _mismatch,
     BlobAwaited: _awaited,
     Warned: _warned,

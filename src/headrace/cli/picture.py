@@ -1,5 +1,7 @@
 """The picture of a pull on a terminal: a row for each file something happens to, and one for all of them.
 
+Where several sources deliver, a last line says how fast each of them is.
+
 A bar has a cell for every so many bytes. Double lines came in an earlier attempt, single ones now; green ones are
 verified; the words behind a bar say what a file waits for. Rows are laid out by hand and not by a table, so that
 they do not jump while numbers change, keep their place while others come and go, and a narrow terminal loses the
@@ -9,6 +11,7 @@ least important column first.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -84,6 +87,8 @@ class Picture:
         if hidden > 0:
             lines.append(Text(f"and {files(hidden)} more under way", style="dim"))
         lines.append(self._line(total, width))
+        if len(rates := self._board.rates(now)) > 1 and not self._board.done:
+            lines.append(_sources_line(rates, width))
         for line in lines:
             line.rstrip()
             line.truncate(width)
@@ -211,3 +216,17 @@ class Picture:
         while cell_len(body) + 1 + cell_len(rest) > cells:
             rest = rest[1:]
         return set_cell_size(f"{body}{mark}{rest}", cells)
+
+
+def _sources_line(rates: Mapping[str, float], width: int) -> Text:
+    """How fast each source is, as many of them as there is room for."""
+    told = [f"{safe(name)} {rate(one)}" for name, one in rates.items()]
+    shown = len(told)
+    while shown > 1 and cell_len(_from(told, shown)) > width:
+        shown -= 1
+    return Text(_from(told, shown), style="dim")
+
+
+def _from(told: Sequence[str], shown: int) -> str:
+    more = f" and {len(told) - shown} more" if shown < len(told) else ""
+    return f"from {', '.join(told[:shown])}{more}"

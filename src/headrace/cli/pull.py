@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,7 @@ deliver, 13 integrity, 14 storage, 130 interrupted (the same command goes on).
 @click.option("--sha256", metavar="HEX", help="Of URLs: what the file must hash to.")
 @click.option("--dry-run", is_flag=True, help="Say what would be fetched, and touch nothing.")
 @click.option("--force", is_flag=True, help="Fetch what is here already, too.")
+@click.option("--explain", is_flag=True, help="Say at the end why each source was used or not.")
 @with_settings
 @with_manner
 def pull(
@@ -72,6 +74,7 @@ def pull(
     settings: Settings,
     *,
     reuse: tuple[Path, ...],
+    explain: bool,
     dry_run: bool,
     **wanted: Any,
 ) -> None:
@@ -86,6 +89,7 @@ def pull(
     """
     repo, *others = words
     settings = settings.having(reuse=reuse) if reuse else settings
+    manner = replace(manner, explain=explain)
     if is_url(repo):
         pull_urls(words, sha256, manner, settings, dry_run=dry_run, kind=kind, **wanted)
         return

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from headrace.errors import UsageError
 from headrace.events import Done, Emit, PullStarted, Warned
-from headrace.facade.near import take_what_is_near
+from headrace.facade.carry import carry_out
 from headrace.manifest import Manifest
 from headrace.names import Repo, parse_address
 from headrace.plan.limits import Limits
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from headrace.lockfile import Lock
     from headrace.source.contract import Source
     from headrace.store.contract import Store
+    from headrace.transfer.account import Account
 
 _LEAST_RATE_OF_A_LANE = 256 * 1024
 """Where the rate is limited, connections that would get less than this each are not made: servers drop those."""
@@ -36,6 +37,7 @@ class Snapshot:
     """What a pull came to: a folder at `path` that looks like the repo at `commit`.
 
     `network_bytes` came over the wire (`sources` says how many from whom), `reused_bytes` were here already.
+    `account` says what else each source did, and why not more; None where nothing had to be fetched.
     """
 
     path: Path
@@ -47,6 +49,7 @@ class Snapshot:
     reused_bytes: int
     seconds: float
     sources: dict[str, int] = field(default_factory=dict)
+    account: Account | None = None
 
 
 class Client:
@@ -108,11 +111,7 @@ class Client:
             )
         )
         task = Pull(manifest, store, self._emit, force=force)
-        missing = take_what_is_near(task, self._settings, self._emit, store.root(manifest.commit))
-        if missing:
-            task.fetch(missing, self._carriers())
-        if not self._settings["offline"]:
-            task.finish()
+        carry_out(task, self._settings, self._emit, store.root(manifest.commit), self._carriers)
         snapshot = self._snapshot(manifest, store, task.tally)
         self._emit(_done(snapshot))
         return snapshot
@@ -132,6 +131,7 @@ class Client:
             reused_bytes=tally.reused_bytes,
             seconds=round(time.monotonic() - self._began, 3),
             sources=tally.sources,
+            account=tally.account,
         )
 
     def _trusted(self) -> Source:

@@ -11,8 +11,8 @@ from urllib.parse import urlsplit, urlunsplit
 
 from headrace.errors import BadManifest, EntryNotFound, UsageError
 from headrace.events import Done, Emit, Event, PullStarted, Warned
+from headrace.facade.carry import carry_out
 from headrace.facade.client import carriers_of, limits_within_rate, road_of, several
-from headrace.facade.near import take_what_is_near
 from headrace.manifest import Digest, Entry, Manifest, state_of
 from headrace.names import DEFAULT_REVISION, Repo
 from headrace.settings import Settings, load_settings
@@ -21,7 +21,7 @@ from headrace.source.file import FileSource
 from headrace.source.mirrors import GIVEN, Mirrors
 from headrace.store.folder import Folder
 from headrace.transfer.dispatch import Dispatcher
-from headrace.transfer.pull import Pull, Tally, resolve
+from headrace.transfer.pull import Carriers, Pull, Tally, resolve
 from headrace.wire import normalized_endpoint, shown
 
 _REPO = Repo("file")  # what a plain file is of, to those who must be told a repo; shown nowhere
@@ -158,14 +158,11 @@ class _Wanted:
         (entry,) = manifest.entries
         self._emit(PullStarted(entry.path, KIND, "", "", 1, entry.size, self._mirrors.promise))
         task = Pull(manifest, self.store, self._emit, force=force)
-        missing = take_what_is_near(task, self._settings, self._emit, self.folder)
-        if missing:
-            task.fetch(
-                missing, carriers_of(self._settings, self._mirrors.sources, self._dialer, self._limits)
-            )
-        if not self._settings["offline"]:
-            task.finish()
+        carry_out(task, self._settings, self._emit, self.folder, self._carriers)
         return self.folder / entry.path, task.tally
+
+    def _carriers(self) -> Carriers:
+        return carriers_of(self._settings, self._mirrors.sources, self._dialer, self._limits)
 
 
 def _digest(sha256: str | None) -> Digest | None:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 
 from headrace.errors import AllSourcesFailed, BadAnswer, HeadraceError, Stalled
 from headrace.plan.limits import Limits
 from headrace.plan.orders import Added, Place
 from headrace.plan.places import Door
+from headrace.plan.suspicion import Lie, Suspicion
 from headrace.ranges import Range, RangeSet
 
-_BORNE_MISMATCHES = (
-    2  # whole refetches from one and the same source after which the promise itself must be wrong
-)
 _WINDOW_STEPS = 64  # in how many the window may move
 _MARK_S = 1.0  # a lane's rate is that of its last one or two of these
 _TELLING_BYTES = 64 * 1024  # less comes at once or not at all
@@ -20,9 +19,12 @@ _MEASURABLE_S = 0.1  # before, a rate would be that of emptying some buffer
 
 
 class BlobPlan:
-    """The state of one wanted blob. `landed` and the ranges of assignments never overlap."""
+    """The state of one wanted blob. `landed` and the ranges of assignments never overlap.
 
-    def __init__(self, added: Added) -> None:
+    `liars` are the sources known to have given wrong bytes of any blob.
+    """
+
+    def __init__(self, added: Added, liars: AbstractSet[str]) -> None:
         self.key = added.blob
         self.size = added.size
         self.landed = added.have.copy()
@@ -42,11 +44,8 @@ class BlobPlan:
         self.waits = False  # whether time counts against it now
         self.obeys = False  # whether that is because the sources asked for it
         self._sources = added.sources
-        self._alone: str | None = None  # after a mismatch: the one source whose bytes are being tried
-        self._given: dict[str, RangeSet] = {}
+        self._suspicion = Suspicion(added.size, added.sources, added.have, liars)
         self._taken = added.have.copy()
-        self._resumed = added.have.copy()
-        self._mismatches = 0
         self._furthest: int | None = None  # most bytes any attempt at one whole stream brought
         self._furthest_at = 0.0
 
@@ -57,9 +56,13 @@ class BlobPlan:
 
     @property
     def sources(self) -> list[str]:
-        """Who may still be asked."""
-        usable = self._usable
-        return [self._alone] if self._alone is not None and self._alone in usable else usable
+        """Who may be asked now; after a mismatch not all that have the content."""
+        return self._suspicion.asked(self._usable)
+
+    @property
+    def has_choice(self) -> bool:
+        """Whether it was wanted from several sources."""
+        return len(self._sources) > 1
 
     @property
     def _usable(self) -> list[str]:
@@ -117,7 +120,7 @@ class BlobPlan:
     def land(self, arrived: Range, source: str) -> None:
         """Bytes of an assignment are on disk."""
         self.landed.add(arrived)
-        self._given.setdefault(source, RangeSet()).add(arrived)
+        self._suspicion.gave(source, arrived)
         self.waited_s = self.asked_s = 0.0
 
     def release(self, left: Range) -> None:
@@ -128,42 +131,34 @@ class BlobPlan:
         """Bytes before `frontier` are hashed; word from before a `forget` counts only as far as bytes are here."""
         self.frontier = min(frontier, self.landed.end_of_run(0))
 
-    def mismatched(self, error: HeadraceError) -> RangeSet | None:
-        """What to fetch again after all bytes hashed to something else; None when it is time to give up.
+    def mismatched(self) -> RangeSet | None:
+        """What to fetch again after all bytes hashed to something else; None when it is time to give up."""
+        return self._refetched(self._suspicion.mismatched(self._usable))
 
-        Bytes from before a restart are suspected first: they may be from a disk or a source gone bad. Then one
-        source alone has to deliver it all, the first named one first; one whose bytes alone do not match is
-        struck. The last one left is borne with twice.
+    def matched(self) -> list[Lie]:
+        """Who gave wrong bytes before, now that all bytes hashed to the digest."""
+        return self._suspicion.matched()
+
+    def disown(self, source: str, most_bytes: int) -> RangeSet | None:
+        """What to fetch again because `source` lied about another blob: its bytes here, where they are few.
+
+        Where they are many, or all are here and the digest is about to tell, they are the first to be doubted
+        if it does not match.
         """
-        suspects: RangeSet | None = self._resumed
-        if suspects:
-            self._resumed = RangeSet()
-        else:
-            suspects = self._disbelieved(error)
-        if suspects:
-            self.forget(suspects)
-        return suspects or None
-
-    def _disbelieved(self, error: HeadraceError) -> RangeSet | None:
-        suspects = RangeSet([Range(0, self.size)])
-        givers, usable = [source for source, ranges in self._given.items() if ranges], self._usable
-        if givers == usable[:1] == usable:
-            self._mismatches += 1
-            return None if self._mismatches > _BORNE_MISMATCHES else suspects
-        if len(givers) == 1:
-            self.rejected[givers[0]] = error
-        self._alone = next(iter(self._usable), None)
-        if self._alone is None:
+        given = self._suspicion.given(source)
+        if not given or self.complete or given.total > most_bytes or source in self.sources:
             return None
-        for trusted in self._given.get(self._alone, ()):
-            suspects.remove(trusted)
-        return suspects
+        self._suspicion.forget(given)
+        return self._refetched(given)
 
     def relent(self) -> None:
-        """Strike the one source that was asked alone and does not deliver, if that lets others try."""
-        if self._alone in self._usable and len(self._usable) > 1 and self._alone in self.last_error:
-            self.rejected[self._alone] = self.last_error[self._alone]
-            self.waited_s = 0.0
+        """Strike those who alone are asked after a mismatch and do not deliver, if that lets others try."""
+        asked = self.sources
+        if len(self._usable) > len(asked):
+            failed = {source: self.last_error[source] for source in asked if source in self.last_error}
+            self.rejected.update(failed)
+            if failed:
+                self.waited_s = 0.0
 
     def restart(self, now: float, patience_s: float) -> RangeSet | None:
         """Drop everything, to begin again as one whole stream; None when that brought nothing new for too long."""
@@ -175,15 +170,18 @@ class BlobPlan:
         elif now - self._furthest_at >= patience_s:
             return None
         everything = RangeSet([Range(0, self.size)])
-        self.forget(everything)
-        return everything
+        self._suspicion.forget(everything)
+        return self._refetched(everything)
 
-    def forget(self, ranges: RangeSet) -> None:
+    def _refetched(self, suspects: RangeSet | None) -> RangeSet | None:
         """Believe these bytes no more."""
+        if not suspects:
+            return None
         self.frontier = 0
-        for one in ranges:
-            for known in (self.landed, self._taken, self._resumed, *self._given.values()):
-                known.remove(one)
+        for one in suspects:
+            self.landed.remove(one)
+            self._taken.remove(one)
+        return suspects
 
     def failure(self, heard: Mapping[str, HeadraceError]) -> HeadraceError:
         """The error that says why nobody could deliver; `heard` is what sources said to others."""

@@ -44,6 +44,7 @@ from headrace.plan.orders import (
     Landed,
     LaneFact,
     Located,
+    Matched,
     Mismatched,
     Opened,
     Order,
@@ -51,8 +52,10 @@ from headrace.plan.orders import (
     Retry,
     Shorten,
     Shortened,
+    Told,
 )
 from headrace.plan.places import Door, Places
+from headrace.plan.standing import Standing
 from headrace.ranges import Range
 
 _FIRST_BYTES_WORTH = 40
@@ -75,6 +78,7 @@ class FetchPlan:
         self._chance = chance
         self._places = Places(limits)
         self._governor = LaneGovernor(limits)
+        self._standing = Standing(limits)
         self._blobs: dict[str, BlobPlan] = {}
         self._assignments: dict[int, Assignment] = {}
         self._numbers = 0
@@ -104,7 +108,7 @@ class FetchPlan:
         self._stirred |= not isinstance(fact, Landed | Hashed)
         match fact:
             case Added():
-                self._blobs[fact.blob] = BlobPlan(fact)
+                self._blobs[fact.blob] = BlobPlan(fact, self._standing.liars)
                 self._see_reach()
                 self._upset[fact.blob] = None
             case Hashed():
@@ -113,13 +117,15 @@ class FetchPlan:
                     self._stirred |= not blob.assigned
             case Mismatched():
                 self._mismatched(fact)
+            case Matched():
+                self._outbox += self._standing.matched(fact.blob, self._blobs, self._assignments.values())
             case Ended():
                 self._bury(fact.blob)
                 # Whoever ended it has let go of it: nothing that was decided before must reach it now.
                 self._outbox = [
                     order
                     for order in self._outbox
-                    if isinstance(order, Cancel | Shorten) or order.blob != fact.blob
+                    if isinstance(order, Cancel | Shorten | Told) or order.blob != fact.blob
                 ]
             case _:
                 if (assignment := self._assignments.get(fact.number)) is not None:
@@ -179,6 +185,7 @@ class FetchPlan:
                 one.blob.land(fact.range, one.place.source)
                 one.landed(fact.range.stop, now)
                 self._landed_at = now
+                self._outbox += self._standing.delivered(one.place.source, now)
                 self._governor.landed(len(fact.range))
                 self._stirred |= self._places.delivered(one.place, one.rate(now))
             case Shortened():
@@ -224,8 +231,10 @@ class FetchPlan:
         blob.last_error[source] = error
         if isinstance(error, RangeIgnored) and not one.whole and source not in blob.parted:
             blob.whole_only.add(source)
+            self._outbox += self._standing.struck(blob, source, error)
         elif self._struck(one, error):
             blob.rejected[source] = error
+            self._outbox += self._standing.struck(blob, source, error)
         elif isinstance(error, SourceError):
             self._set_aside(one, error, now)
         else:
@@ -245,6 +254,7 @@ class FetchPlan:
 
     def _set_aside(self, one: Assignment, error: SourceError, now: float) -> None:
         blob, source = one.blob, one.place.source
+        self._standing.failed(source, now)
         dead = isinstance(error, Unreachable)
         refused = isinstance(error, Busy) or (dead and one.fruitless)
         if refused and self._places.lanes(source):  # a lone lane was not one too many
@@ -261,7 +271,7 @@ class FetchPlan:
         blob = self._blobs.get(fact.blob)
         if blob is None:
             return
-        suspects = blob.mismatched(fact.error)
+        suspects = blob.mismatched()
         if suspects is None:
             self._give_up(blob, fact.error)
         else:

@@ -107,6 +107,13 @@ class Mismatched:
 
 
 @dataclass(frozen=True)
+class Matched:
+    """All bytes of a blob came, and hashed to its digest."""
+
+    blob: str
+
+
+@dataclass(frozen=True)
 class Ended:
     """A blob is published, or nobody wants it any more: forget it."""
 
@@ -114,7 +121,7 @@ class Ended:
 
 
 LaneFact = Located | Opened | Landed | Shortened | Finished | Failed
-Fact = Added | LaneFact | Hashed | Mismatched | Ended
+Fact = Added | LaneFact | Hashed | Mismatched | Matched | Ended
 
 
 # Orders
@@ -178,4 +185,33 @@ class GiveUp:
     error: HeadraceError
 
 
-Order = Fetch | Shorten | Cancel | Forget | Retry | GiveUp
+@dataclass(frozen=True)
+class Struck:
+    """A source cannot give a blob, for a reason it was not told of before. For the record; nothing to do."""
+
+    blob: str
+    source: str
+    error: HeadraceError
+
+
+@dataclass(frozen=True)
+class Returned:
+    """A source that had failed delivers again, `after_s` after it began to fail. For the record; nothing to do."""
+
+    source: str
+    after_s: float
+
+
+@dataclass(frozen=True)
+class Lied:
+    """A source gave wrong bytes of a blob: of these `bytes` at least one. For the record; nothing to do."""
+
+    blob: str
+    source: str
+    bytes: int
+
+
+Told = Struck | Returned | Lied
+"""What there is to tell of a source. It outlives the blob it was learned from."""
+
+Order = Fetch | Shorten | Cancel | Forget | Retry | GiveUp | Told

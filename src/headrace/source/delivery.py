@@ -15,14 +15,23 @@ from urllib.parse import urlsplit
 
 from headrace.errors import BadAnswer, BadManifest, Busy, HeadraceError, RangeIgnored, SourceError
 from headrace.manifest import Digest
-from headrace.names import Repo
+from headrace.names import Repo, is_commit
 from headrace.ranges import Range
 from headrace.source.contract import Content, Request
 from headrace.source.home import Home
 from headrace.source.http import HttpResponse, HttpSession
 from headrace.source.signed import SignedUrls
-from headrace.wire import LINKED_ETAG, origin_of, parse_content_range, parse_etag, range_header, signed_life_s
+from headrace.wire import (
+    LINKED_ETAG,
+    REPO_COMMIT,
+    origin_of,
+    parse_content_range,
+    parse_etag,
+    range_header,
+    signed_life_s,
+)
 
+_COMMIT_DIGITS = 12
 _SIGNATURE_OVER = frozenset((401, 403, 404, 410))
 
 
@@ -95,8 +104,7 @@ class Delivery:
             return chosen, request.patience_s
 
         def on_redirect(response: HttpResponse, target: str) -> None:
-            if _claims_other(response, request.content.entry.digest):
-                raise BadAnswer(f"{self._home.name} has other content at {request.content.entry.path!r}")
+            self._check_claim(response, request.content)
             if not self._home.owns(origin_of(target)):
                 life_s = signed_life_s(target, response.headers.get("Date"))
                 self._signed.keep(request.content, target, life_s)
@@ -115,11 +123,22 @@ class Delivery:
         response.expect(len(request.range), way.failed)
         return response
 
+    def _check_claim(self, response: HttpResponse, content: Content) -> None:
+        """What a source says of the file before its bytes come: it may have another commit's."""
+        if _claims_other(response, content.entry.digest):
+            there = response.headers.get(REPO_COMMIT, "")
+            is_told = is_commit(there) and there != content.commit
+            of = f", that of commit {there[:_COMMIT_DIGITS]}" if is_told else ""
+            raise BadAnswer(f"{self._home.name} has other content at {content.entry.path!r}{of}")
+
     def _check(self, response: HttpResponse, request: Request) -> None:
         path = request.content.entry.path
         where = f"{response.host} ({response.address})"
         is_compressed = response.headers.get("Content-Encoding", "identity") != "identity"
-        if is_compressed and response.status in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT):
+        is_given = response.status in (HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT)
+        if is_given and self._home.owns(response.origin):  # a CDN's word is about its own copy
+            self._check_claim(response, request.content)
+        if is_compressed and is_given:
             raise BadAnswer(f"{where} compresses {path!r} although it was asked not to")
         if response.status == HTTPStatus.PARTIAL_CONTENT:
             _check_part(response, request, where)

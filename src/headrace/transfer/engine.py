@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
-from headrace.errors import AllSourcesFailed, DigestMismatch, HeadraceError, Interrupted, StoreError
+from headrace.errors import DigestMismatch, HeadraceError, Interrupted, StoreError
 from headrace.events import (
     BlobFailed,
     BlobMismatch,
@@ -43,13 +43,17 @@ from headrace.plan.orders import (
     GiveUp,
     Hashed,
     Landed,
+    Lied,
     Located,
+    Matched,
     Mismatched,
     Opened,
     Order,
     Retry,
+    Returned,
     Shorten,
     Shortened,
+    Struck,
 )
 from headrace.ranges import RangeSet
 from headrace.source.contract import Request, Source
@@ -59,6 +63,7 @@ from headrace.transfer.chores import Begun, Published, Synced, begin, publish, s
 from headrace.transfer.hashing import Answer, Crashed, Hasher, Step, Workers
 from headrace.transfer.job import Job, NotYet, key_of
 from headrace.transfer.lane import Errand, Lane, Report
+from headrace.transfer.news import closed, named, news_of
 
 TICK_S = 0.1
 _HELD_RETRY_S = 0.2
@@ -122,6 +127,7 @@ class Engine:
         self._held: deque[Job] = deque()
         self._held_until = 0.0
         self._active: dict[str, _Active] = {}
+        self._doubted: dict[str, str] = {}  # blobs that did not match → what users call them
         self._lanes: dict[int, Lane] = {}
         self._idle_lanes: list[Lane] = []
         self._beginning = 0
@@ -235,10 +241,13 @@ class Engine:
     def _judge(self, active: _Active, now: float) -> None:
         entry, got = active.job.content.entry, active.hasher.hexdigest()
         if got == entry.digest.hex:
+            self._plan.take(Matched(active.key), now)
+            if active.key in self._doubted:
+                self._perform(now)  # who lied is told while there is still somebody to be told
             active.hasher.busy = True  # the file belongs to the publisher now
             self._workers.run(active, partial(publish, active.job, active.partial))
             return
-        active.mismatch = got
+        active.mismatch, self._doubted[active.key] = got, entry.path
         names = ", ".join(active.job.sources)
         error = DigestMismatch(
             f"{entry.path!r} from {names} does not match its digest: wanted {entry.digest}, got {got}",
@@ -329,6 +338,7 @@ class Engine:
                 # would turn another lane away for as long as it is held.
                 self._idle_lanes.insert(len(self._idle_lanes) if isinstance(report, Finished) else 0, lane)
                 active.errands -= 1
+                self._emit(closed(active.key, errand, report))
                 if isinstance(report, Failed) and isinstance(report.error, StoreError):
                     active.error = active.error or report.error
         self._plan.take(report, now)
@@ -386,8 +396,14 @@ class Engine:
                 self._forget(self._active[order.blob], order.ranges)
             case Retry():
                 self._emit_retry(order)
+            case Struck() | Lied() | Returned():
+                self._emit(news_of(order, self._path_of))
             case GiveUp():
-                self._give_up(self._active[order.blob], _named(order.error, self._active[order.blob]))
+                self._give_up(self._active[order.blob], named(order.error, self._path_of(order.blob)))
+
+    def _path_of(self, key: str) -> str:
+        active = self._active.get(key)
+        return active.job.content.entry.path if active is not None else self._doubted.get(key, "")
 
     def _send(self, order: Fetch) -> None:
         active = self._active[order.blob]
@@ -472,13 +488,3 @@ class Engine:
                         owner.syncing = False
                     case Published():
                         self._take_published(owner, message.result, time.monotonic())
-
-
-def _named(error: HeadraceError, active: _Active) -> HeadraceError:
-    """The plan knows blobs by digest; users know files by name."""
-    if not isinstance(error, AllSourcesFailed):
-        return error
-    hint = error.hint or "what was fetched is kept: try again later, or name another source with --source"
-    return AllSourcesFailed(
-        f"{active.job.content.entry.path!r}: {error.message}", causes=error.causes, hint=hint
-    )

@@ -53,8 +53,10 @@ class Fetching:
         engine = Engine(sources, self._carriers.dialer, self._limits(), self._emit)
         self.received = engine.received
         outcome = _Outcome(engine)
+        # Where bytes turn out wrong, whose list it is is believed longest; then those that were named first.
+        names = tuple(sorted(sources, key=lambda name: name != self._pull.trusted))
         for entries in missing:
-            engine.add(_PullJob(self._pull, self._store, entries, outcome, self._emit, tuple(sources)))
+            engine.add(_PullJob(self._pull, self._store, entries, outcome, self._emit, names))
         _drive(engine)
         if outcome.error is not None:
             raise outcome.error

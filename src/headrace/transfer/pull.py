@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from headrace.errors import BadAnswer, SourceError
-from headrace.events import Checking, Emit, FileReused, SegmentFailed, Warned
+from headrace.events import Checking, Emit, Event, FileReused, SegmentFailed, Warned
 from headrace.manifest import Entry, Manifest, in_fetch_order
 from headrace.names import Repo
 from headrace.plan.limits import Limits
@@ -20,18 +20,19 @@ from headrace.source.http import Dialer
 if TYPE_CHECKING:
     from headrace.store.contract import Store
     from headrace.store.shelves import Found, Shelves
-
+    from headrace.transfer.account import Account
 
 _LOOK_S = 0.2  # how often it is looked whether another process has ended its copy
 
 
 @dataclass
 class Tally:
-    """What a pull has come to, in bytes; `sources` says how many each gave."""
+    """What a pull has come to, in bytes; `sources` says how many each gave, `account` what else each of them did."""
 
     network_bytes: int = 0
     reused_bytes: int = 0
     sources: dict[str, int] = field(default_factory=dict)
+    account: Account | None = None
 
 
 @dataclass(frozen=True)
@@ -147,20 +148,33 @@ class Pull:
             Interrupted: the user said stop. All that landed is kept.
         """
         # Most pulls find everything in place, and shall not wait for the engine to be imported.
+        from headrace.transfer.account import Bookkeeper  # noqa: PLC0415
         from headrace.transfer.fetching import Fetching  # noqa: PLC0415
 
         wanted = tuple(entry for entries in missing for entry in entries)
         self._store.prepare(replace(self._manifest, entries=wanted))
-        fetching = Fetching(self, self._store, carriers, self._emit)
+        books = Bookkeeper((source.name for source in carriers.sources), time.monotonic())
+
+        def emit(event: Event) -> None:
+            books.take(event, time.monotonic())
+            self._emit(event)
+
+        fetching = Fetching(self, self._store, carriers, emit)
         try:
             fetching.run(missing)
         finally:
             self.tally.sources = dict(fetching.received)  # an interrupted engine may live a little longer
             self.tally.network_bytes = sum(self.tally.sources.values())
+            self.tally.account = books.account(time.monotonic())
 
     def finish(self) -> None:
         """Everything is in place: make the revision point to it."""
         self._warn("cache", self._store.finish(self._manifest))
+
+    @property
+    def trusted(self) -> str:
+        """The name of the source whose list of files this is."""
+        return self._manifest.source
 
     def content(self, entry: Entry) -> Content:
         """What to ask sources for."""

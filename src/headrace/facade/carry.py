@@ -1,24 +1,41 @@
-"""What lies near: content elsewhere on this disk is copied before anything is fetched."""
+"""Carrying out a pull: what is in place, then what lies elsewhere on this disk, then what must be fetched."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from headrace.errors import EntryNotFound
-from headrace.events import Emit, Warned
+from headrace.events import Emit, Explained, Warned
 from headrace.manifest import Entry
 from headrace.settings import Settings
 from headrace.settings.files import is_folder
-from headrace.transfer.pull import Pull
+from headrace.transfer.pull import Carriers, Pull
 
 
-def take_what_is_near(task: Pull, settings: Settings, emit: Emit, root: Path) -> Sequence[Sequence[Entry]]:
-    """Put in place what is there or lies elsewhere on this disk; what must be fetched is the answer.
+def carry_out(
+    task: Pull, settings: Settings, emit: Emit, root: Path, carriers: Callable[[], Carriers]
+) -> None:
+    """Put everything in place, and say who did what: where that fails, it is of most interest.
 
     Raises:
         EntryNotFound: something would have to be fetched, and `offline` forbids that; `root` is where it is missing.
+        HeadraceError: as `Pull.fetch`.
     """
+    missing = _take_what_is_near(task, settings, emit, root)
+    if missing:
+        try:
+            task.fetch(missing, carriers())
+        finally:
+            if task.tally.account is not None:
+                emit(task.tally.account.event())
+    else:
+        emit(Explained(0.0, 0, 0, "", 0.0))
+    if not settings["offline"]:
+        task.finish()
+
+
+def _take_what_is_near(task: Pull, settings: Settings, emit: Emit, root: Path) -> Sequence[Sequence[Entry]]:
     missing: Sequence[Sequence[Entry]] = task.reuse()
     for folder in settings["reuse"]:
         if not is_folder(folder):

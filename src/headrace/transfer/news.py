@@ -1,0 +1,36 @@
+"""What there is to tell of sources, in the words of users: the plan knows blobs by digest, they know files by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from headrace.errors import AllSourcesFailed, HeadraceError
+from headrace.events import Event, SegmentClosed, SourceLied, SourceReturned, SourceStruck
+from headrace.plan.orders import Failed, Finished, Lied, Returned, Struck
+from headrace.transfer.lane import Errand
+
+
+def news_of(told: Struck | Returned | Lied, path_of: Callable[[str], str]) -> Event:
+    """What the plan says of a source, as an event; `path_of` says which file a blob is."""
+    match told:
+        case Struck():
+            error = told.error
+            return SourceStruck(told.source, path_of(told.blob), told.blob, error.code, error.message)
+        case Lied():
+            return SourceLied(told.source, path_of(told.blob), told.blob, told.bytes)
+        case Returned():
+            return SourceReturned(told.source, told.after_s)
+
+
+def closed(key: str, errand: Errand, report: Finished | Failed) -> SegmentClosed:
+    """A lane is done with its range, for better or worse."""
+    asked, code = errand.request.range, report.error.code if isinstance(report, Failed) else ""
+    return SegmentClosed(key, asked.start, asked.stop, errand.position, errand.source.name, code)
+
+
+def named(error: HeadraceError, path: str) -> HeadraceError:
+    """The error with the name of the file it is about."""
+    if not isinstance(error, AllSourcesFailed):
+        return error
+    hint = error.hint or "what was fetched is kept: try again later, or name another source with --source"
+    return AllSourcesFailed(f"{path!r}: {error.message}", causes=error.causes, hint=hint)
