@@ -11,6 +11,8 @@ import pytest
 from headrace.errors import UsageError
 from headrace.settings import Settings, load_settings
 
+SECRET = "hf_secret"
+
 
 def test_argument_environment_project_user_default(
     read: Callable[..., Settings], project: Callable[[str], Path], user: Callable[[str], Path]
