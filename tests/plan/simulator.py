@@ -125,6 +125,7 @@ class Simulation:
         hash_rate: int = 10**6,
         prompt: bool = True,
         step_s: float = STEP_S,
+        jitter: float = 0.5,
     ) -> None:
         self.chance = Random(seed)
         self.sources = {source.name: source for source in sources}
@@ -136,6 +137,7 @@ class Simulation:
         self.lanes: dict[int, _Lane] = {}
         self.now = 0.0
         self.step_s = step_s
+        self.jitter = jitter
         self.brought: dict[Place, int] = {}
         self.hash_rate = hash_rate
         self.prompt = prompt
@@ -218,7 +220,7 @@ class Simulation:
             self._fail(lane, BrokenStream("reset"))
 
     def _carry(self, lane: _Lane) -> None:
-        lane.credit += self._rate(lane) * self.step_s * self.chance.uniform(0.5, 1.5)
+        lane.credit += self._rate(lane) * self.step_s * self.chance.uniform(1 - self.jitter, 1 + self.jitter)
         count = min(int(lane.credit), lane.stop - lane.position)
         if count:
             lane.credit -= count

@@ -72,8 +72,9 @@ class BlobPlan:
 
     @property
     def ways(self) -> list[Door]:
-        """Every source that may still be asked, and the host that answers for it."""
-        return [(source, self.hosts.get(source, "")) for source in self.sources]
+        """Every source of use, and the host that answers for it: where some do ranges, those that do not are of none."""
+        parted = [source for source in self.sources if source not in self.whole_only]
+        return [(source, self.hosts.get(source, "")) for source in parted or self.sources]
 
     def locate(self, source: str) -> None:
         """The way to the content is known there: everybody may ask."""

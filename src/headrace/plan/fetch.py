@@ -66,6 +66,7 @@ _FIRST_BYTES_WORTH = 40
 _CLOCK_S = 0.2  # how exactly the plan knows for how long a blob has waited
 _OBEDIENCE = 1.1  # times `give_up_s`: what servers may ask for in all, and the tenth that is added to it
 _RESTFUL_S = 0.05  # how often work is looked for while bytes just land
+_SMOOTHING = 0.2  # weight of the last fifth of a second in the goodput
 _FIRST_TASTE = 4  # of several sources each is first asked for this part of a usual segment
 _ABSENT = 0.5  # the least part of the longest pause for which one is set aside that was silent where others deliver
 
@@ -86,6 +87,8 @@ class FetchPlan:
         self._outbox: list[Order] = []
         self._clock = float("-inf")
         self._landed_at = float("-inf")  # when anything came last
+        self._landed = 0  # bytes since the clock was looked at
+        self._goodput = 0.0  # bytes/s of late
         self._upset: dict[str, None] = {}  # blobs to be judged at once, after what happened to them
         self._stirred = False  # whether lanes, bytes or places may be free that were not before
         self._sent_at = float("-inf")  # when work for idle lanes was looked for last
@@ -137,9 +140,12 @@ class FetchPlan:
             self._clock = now
             for blob in self._blobs.values():
                 self._pass(blob, min(passed, self._limits.patience_s))
+            self._goodput += _SMOOTHING * (self._landed / passed - self._goodput)
+            self._landed = 0
             self._recall_silent(passed, now)
-            self._survey(now)
             self._upset.update(dict.fromkeys(self._blobs))
+        if due or self._upset:
+            self._survey(now)
         upset = [self._blobs[key] for key in self._upset if key in self._blobs]
         self._upset.clear()
         for blob in upset:
@@ -171,7 +177,10 @@ class FetchPlan:
 
     def _outlook(self, now: float) -> Outlook:
         """What all lanes bring together, and when everything would be here."""
-        rate = sum(rate_of(one, self._places, now) for one in self._assignments.values())
+        # Of lanes alone it would be too little where some have just come back.
+        rate = max(
+            self._goodput, sum(rate_of(one, self._places, now) for one in self._assignments.values())
+        )
         left = sum(blob.size - blob.landed.total for blob in self._blobs.values())
         return Outlook(rate, left / rate) if rate else Outlook()
 
@@ -192,8 +201,9 @@ class FetchPlan:
                 one.blob.land(fact.range, one.place.source)
                 one.landed(fact.range.stop, now)
                 self._landed_at = now
+                self._landed += len(fact.range)
                 self._patience.landed(one.place, now)
-                self._gate(one).landed(len(fact.range))
+                self._gate(one).governor.landed(len(fact.range))
                 self._stirred |= self._places.delivered(one.place, one.rate(now))
             case Shortened():
                 one.shortening, one.helper = False, ""
@@ -212,15 +222,15 @@ class FetchPlan:
 
     def _opened(self, one: Assignment, fact: Opened, now: float) -> None:
         blob, source = one.blob, one.place.source
-        gate = self._gate(one)
-        gate.first_byte_s = fact.first_byte_s
-        gate.governor.answered()
+        is_news = self._hosts.answered(source, fact.first_byte_s)
         blob.hosts[source] = fact.place.host
         blob.locate(source)
         if not one.whole:
             blob.parted.add(source)
         self._places.moved(one.place, fact.place, fact.siblings, fact.first_byte_s)
         one.opened(fact.place, now)
+        if is_news:
+            self._survey(now)
 
     def _gate(self, one: Assignment) -> Gate:
         return self._hosts.of(one.place.source)
@@ -269,6 +279,7 @@ class FetchPlan:
             self._gate(one).governor.trouble(now)
         elif dead and one.opened_at is None and not self._places.lanes(source):
             self._gate(one).lose()
+        self._patience.failed(one.place)
         wait = self._places.failed(one.place, error, now, self._chance())
         host = blob.hosts.get(source)
         if host and dead and one.opened_at is None and self._places.lost((source, host), now):
@@ -280,10 +291,15 @@ class FetchPlan:
         assignments = self._assignments.values()
         self._patience.count(assignments, passed_s, now)
         places = {one.place for one in assignments}
-        borne = {one: borne_s(self._places.first_byte_s(one), self._places.silences(one)) for one in places}
+        spare = self._hosts.allowed > len(self._assignments)
+        borne = {
+            one: borne_s(self._places.first_byte_s(one), 0 if spare else self._places.silences(one))
+            for one in places
+        }
         for place, lanes in self._patience.spent(assignments, borne).items():
             silent_s = max(one.silent_s for one in lanes)
             error = Stalled(f"{place.source} sent nothing for {silent_s:.1f} s, while others deliver")
+            self._patience.failed(place)
             least_s = _ABSENT * self._limits.pause_most_s
             wait = self._places.failed(place, error, now, self._chance(), least_s)
             for blob in {one.blob.key: one.blob for one in lanes}.values():
@@ -431,7 +447,9 @@ class FetchPlan:
     def _length(self, blob: BlobPlan, free: Range, place: Place, outlook: Outlook) -> int:
         """How much of the free bytes a lane that goes to this place takes."""
         rate = self._places.rate(place)
-        overhead = _FIRST_BYTES_WORTH * self._places.first_byte_s(place) * rate
+        # What is far ahead of the frontier must not be held up by a lane that got too much when lanes were few.
+        widest = self._limits.window_bytes / self._hosts.expected
+        overhead = min(widest, _FIRST_BYTES_WORTH * self._places.first_byte_s(place) * rate)
         idle = max(1, self._hosts.expected - len(self._assignments))
         share = sum(one.unclaimed_bytes for one in self._blobs.values()) / idle
         several = len(blob.sources) > 1 or self._places.has_siblings(place)

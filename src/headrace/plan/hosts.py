@@ -10,7 +10,8 @@ out soon, by their trials with fewer lanes. A host that does as well with fewer 
 goes to the others; of those that need more, who wins most by a lane comes first. So a quick host that needs few
 lanes keeps them, and a slow one that is limited per connection gets what nobody needs more.
 
-A host of which no address can be reached needs one lane, to see whether it is back; then it begins anew.
+A host that has not answered yet needs one lane, and so does one of which no address can be reached any more: when
+it is back, it begins anew.
 """
 
 from __future__ import annotations
@@ -32,18 +33,19 @@ class Gate:
         self.sources: set[str] = set()
         self.hosts: set[str] = set()
         self.first_byte_s = 0.0  # the last one seen: the scale of an epoch, no more
-        self.away = False  # whether nothing comes from there any more
+        self.answers = self.lost = False
 
-    def landed(self, count: int) -> None:
-        """Bytes came from there."""
-        self.governor.landed(count)
-        self.away = False
+    def answered(self, first_byte_s: float) -> None:
+        """A request's answer began."""
+        self.governor.answered()
+        self.first_byte_s = first_byte_s
+        self.answers, self.lost = True, False
 
     def lose(self) -> None:
         """Nothing comes from there any more; what was learnt of its lanes is of another time when it comes back."""
-        if not self.away:
+        if self.answers:
             self.governor.restart()
-        self.away = True
+        self.answers, self.lost = False, True
 
 
 class Hosts:
@@ -62,8 +64,14 @@ class Hosts:
 
     @property
     def expected(self) -> int:
-        """How many lanes work is to be shared out among."""
-        return self._at_most(sum(gate.governor.expected for gate in self._live if not gate.away))
+        """How many lanes work is to be shared out among: those that are hoped for are among them."""
+        return self._at_most(
+            sum(
+                gate.governor.expected if gate.answers else self._limits.lanes_per_host * len(gate.hosts)
+                for gate in self._live
+                if not gate.lost
+            )
+        )
 
     @property
     def allowed(self) -> int:
@@ -92,6 +100,13 @@ class Hosts:
         """Sources that may have no lane more."""
         spent = sum(map(self.busy, self.gates)) >= self._limits.lanes_most
         return frozenset(source for source in self._gates if spent or self.room(source) <= 0)
+
+    def answered(self, source: str, first_byte_s: float) -> bool:
+        """A request's answer began there; whether it is the first is the answer."""
+        gate = self.of(source)
+        first = not gate.answers
+        gate.answered(first_byte_s)
+        return first
 
     def survey(self, ways: Iterable[Door], left_s: float) -> None:
         """See from where blobs may be had now, and share out the lanes.
@@ -126,7 +141,7 @@ class Hosts:
     def _share_out(self, left_s: float) -> None:
         per_host, most = self._limits.lanes_per_host, self._limits.lanes_most
         bounds = {gate: per_host * len(gate.hosts) for gate in self._live}
-        usable = {gate: 1 if gate.away and len(bounds) > 1 else bound for gate, bound in bounds.items()}
+        usable = {gate: bound if gate.answers or len(bounds) == 1 else 1 for gate, bound in bounds.items()}
         contested = sum(usable.values()) > most and len(usable) > 1
         granted = self._divide(usable, most) if contested else usable
         for gate, lanes in granted.items():

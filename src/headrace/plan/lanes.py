@@ -31,10 +31,13 @@ FEWER_EPOCHS = 20
 REST_EPOCHS_MOST = 320
 CEILING_EPOCHS = 600
 CURIOUS_EPOCHS = 2
+AGAIN_EPOCHS = 4
 PAYING = 0.5
 """The share of the proportional gain that a growth must bring. Below, lanes only share what there is."""
 SPARING = 0.97
 """The share of the goodput that must be left with fewer lanes, for these to be kept."""
+UNCLEAR = 0.9
+"""The share that may as well have been lost by chance."""
 RISING = 1.25
 """How much more fewer lanes must bring than those that a transfer begins with."""
 COLLAPSED = 0.3
@@ -77,7 +80,8 @@ class LaneGovernor:
         """How many lanes it could use: all while it climbs, and otherwise enough for a trial with more."""
         if self._climbing or self.winning is None:
             return self._limits.lanes_most
-        return self.allowed + _more(self.allowed)
+        settled = self.allowed if self._before is None else max(self.allowed, self._before[0])
+        return settled + _more(settled)
 
     @property
     def expected(self) -> int:
@@ -87,8 +91,10 @@ class LaneGovernor:
     def reach(self, lanes: int) -> None:
         """No more lanes than this could be used: that is what the hosts bear that may be asked now."""
         most = max(1, min(self._limits.lanes_most, lanes))
-        self._climbing |= most > self._most == self.allowed
+        self._climbing |= most > self._most == self.allowed and self.winning is None
         self._most = most
+        if self._climbing:
+            self.allowed = max(self.allowed, min(self._limits.lanes_at_start, most))
         if self.allowed > most:
             self.allowed = most
             self._before = self._epoch_began = None
@@ -198,9 +204,14 @@ class LaneGovernor:
             self._more_rest = 1 if pays else min(REST_EPOCHS_MOST, 2 * max(REST_EPOCHS, self._more_rest))
         else:
             pays = goodput >= before * (SPARING if lanes > self._limits.lanes_at_start else RISING)
-            self._fewer_rest = 1 if pays else min(REST_EPOCHS_MOST, 2 * max(FEWER_EPOCHS, self._fewer_rest))
+            # Where hardly anything was lost it may have been chance, and is looked at again before long; once.
+            if goodput >= before * UNCLEAR and self._fewer_rest != AGAIN_EPOCHS:
+                rest = AGAIN_EPOCHS
+            else:
+                rest = min(REST_EPOCHS_MOST, 2 * max(FEWER_EPOCHS, self._fewer_rest))
+            self._fewer_rest = 1 if pays else rest
         if not pays:
-            self.allowed = lanes
+            self.allowed = min(self._most, lanes)
 
 
 def _more(lanes: int) -> int:

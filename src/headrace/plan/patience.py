@@ -3,17 +3,18 @@
 Theory of operation. Whoever has one source has to be patient with it. Whoever has several loses with each second
 for which a lane holds bytes that it does not bring, since others would bring them. So a lane's silence is counted,
 and only while bytes come elsewhere: from another source, or from another address of the same host. Where nothing
-comes from anywhere, it may be our own line or disk that stands still, and nobody is to blame.
+comes from anywhere, it may be our own line or disk that stands still, and nobody is to blame; unless it is for
+want of work, since who has nothing left to bring could bring this too.
 
 Silence is borne for two seconds, or for four times what a first byte takes there. When one lane has been silent
 for too long, all lanes of that source that fell silent with it are recalled at once. Each time a place falls silent
 again without a byte between, it is borne for twice as long, up to ten seconds, so that a source that takes its time
-is not always left right before it answers.
+is not always left right before it answers; but not where others are idle.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 
 from headrace.plan.assignment import Assignment
 from headrace.plan.orders import Place
@@ -23,6 +24,7 @@ _MOST_S = 10.0
 _FIRST_BYTES = 4
 _RECENT_S = 1.0  # what brought bytes within this is delivering
 _STEP_MOST_S = 0.5  # a pause of the whole program is nobody's silence
+_KEPT = 64
 _TOGETHER = 0.5  # the share of the time borne after which a lane is recalled with another
 
 
@@ -41,10 +43,17 @@ class Patience:
         """Bytes came from there."""
         self._delivering[place] = now
 
-    def count(self, assignments: Iterable[Assignment], passed_s: float, now: float) -> None:
+    def failed(self, place: Place) -> None:
+        """Nothing is to be expected from there, for now."""
+        self._delivering.pop(place, None)
+
+    def count(self, assignments: Collection[Assignment], passed_s: float, now: float) -> None:
         """Time has passed: add it to the silence of those that brought nothing meanwhile."""
-        for place in [one for one, at in self._delivering.items() if now - at > _RECENT_S]:
+        busy = {one.place for one in assignments}
+        for place in [one for one, at in self._delivering.items() if now - at > _RECENT_S and one in busy]:
             del self._delivering[place]
+        if len(self._delivering) > _KEPT:
+            self._delivering.clear()  # some sources answer from ever new hosts
         for one in assignments:
             if one.heard:
                 one.heard, one.silent_s = False, 0.0

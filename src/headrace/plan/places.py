@@ -26,6 +26,7 @@ _SMOOTHING = 0.3  # weight of the newest measurement in the running means
 _HOSTS_KEPT = 64  # some sources answer from ever new hosts
 _WORTH = 0.03  # of all that comes: who brings less together is not worth its requests
 _TRIED_AGAIN_S = 20.0  # after so long a place that was too slow may have become better
+_PROBED_S = 4.0  # nearer to the end a place that failed is not tried any more: it would only keep bytes
 _LATE = 1.5  # times the end of everything else, and …
 _LATE_S = 0.25  # … so much: an end that is estimated is not exact
 
@@ -178,6 +179,14 @@ class Places:
         """Whether its host has other addresses."""
         return len(self._behind((place.source, place.host))) > 1
 
+    def best_sibling(self, place: Place, now: float) -> Place | None:
+        """The address of the same host that brings most and may be asked, where there are others."""
+        siblings = self._behind((place.source, place.host))
+        if len(siblings) < 2:  # noqa: PLR2004  # itself
+            return None
+        ready = [one for one in siblings if one != place and self._of(one).ready(now)]
+        return max(ready, key=self.rate, default=None)
+
     def silences(self, place: Place) -> int:
         """How often it was silent, in a row."""
         return self._of(place).silences
@@ -189,7 +198,11 @@ class Places:
 
     def _is_parked(self, record: _Record, best: _Record, now: float, outlook: Outlook) -> bool:
         record.parked = False
-        if not record.rate or record is best:
+        if not best.rate or record is best:
+            return False
+        if record.failures and outlook.left_s < _PROBED_S:
+            return True
+        if not record.rate:
             return False
         least = self._limits.segment_least_bytes
         here_s = record.first_byte_s + least / record.rate

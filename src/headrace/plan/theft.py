@@ -26,6 +26,7 @@ _RELIEVED_S = 0.1  # taking bytes from a lane must win more: what is on its way 
 _RECALLED_S = 2.0  # dropping a connection that works must win more than this; no younger one is dropped
 _FASTER = 2.0  # a helper so much faster is worth a request for a piece …
 _PIECES = 8  # … of this part of what usually is
+_CRAWLS = 20.0  # an address whose lanes are slower than those of another by this factor is left
 
 
 @dataclass(frozen=True)
@@ -53,13 +54,12 @@ class Laggard:
     recalls: int
 
 
-def kept_bytes(laggard: Laggard, helper: Helper, least_bytes: int) -> int | None:
+def kept_bytes(laggard: Laggard, helper: Helper, least_bytes: float) -> int | None:
     """How many bytes a laggard keeps so that both end together; None where they cannot be divided."""
-    least = least_bytes / _PIECES if helper.rate >= _FASTER * laggard.rate else least_bytes
-    if laggard.left < 2 * least:
+    if laggard.left < 2 * least_bytes:
         return None
     even = laggard.rate * (helper.first_byte_s * helper.rate + laggard.left) / (laggard.rate + helper.rate)
-    return min(int(even), laggard.left - int(least))
+    return min(int(even), laggard.left - int(least_bytes))
 
 
 def gain_s(laggard: Laggard, helper: Helper, kept: int | None) -> float:
@@ -71,6 +71,16 @@ def gain_s(laggard: Laggard, helper: Helper, kept: int | None) -> float:
     if laggard.age_s < _RECALLED_S * 2.0 ** min(laggard.recalls, 6):
         return 0.0
     return alone - 2 * (helper.first_byte_s + laggard.left / helper.rate) - _RECALLED_S
+
+
+def best_relief(laggard: Laggard, helper: Helper, least_bytes: int) -> tuple[float, int | None]:
+    """The seconds won in the best way, and what the laggard keeps then."""
+    kept = kept_bytes(laggard, helper, least_bytes)
+    gain = gain_s(laggard, helper, kept)
+    if kept is None and gain <= 0 and helper.rate >= _FASTER * laggard.rate:
+        kept = kept_bytes(laggard, helper, least_bytes / _PIECES)
+        gain = gain_s(laggard, helper, kept)
+    return gain, kept
 
 
 class _Relief(NamedTuple):
@@ -104,16 +114,27 @@ class Thefts:
             yield self._relieve(assignments[best.number], best, now)
 
     def retreats(self, assignments: Collection[Assignment], now: float) -> Iterator[Order]:
-        """Where fewer lanes are allowed than are at work, the slowest stop now and not when a long segment ends."""
+        """Where fewer lanes are allowed than are at work, the slowest stop now and not when a long segment ends.
+
+        So do those at an address that crawls, where the host has another: they would hold places in vain.
+        """
         for gate in self._hosts.gates:
             if self._hosts.busy(gate) <= gate.governor.allowed:
                 continue
             lanes = [one for one in assignments if one.place.source in gate.sources and not one.leaves]
             able = [one for one in lanes if one.can_stop(now)]
             surplus = max(0, len(lanes) - gate.governor.allowed)
-            for one in nsmallest(surplus, able, key=lambda one: one.rate(now)):
+            for one in nsmallest(surplus, able, key=lambda one: rate_of(one, self._places, now)):
                 one.shortening = True
                 yield Shorten(one.number, one.position)
+        for one in assignments:
+            if one.is_settled(now) and one.can_stop(now) and self._crawls(one.place, now):
+                one.shortening = True
+                yield Shorten(one.number, one.position)
+
+    def _crawls(self, place: Place, now: float) -> bool:
+        best = self._places.best_sibling(place, now)
+        return best is not None and _CRAWLS * self._places.rate(place) < self._places.rate(best)
 
     def _reliefs(
         self, assignments: Collection[Assignment], outlook: Outlook, full: Collection[str], now: float
@@ -131,15 +152,14 @@ class Thefts:
 
     def _relief(self, one: Assignment, place: Place | None, now: float) -> _Relief | None:
         """What is won if an idle lane went to this place and relieved an assignment there; None if nothing is."""
-        if place is None or one.opened_at is None:
+        if place is None or one.opened_at is None or self._places.is_on_trial(place):
             return None
         rate = rate_of(one, self._places, now)
         if not rate and not one.is_settled(now):
             return None
         laggard = Laggard(len(one.left), max(rate, 1.0), now - one.opened_at, one.blob.recalls)
         helper = Helper(self._places.rate(place) or rate or 1.0, self._places.first_byte_s(place))
-        kept = kept_bytes(laggard, helper, self._limits.segment_least_bytes)
-        gain = gain_s(laggard, helper, kept)
+        gain, kept = best_relief(laggard, helper, self._limits.segment_least_bytes)
         return _Relief(gain, one.number, kept, place) if gain > 0 else None
 
     def _relieve(self, one: Assignment, relief: _Relief, now: float) -> Order:
