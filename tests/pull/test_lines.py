@@ -72,7 +72,7 @@ class Telling:
     def _read(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            self.events.append(json.loads(line))  # noqa: PERF401  # others look at it meanwhile
+            self.events.append(json.loads(line))  # others look at it meanwhile
 
 
 def test_a_line_that_is_cut_costs_little_and_one_that_is_mended_is_used_again(

@@ -68,7 +68,9 @@ _OBEDIENCE = 1.1  # times `give_up_s`: what servers may ask for in all, and the 
 _RESTFUL_S = 0.05  # how often work is looked for while bytes just land
 _SMOOTHING = 0.2  # weight of the last fifth of a second in the goodput
 _FIRST_TASTE = 4  # of several sources each is first asked for this part of a usual segment
-_ABSENT = 0.5  # the least part of the longest pause for which one is set aside that was silent where others deliver
+_ABSENT = (
+    0.5  # the least part of the longest pause for which one is set aside that was silent where others deliver
+)
 
 
 class FetchPlan:
@@ -104,7 +106,9 @@ class FetchPlan:
         return not self._blobs and not self._assignments
 
     def __repr__(self) -> str:
-        return f"<FetchPlan {len(self._blobs)} blobs, {len(self._assignments)} of {self._hosts.allowed} lanes>"
+        return (
+            f"<FetchPlan {len(self._blobs)} blobs, {len(self._assignments)} of {self._hosts.allowed} lanes>"
+        )
 
     def take(self, fact: Fact, now: float) -> None:
         """Learn what happened."""
@@ -178,9 +182,7 @@ class FetchPlan:
     def _outlook(self, now: float) -> Outlook:
         """What all lanes bring together, and when everything would be here."""
         # Of lanes alone it would be too little where some have just come back.
-        rate = max(
-            self._goodput, sum(rate_of(one, self._places, now) for one in self._assignments.values())
-        )
+        rate = max(self._goodput, sum(rate_of(one, self._places, now) for one in self._assignments.values()))
         left = sum(blob.size - blob.landed.total for blob in self._blobs.values())
         return Outlook(rate, left / rate) if rate else Outlook()
 
@@ -278,7 +280,7 @@ class FetchPlan:
         if refused and self._places.lanes(source):  # a lone lane was not one too many
             self._gate(one).governor.trouble(now)
         elif dead and one.opened_at is None and not self._places.lanes(source):
-            self._gate(one).lose()
+            self._hosts.lose(source)
         self._patience.failed(one.place)
         wait = self._places.failed(one.place, error, now, self._chance())
         host = blob.hosts.get(source)
@@ -310,7 +312,7 @@ class FetchPlan:
                 self._outbox.append(Cancel(one.number))
         left = {one.place.source for one in assignments if not one.recalled}
         for source in {one.place.source for one in assignments if one.recalled and one.silent_s} - left:
-            self._hosts.of(source).lose()
+            self._hosts.lose(source)
 
     # What becomes of blobs
 
@@ -394,7 +396,9 @@ class FetchPlan:
         self._outbox.extend(self._thefts.orders(self._assignments, outlook, now))
 
     def _fetches(self, outlook: Outlook, now: float) -> Iterator[Order]:
-        shut: set[tuple[tuple[Door, ...], frozenset[str]]] = set()  # what one blob is refused, others like it are
+        shut: set[tuple[tuple[Door, ...], frozenset[str]]] = (
+            set()
+        )  # what one blob is refused, others like it are
         wanting = list(self._blobs.values())
         while wanting and len(self._assignments) < self._hosts.allowed:
             blob = min(wanting, key=lambda one: one.assigned) if self._limits.fair else wanting[0]

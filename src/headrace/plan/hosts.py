@@ -11,7 +11,7 @@ goes to the others; of those that need more, who wins most by a lane comes first
 lanes keeps them, and a slow one that is limited per connection gets what nobody needs more.
 
 A host that has not answered yet needs one lane, and so does one of which no address can be reached any more: when
-it is back, it begins anew.
+it is back, it begins anew. Meanwhile the others climb again, so that what it had is taken over at once.
 """
 
 from __future__ import annotations
@@ -42,9 +42,8 @@ class Gate:
         self.answers, self.lost = True, False
 
     def lose(self) -> None:
-        """Nothing comes from there any more; what was learnt of its lanes is of another time when it comes back."""
-        if self.answers:
-            self.governor.restart()
+        """What was learnt of its lanes is of another time when it comes back."""
+        self.governor.restart()
         self.answers, self.lost = False, True
 
 
@@ -107,6 +106,17 @@ class Hosts:
         first = not gate.answers
         gate.answered(first_byte_s)
         return first
+
+    def lose(self, source: str) -> None:
+        """Nothing comes from there any more: at once all others may have the lanes to take over what it had."""
+        lost = self.of(source)
+        if not lost.answers:
+            return
+        lost.lose()
+        self._share_out(0.0)
+        for gate in self._live:
+            if gate is not lost:
+                gate.governor.climb_again()
 
     def survey(self, ways: Iterable[Door], left_s: float) -> None:
         """See from where blobs may be had now, and share out the lanes.

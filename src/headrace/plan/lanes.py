@@ -108,6 +108,12 @@ class LaneGovernor:
         self._ceiling_for = self._epochs = 0
         self._more_rest, self._fewer_rest = REST_EPOCHS, FEWER_EPOCHS
 
+    def climb_again(self) -> None:
+        """There is more to do here than before; not where more was found to be too much."""
+        if self._troubled_at == float("-inf") and self._ceiling_for <= 0:
+            self._climbing, self._answered = self.allowed < self._most, self.allowed
+            self._before = self._epoch_began = None
+
     def answered(self) -> None:
         """Count a request whose answer began."""
         self._answered += 1

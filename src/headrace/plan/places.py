@@ -150,23 +150,25 @@ class Places:
         benefit of the doubt, and a source's failures in a row weigh like lanes; among equals the first.
         """
         ready: list[tuple[_Record, int, Place]] = []
-        best: _Record | None = None
+        best = self._best(doors := tuple(doors))
         for source, host in doors:
             room = source not in full and self._room(source, host)
             unproven = self._of(Place(source)).failures
             places = self._behind((source, host))
-            for place in places:
+            for place in places if room else ():
                 record = self._of(place)
-                if not record.failures and (best is None or record.rate > best.rate):
-                    best = record
-                if room and record.ready(now) and self._may_follow(place, places[0], now):
+                if record.ready(now) and self._may_follow(place, places[0], now):
                     ready.append((record, 1 + record.busy + unproven, place))
-        if best is not None:
-            ready = [known for known in ready if not self._is_parked(known[0], best, now, outlook)]
+        ready = [known for known in ready if not self._is_parked(known[0], best, now, outlook)]
         if not ready:
             return None
-        usual = (best.rate if best else 0.0) or 1.0
+        usual = best.rate or 1.0
         return max(ready, key=lambda known: (known[0].rate or usual) / known[1])[2]
+
+    def _best(self, doors: Iterable[Door]) -> _Record:
+        """What is known of the place with the best rate, of those that do not fail."""
+        records = (self._of(place) for door in doors for place in self._behind(door))
+        return max((one for one in records if not one.failures), key=lambda one: one.rate, default=_Record())
 
     def is_on_trial(self, place: Place) -> bool:
         """Whether little is to be asked for there: it failed, was too slow, or a sibling is known and it is not."""
