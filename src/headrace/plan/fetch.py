@@ -293,7 +293,7 @@ class FetchPlan:
         assignments = self._assignments.values()
         self._patience.count(assignments, passed_s, now)
         places = {one.place for one in assignments}
-        spare = self._hosts.allowed > len(self._assignments)
+        spare = self._hosts.idle > 0
         borne = {
             one: borne_s(self._places.first_byte_s(one), 0 if spare else self._places.silences(one))
             for one in places
@@ -400,7 +400,7 @@ class FetchPlan:
             set()
         )  # what one blob is refused, others like it are
         wanting = list(self._blobs.values())
-        while wanting and len(self._assignments) < self._hosts.allowed:
+        while wanting and self._hosts.idle:
             blob = min(wanting, key=lambda one: one.assigned) if self._limits.fair else wanting[0]
             order = self._next_fetch(blob, shut, outlook, now)
             if order is None:

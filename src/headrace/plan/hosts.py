@@ -77,6 +77,12 @@ class Hosts:
         """How many lanes may run now."""
         return self._at_most(sum(gate.governor.allowed for gate in self._live))
 
+    @property
+    def idle(self) -> int:
+        """How many more lanes may run."""
+        spare = sum(max(0, gate.governor.allowed - self.busy(gate)) for gate in self._live)
+        return max(0, min(spare, self._limits.lanes_most - sum(map(self.busy, self.gates))))
+
     def of(self, source: str) -> Gate:
         """The gate of a source."""
         gate = self._gates.get(source)

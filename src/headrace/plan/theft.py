@@ -103,7 +103,7 @@ class Thefts:
     def orders(self, assignments: dict[int, Assignment], outlook: Outlook, now: float) -> Iterator[Order]:
         """Relieve those where it wins most; each idle lane helps one."""
         owed = Counter(one.helper for one in assignments.values() if one.helper)
-        idle = self._hosts.allowed - len(assignments) - owed.total()
+        idle = self._hosts.idle - owed.total()
         while idle > 0:
             full = {*self._hosts.full, *(one for one in owed if self._hosts.room(one) <= owed[one])}
             best = max(self._reliefs(assignments.values(), outlook, full, now), default=None)
