@@ -22,21 +22,22 @@ _QUEUE = "20ms"
 class Line:
     """Two ends: prefix a command with `at_origin` or `at_client` to run it there; the origin's address is `host`.
 
-    `namespace` is the origin's, where its end of the line is called eth0.
+    `namespace` is the origin's, and `device` its end of the line there.
     """
 
     at_origin: tuple[str, ...]
     at_client: tuple[str, ...]
     host: str
     namespace: str
+    device: str
 
     def cut(self) -> None:
         """Carry nothing more, in either direction, and say nothing of it to anybody."""
-        _ip("-n", self.namespace, "link", "set", "eth0", "down")
+        _ip("-n", self.namespace, "link", "set", self.device, "down")
 
     def mend(self) -> None:
         """Carry again."""
-        _ip("-n", self.namespace, "link", "set", "eth0", "up")
+        _ip("-n", self.namespace, "link", "set", self.device, "up")
 
 
 def why_not() -> str | None:
@@ -62,8 +63,10 @@ def line(bits_per_s: int) -> Iterator[Line]:
 
 
 @contextlib.contextmanager
-def lines(rates: Sequence[int]) -> Iterator[tuple[Line, ...]]:
-    """Make a line of so many bits a second from an origin each to one client; the limits count whole frames.
+def lines(rates: Sequence[int], *, from_one: bool = False) -> Iterator[tuple[Line, ...]]:
+    """Make a line of so many bits a second from an origin each, or from one, to one client.
+
+    The limits count whole frames.
 
     Raises:
         subprocess.CalledProcessError: something cannot be made; what was made is removed.
@@ -74,16 +77,18 @@ def lines(rates: Sequence[int]) -> Iterator[tuple[Line, ...]]:
         _add(client, stack)
         made = []
         for number, bits_per_s in enumerate(rates):
-            origin, net = f"{tag}-o{number}", f"10.213.{7 + number}"
-            _add(origin, stack)
-            ends = ("name", "eth0", "netns", origin), ("name", f"eth{number}", "netns", client)
+            net, device = f"10.213.{7 + number}", f"eth{number if from_one else 0}"
+            origin = f"{tag}-o{0 if from_one else number}"
+            if not (from_one and number):
+                _add(origin, stack)
+            ends = ("name", device, "netns", origin), ("name", f"eth{number}", "netns", client)
             _ip("link", "add", *ends[0], "type", "veth", "peer", *ends[1])
-            for name, device, host in ((origin, "eth0", f"{net}.1"), (client, f"eth{number}", f"{net}.2")):
-                _ip("-n", name, "address", "add", f"{host}/24", "dev", device)
-                _ip("-n", name, "link", "set", device, "up")
+            for name, end, host in ((origin, device, f"{net}.1"), (client, f"eth{number}", f"{net}.2")):
+                _ip("-n", name, "address", "add", f"{host}/24", "dev", end)
+                _ip("-n", name, "link", "set", end, "up")
             limit = ["rate", f"{bits_per_s}bit", "burst", f"{_BURST_BYTES}b", "latency", _QUEUE]
-            _run("tc", "-n", origin, "qdisc", "add", "dev", "eth0", "root", "tbf", *limit)
-            made.append(Line(_inside(origin), _inside(client), f"{net}.1", origin))
+            _run("tc", "-n", origin, "qdisc", "add", "dev", device, "root", "tbf", *limit)
+            made.append(Line(_inside(origin), _inside(client), f"{net}.1", origin, device))
         yield tuple(made)
 
 

@@ -9,6 +9,7 @@ lines       100, 200 and 400 Mbit/s: the share of what one curl carries from eac
             three and beside ours with the best of them
 lines-150   the same with 150 ms to each first byte
 blackout    the line of the fastest is cut while the pull is on its way: our wall beside the ideal one
+crawl       a hub with two addresses, one at 1 % of the other's speed; our wall beside the quick one alone
 collapse    one hub that slows all connections down where there are more than six; our wall beside the best fixed number
 collapse-2  the same beside a second hub that bears all
 """
@@ -25,7 +26,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,8 @@ MEGABIT = 1_000_000
 RATES = (100 * MEGABIT, 200 * MEGABIT, 400 * MEGABIT)
 LATENCY_S = 0.15
 CUT_AFTER_S = 4.0
+CRAWL = (200 * MEGABIT, 2 * MEGABIT)
+CDN = "cdn.test"
 BORNE = 6
 SLOW = 1 * MIB
 FIXED = (4, 6, 8)
@@ -139,10 +142,10 @@ def stand(size: int, rates: Sequence[int], hubs: Sequence[Sequence[str]], scratc
 
 
 @contextlib.contextmanager
-def hub(repo: BenchRepo, line: Line, options: Sequence[str]) -> Iterator[str]:
+def hub(repo: BenchRepo, line: Line, options: Sequence[str], cdn: str = "") -> Iterator[str]:
     """A chaos hub at the origin's end of a line; its endpoint."""
     command = [*line.at_origin, sys.executable, "-m", "headrace.testing.hub", "--root", str(repo.root)]
-    command += ["--host", line.host, "--cdn-host", line.host, *options]
+    command += ["--host", line.host, "--cdn-host", cdn or line.host, *options]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None  # noqa: S101  # it was asked for
     try:
@@ -194,7 +197,7 @@ def case_blackout(size: int, runs: int, scratch: Path) -> list[Target]:
 
 
 def _cutting(line: Line) -> list[str]:
-    cut = f"ip -n {line.namespace} link set eth0 down"
+    cut = f"ip -n {line.namespace} link set {line.device} down"
     return ["sh", "-c", f"sleep {CUT_AFTER_S}; {cut}"]
 
 
@@ -213,11 +216,34 @@ def case_collapse(size: int, runs: int, scratch: Path, beside: int = 0) -> list[
     return [Target("goodput / that with the best fixed number", min(fixed) / ours, 0.8, least=True)]
 
 
+def case_crawl(size: int, runs: int, scratch: Path) -> list[Target]:
+    """See the top. Which addresses the hub's CDN has is what /etc/hosts says, to it and to its clients."""
+    walls: dict[int, list[float]] = {1: [], 2: []}
+    for count, many in walls.items():
+        with lines(CRAWL, from_one=True) as made:
+            hosts = scratch / "hosts"
+            hosts.write_text("".join(f"{one.host} {CDN}\n" for one in made[:count]))
+            inside = ("unshare", "-m", "sh", "-c", 'mount --bind "$0" /etc/hosts && exec "$@"', str(hosts))
+            named = [
+                replace(one, at_origin=(*one.at_origin, *inside), at_client=(*one.at_client, *inside))
+                for one in made
+            ]
+            folder = Path(tempfile.mkdtemp(dir=scratch))
+            repo = make_repo(folder / "hub", 1, size)
+            with hub(repo, named[0], (), cdn=CDN) as endpoint:
+                one = Stand(repo, tuple(named), (endpoint,), folder)
+                many.extend(one.pull([0]) for _ in range(runs))
+            shutil.rmtree(folder)
+    told = "wall with both addresses / with the quick one alone"
+    return [Target(told, median(walls[2]) / median(walls[1]), 1.1)]
+
+
 Case = Callable[[int, int, Path], list[Target]]
 CASES: dict[str, Case] = {
     "lines": case_lines,
     "lines-150": partial(case_lines, latency_s=LATENCY_S),
     "blackout": case_blackout,
+    "crawl": case_crawl,
     "collapse": case_collapse,
     "collapse-2": partial(case_collapse, beside=1),
 }
