@@ -1,6 +1,6 @@
-"""A line of a given rate between two network namespaces, made for one run of the bench and removed after it.
+"""Lines of given rates between network namespaces, made for one run of the bench and removed after it.
 
-A veth pair joins the namespaces; a token bucket (tc-tbf(8)) limits what the origin's end sends. Needs the right to make
+A veth pair joins two namespaces; a token bucket (tc-tbf(8)) limits what the origin's end sends. Needs the right to make
 namespaces, which root has; `why_not` says what is missing.
 """
 
@@ -10,11 +10,9 @@ import contextlib
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-_ORIGIN_HOST = "10.213.7.1"
-_CLIENT_HOST = "10.213.7.2"
 # A bucket of 2 ms, and 20 ms of packets that may wait in front of it: a small router's.
 _BURST_BYTES = 256 * 1024
 _QUEUE = "20ms"
@@ -22,11 +20,24 @@ _QUEUE = "20ms"
 
 @dataclass(frozen=True)
 class Line:
-    """Two ends: prefix a command with `at_origin` or `at_client` to run it there; the origin's address is `host`."""
+    """Two ends: prefix a command with `at_origin` or `at_client` to run it there; the origin's address is `host`.
+
+    `namespace` is the origin's, and `device` its end of the line there.
+    """
 
     at_origin: tuple[str, ...]
     at_client: tuple[str, ...]
-    host: str = _ORIGIN_HOST
+    host: str
+    namespace: str
+    device: str
+
+    def cut(self) -> None:
+        """Carry nothing more, in either direction, and say nothing of it to anybody."""
+        _ip("-n", self.namespace, "link", "set", self.device, "down")
+
+    def mend(self) -> None:
+        """Carry again."""
+        _ip("-n", self.namespace, "link", "set", self.device, "up")
 
 
 def why_not() -> str | None:
@@ -46,25 +57,45 @@ def why_not() -> str | None:
 
 @contextlib.contextmanager
 def line(bits_per_s: int) -> Iterator[Line]:
-    """Make the namespaces and the line; the limit counts whole frames, as a wire does.
+    """One line; see `lines`."""
+    with lines([bits_per_s]) as (one,):
+        yield one
+
+
+@contextlib.contextmanager
+def lines(rates: Sequence[int], *, from_one: bool = False) -> Iterator[tuple[Line, ...]]:
+    """Make a line of so many bits a second from an origin each, or from one, to one client.
+
+    The limits count whole frames.
 
     Raises:
         subprocess.CalledProcessError: something cannot be made; what was made is removed.
     """
     tag = f"bench-{os.getpid()}"
-    origin, client = f"{tag}-o", f"{tag}-c"
+    client = f"{tag}-c"
     with contextlib.ExitStack() as stack:
-        for name in (origin, client):
-            _ip("netns", "add", name)
-            stack.callback(_ip, "netns", "delete", name)
-        _ip("link", "add", "eth0", "netns", origin, "type", "veth", "peer", "name", "eth0", "netns", client)
-        for name, host in ((origin, _ORIGIN_HOST), (client, _CLIENT_HOST)):
-            _ip("-n", name, "address", "add", f"{host}/24", "dev", "eth0")
-            _ip("-n", name, "link", "set", "eth0", "up")
-            _ip("-n", name, "link", "set", "lo", "up")
-        limit = ["rate", f"{bits_per_s}bit", "burst", f"{_BURST_BYTES}b", "latency", _QUEUE]
-        _run("tc", "-n", origin, "qdisc", "add", "dev", "eth0", "root", "tbf", *limit)
-        yield Line(_inside(origin), _inside(client))
+        _add(client, stack)
+        made = []
+        for number, bits_per_s in enumerate(rates):
+            net, device = f"10.213.{7 + number}", f"eth{number if from_one else 0}"
+            origin = f"{tag}-o{0 if from_one else number}"
+            if not (from_one and number):
+                _add(origin, stack)
+            ends = ("name", device, "netns", origin), ("name", f"eth{number}", "netns", client)
+            _ip("link", "add", *ends[0], "type", "veth", "peer", *ends[1])
+            for name, end, host in ((origin, device, f"{net}.1"), (client, f"eth{number}", f"{net}.2")):
+                _ip("-n", name, "address", "add", f"{host}/24", "dev", end)
+                _ip("-n", name, "link", "set", end, "up")
+            limit = ["rate", f"{bits_per_s}bit", "burst", f"{_BURST_BYTES}b", "latency", _QUEUE]
+            _run("tc", "-n", origin, "qdisc", "add", "dev", device, "root", "tbf", *limit)
+            made.append(Line(_inside(origin), _inside(client), f"{net}.1", origin, device))
+        yield tuple(made)
+
+
+def _add(name: str, stack: contextlib.ExitStack) -> None:
+    _ip("netns", "add", name)
+    stack.callback(_ip, "netns", "delete", name)
+    _ip("-n", name, "link", "set", "lo", "up")
 
 
 def _inside(name: str) -> tuple[str, ...]:

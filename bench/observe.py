@@ -1,4 +1,4 @@
-"""A pull as its own events tell it, with the time of each: `python -m bench.observe REPO FOLDER OUTPUT`.
+"""A pull as its own events tell it, with the time of each: `python -m bench.observe REPO FOLDER OUTPUT [SOURCE]…`.
 
 Writes one JSON object to the file OUTPUT: see `Observation`.
 """
@@ -62,9 +62,9 @@ class Watch:
 
 def main() -> None:
     """Pull, watch, write."""
-    repo, folder, output = sys.argv[1:]
+    repo, folder, output, *sources = sys.argv[1:]
     watch = Watch()
-    headrace.pull(repo, dest=folder, on_event=watch.take)
+    headrace.pull(repo, dest=folder, sources=sources, on_event=watch.take)
     Path(output).write_text(json.dumps(asdict(watch.observation())))
 
 

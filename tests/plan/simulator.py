@@ -54,9 +54,12 @@ NEVER = float("inf")
 
 @dataclass(frozen=True)
 class SimSource:
-    """A source: ill until `well_at` in the way `illness` says, and then as fast as `rate`.
+    """A source: ill until `well_at` in the way `illness` says, and then as fast as `rate` on each connection.
 
-    Of what lands, `lies` is the share that is wrong; at `lying_address` alone, where one is given.
+    All its connections together bring no more than `line`; more than `borne` of them share a quarter of what so
+    many would bring. Its last address is slower by the factor `crawls`. Between the instants `gone` neither it nor
+    any connection to it says a word. Of what lands, `lies` is the share that is wrong; at `lying_address` alone,
+    where one is given.
     """
 
     name: str
@@ -70,6 +73,10 @@ class SimSource:
     slow_from: float = NEVER
     lies: float = 0.0
     lying_address: str = ""
+    line: float = NEVER
+    borne: int = 10**6
+    crawls: float = 1.0
+    gone: tuple[float, float] = (NEVER, NEVER)
 
 
 @dataclass(frozen=True)
@@ -124,6 +131,8 @@ class Simulation:
         seed: int = 0,
         hash_rate: int = 10**6,
         prompt: bool = True,
+        step_s: float = STEP_S,
+        jitter: float = 0.5,
     ) -> None:
         self.chance = Random(seed)
         self.sources = {source.name: source for source in sources}
@@ -134,6 +143,9 @@ class Simulation:
         self.active: list[str] = []
         self.lanes: dict[int, _Lane] = {}
         self.now = 0.0
+        self.step_s = step_s
+        self.jitter = jitter
+        self.brought: dict[Place, int] = {}
         self.hash_rate = hash_rate
         self.prompt = prompt
         self.set_aside: dict[Place, float] = {}
@@ -163,7 +175,7 @@ class Simulation:
         for order in orders:
             self._perform(order)
         self._check()
-        self.now += STEP_S
+        self.now += self.step_s
 
     def _begin_and_end(self) -> None:
         for name in list(self.waiting):
@@ -195,15 +207,13 @@ class Simulation:
                     lane, self.chance.choice([Interrupted("stop"), BrokenStream("cut"), Unreachable("cut")])
                 )
             return
+        if self._is_silent(lane):
+            return
         if not lane.opened and not self._open(lane):
             return
         if lane.asked_to_stop is not None and self.chance.random() < 0.7:
             self._shorten(lane)
         ill = self.now < lane.source.well_at
-        if ill and lane.source.illness == "silent":
-            if self.now - lane.silent_since >= lane.order.patience_s:
-                self._fail(lane, Stalled("silent"))
-            return
         self._carry(lane)
         if lane.position == lane.stop:
             del self.lanes[number]
@@ -211,15 +221,30 @@ class Simulation:
         elif ill and lane.source.illness == "breaks":
             self._fail(lane, BrokenStream("reset"))
 
+    def _is_silent(self, lane: _Lane) -> bool:
+        source = lane.source
+        gone = source.gone[0] <= self.now < source.gone[1]
+        silent = lane.opened and self.now < source.well_at and source.illness == "silent"
+        if (gone or silent) and self.now - lane.silent_since >= lane.order.patience_s:
+            self._fail(lane, Stalled("silent"))
+        return gone or silent
+
     def _carry(self, lane: _Lane) -> None:
-        rate = lane.source.rate / (
-            20 if self.now >= lane.source.slow_from and lane.place.address == "a0" else 1
-        )
-        lane.credit += rate * STEP_S * self.chance.uniform(0.5, 1.5)
+        lane.credit += self._rate(lane) * self.step_s * self.chance.uniform(1 - self.jitter, 1 + self.jitter)
         count = min(int(lane.credit), lane.stop - lane.position)
         if count:
             lane.credit -= count
             self._land(lane, count)
+
+    def _rate(self, lane: _Lane) -> float:
+        source = lane.source
+        together = sum(one.source is source and one.opened for one in self.lanes.values())
+        rate = source.rate / (20 if self.now >= source.slow_from and lane.place.address == "a0" else 1)
+        if lane.place.address == f"a{source.addresses - 1}":
+            rate *= source.crawls
+        if together > source.borne:
+            return source.borne * source.rate / 4 / together
+        return min(rate, source.line / together)
 
     def _open(self, lane: _Lane) -> bool:
         source, ill = lane.source, self.now < lane.source.well_at
@@ -265,6 +290,7 @@ class Simulation:
         arrived = Range(lane.position, lane.position + count)
         lane.position += count
         lane.silent_since = self.now
+        self.brought[lane.place] = self.brought.get(lane.place, 0) + count
         work = self.works[lane.order.blob]
         if lane.order.blob in self.active:
             assert list(work.landed.gaps(arrived)) == [arrived], "fetched twice"
@@ -289,7 +315,7 @@ class Simulation:
 
     def _hash(self, name: str) -> None:
         work = self.works[name]
-        frontier = min(work.landed.end_of_run(0), work.frontier + max(1, int(self.hash_rate * STEP_S)))
+        frontier = min(work.landed.end_of_run(0), work.frontier + max(1, int(self.hash_rate * self.step_s)))
         if frontier != work.frontier:
             work.frontier = frontier
             self.plan.take(Hashed(name, frontier), self.now)

@@ -12,7 +12,7 @@ from headrace.errors import (
     RangeIgnored,
     Unreachable,
 )
-from headrace.plan.blob import segment_bytes
+from headrace.plan.assignment import segment_bytes
 from headrace.plan.orders import (
     Added,
     Cancel,
@@ -129,12 +129,12 @@ def busy_pair(left: int = 100) -> Play:
     return play
 
 
-def test_an_idle_lane_takes_half_of_what_would_end_last() -> None:
+def test_an_idle_lane_takes_so_much_that_both_end_together() -> None:
     play = busy_pair(100)
     play.land(2, 100, 104)
     play.now = 2.0
     order = only(play.tell(Finished(1)), Shorten)
-    assert (order.number, order.stop) == (2, 152)
+    assert (order.number, order.stop) == (2, 106)  # it was a crawling one
     assert fetched(play.wait(1)) == []  # nothing belongs to two lanes
     assert fetched(play.tell(Shortened(2, 160))) == [(160, 200, "A")]
 
@@ -159,7 +159,8 @@ def test_a_lane_that_cannot_stop_early_is_not_pestered() -> None:
 def test_a_lane_that_crawls_over_the_last_bytes_is_replaced() -> None:
     play = busy_pair(15)
     play.land(2, 15, 16)
-    play.tell(Finished(1))
+    only(play.tell(Finished(1)), Shorten)
+    assert play.tell(Shortened(2, 30)) == []  # it holds on to all
     orders = play.wait(5)
     assert only(orders, Cancel).number == 2
     play.land(2, 16, 17)
@@ -185,11 +186,11 @@ def test_where_fewer_lanes_are_allowed_the_slowest_stop() -> None:
 def test_two_sources_that_lead_to_one_host_bear_no_more_lanes() -> None:
     play = Play(replace(LIMITS, lanes_most=8, lanes_per_host=3))
     play.add(sources="AB")
-    assert play.plan._governor.expected == 6
+    assert play.plan._hosts.expected == 6
     for number in (1, 2):
         play.open(number, replace(play.fetches[number].place, host="h", address="a0"))
     play.wait(0.3)
-    assert play.plan._governor.expected == 3
+    assert play.plan._hosts.expected == 3
 
 
 def test_a_blob_that_must_wait_takes_no_lane_from_others() -> None:

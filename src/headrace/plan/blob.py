@@ -7,15 +7,12 @@ from collections.abc import Set as AbstractSet
 
 from headrace.errors import AllSourcesFailed, BadAnswer, HeadraceError, Stalled
 from headrace.plan.limits import Limits
-from headrace.plan.orders import Added, Place
+from headrace.plan.orders import Added
 from headrace.plan.places import Door
 from headrace.plan.suspicion import Lie, Suspicion
 from headrace.ranges import Range, RangeSet
 
 _WINDOW_STEPS = 64  # in how many the window may move
-_MARK_S = 1.0  # a lane's rate is that of its last one or two of these
-_TELLING_BYTES = 64 * 1024  # less comes at once or not at all
-_MEASURABLE_S = 0.1  # before, a rate would be that of emptying some buffer
 
 
 class BlobPlan:
@@ -78,8 +75,9 @@ class BlobPlan:
 
     @property
     def ways(self) -> list[Door]:
-        """Every source that may still be asked, and the host that answers for it."""
-        return [(source, self.hosts.get(source, "")) for source in self.sources]
+        """Every source of use, and the host that answers for it: where some do ranges, those that do not are of none."""
+        parted = [source for source in self.sources if source not in self.whole_only]
+        return [(source, self.hosts.get(source, "")) for source in parted or self.sources]
 
     def locate(self, source: str) -> None:
         """The way to the content is known there: everybody may ask."""
@@ -195,69 +193,3 @@ class BlobPlan:
         told = "; ".join(dict.fromkeys(error.message for error in causes.values())) or "there is none"
         hint = next((error.hint for error in causes.values() if error.hint), None)
         return AllSourcesFailed(f"no source could deliver it: {told}", causes=causes, hint=hint)
-
-
-class Assignment:
-    """A range of a blob on its way through one lane."""
-
-    def __init__(self, number: int, blob: BlobPlan, wanted: Range, place: Place, *, whole: bool) -> None:
-        self.number = number
-        self.blob = blob
-        self.place = place
-        self.whole = whole
-        self.position = wanted.start
-        self.stop = wanted.stop
-        self.opened_at: float | None = None
-        self.shortening = False
-        self.recalled = False
-        self.refused_at = float("-inf")  # when it was last asked to stop early and could not
-        self._start = wanted.start
-        self._older = self._newer = (0.0, wanted.start)  # (when, position): between which the rate is taken
-
-    def opened(self, place: Place, now: float) -> None:
-        """The first byte is about to come."""
-        self.place = place
-        self.opened_at = now
-        self._older = self._newer = (now, self.position)
-
-    def landed(self, position: int, now: float) -> None:
-        """Everything before `position` has come."""
-        self.position = position
-        if now - self._newer[0] >= _MARK_S:
-            self._older, self._newer = self._newer, (now, position)
-
-    def rate(self, now: float) -> float:
-        """Bytes/s of late; 0 while it is too early to say."""
-        since, position = self._older
-        return (self.position - position) / (now - since) if now - since >= _MEASURABLE_S else 0.0
-
-    def pace(self, now: float) -> float:
-        """Bytes/s since the first byte; 0 where it is over before it says anything."""
-        count = self.position - self._start
-        if self.opened_at is None or count < _TELLING_BYTES:
-            return 0.0
-        return count / max(now - self.opened_at, _MARK_S / 1000)
-
-    @property
-    def left(self) -> Range:
-        """What has not landed yet."""
-        return Range(self.position, max(self.position, self.stop))
-
-    @property
-    def fruitless(self) -> bool:
-        """Whether nothing has come at all."""
-        return self.position == self._start
-
-
-def segment_bytes(run: int, share: float, overhead_bytes: float, limits: Limits) -> int:
-    """How much of a free run of bytes one idle lane takes, where `share` is what would be left for each.
-
-    At least `overhead_bytes`, what makes the wait for a first byte negligible (0 where that wait is not known yet:
-    then twice the usual), and the whole share where that is less than two such: the rest would be another request.
-    Never more than the share: at the end all lanes should end together, and those that do not are relieved of half
-    of what they have left. Never less, and no less left over, than what is worth a request.
-    """
-    usual = max(overhead_bytes, limits.segment_bytes) if overhead_bytes else 2 * limits.segment_bytes
-    wanted = share if share < 2 * overhead_bytes else min(usual, share)
-    length = int(max(wanted, limits.segment_least_bytes))
-    return length if run - length >= limits.segment_least_bytes else run

@@ -1,12 +1,14 @@
 """The plan of a transfer: which lane fetches which bytes of which blob from which place, and when it is hopeless.
 
 Theory of operation. `take()` is told a fact, `orders()` says what to do next; the engine calls the second after
-each batch of the first and on every tick. An idle lane takes the lowest free segment inside a window ahead of
-some blob's frontier, blobs in the order they were added. Until a source's answer for a blob has begun only one
-lane asks it, so that a redirect is followed once. With no segment free, an idle lane takes the back half of the
-assignment that would end last, if that gains; of the last few bytes all, by cancelling a lane that crawls. A
-place that fails rests; a source that cannot have the content is struck from the blob; a blob that got no byte
-for too long is given up, where time counts only while it is the sources that are waited for.
+each batch of the first and on every tick. An idle lane goes where another lane would bring most (`places`), as far
+as that source may have one more (`hosts`, `lanes`), and takes the lowest free segment inside a window ahead of some
+blob's frontier, blobs in the order they were added. A segment is not longer than what that place brings until
+everything else ends, so that quick and slow places end together. Until a source's answer for a blob has begun only
+one lane asks it, so that a redirect is followed once. With no segment free, an idle lane relieves the assignment
+that would end last, if that gains, wherever that is (`theft`). A lane that is silent while others deliver is
+recalled (`patience`). A place that fails rests; a source that cannot have the content is struck from the blob; a
+blob that got no byte for too long is given up, where time counts only while it is the sources that are waited for.
 
 Invariants: a byte is in `landed`, or in exactly one assignment, or free; an assignment's bytes become free only
 when its lane has answered; at most `allowed` assignments exist; memory is bounded by blobs and assignments.
@@ -15,7 +17,6 @@ when its lane has answered; at most `allowed` assignments exist; memory is bound
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from heapq import nlargest, nsmallest
 
 from headrace.errors import (
     AccessDenied,
@@ -26,10 +27,12 @@ from headrace.errors import (
     NotFound,
     RangeIgnored,
     SourceError,
+    Stalled,
     Unreachable,
 )
-from headrace.plan.blob import Assignment, BlobPlan, segment_bytes
-from headrace.plan.lanes import LaneGovernor
+from headrace.plan.assignment import Assignment, rate_of, segment_bytes
+from headrace.plan.blob import BlobPlan
+from headrace.plan.hosts import Gate, Hosts
 from headrace.plan.limits import Limits
 from headrace.plan.orders import (
     Added,
@@ -54,8 +57,10 @@ from headrace.plan.orders import (
     Shortened,
     Told,
 )
-from headrace.plan.places import Door, Places
+from headrace.plan.patience import Patience, borne_s
+from headrace.plan.places import Door, Outlook, Places
 from headrace.plan.standing import Standing
+from headrace.plan.theft import Thefts
 from headrace.ranges import Range
 
 _FIRST_BYTES_WORTH = 40
@@ -64,10 +69,11 @@ _FIRST_BYTES_WORTH = 40
 _CLOCK_S = 0.2  # how exactly the plan knows for how long a blob has waited
 _OBEDIENCE = 1.1  # times `give_up_s`: what servers may ask for in all, and the tenth that is added to it
 _RESTFUL_S = 0.05  # how often work is looked for while bytes just land
-_SETTLED_S = 0.5  # a younger connection says nothing about its speed yet
-_REFUSED_S = 1.0  # a lane that could not stop early is not asked again sooner
-_RELIEVED_S = 0.1  # taking bytes from a lane must win more: what is on its way to it already is sent in vain
-_RECALLED_S = 2.0  # dropping a connection that works must win more than this; no younger one is dropped
+_SMOOTHING = 0.2  # weight of the last fifth of a second in the goodput
+_FIRST_TASTE = 4  # of several sources each is first asked for this part of a usual segment
+_ABSENT = (
+    0.5  # the least part of the longest pause for which one is set aside that was silent where others deliver
+)
 
 
 class FetchPlan:
@@ -77,15 +83,18 @@ class FetchPlan:
         self._limits = limits
         self._chance = chance
         self._places = Places(limits)
-        self._governor = LaneGovernor(limits)
         self._standing = Standing(limits)
+        self._hosts = Hosts(limits, self._places.lanes)
+        self._patience = Patience()
+        self._thefts = Thefts(limits, self._places, self._hosts)
         self._blobs: dict[str, BlobPlan] = {}
         self._assignments: dict[int, Assignment] = {}
         self._numbers = 0
-        self._first_byte_s = 0.0  # the last one seen anywhere: the scale of an epoch, no more
         self._outbox: list[Order] = []
         self._clock = float("-inf")
         self._landed_at = float("-inf")  # when anything came last
+        self._landed = 0  # bytes since the clock was looked at
+        self._goodput = 0.0  # bytes/s of late
         self._upset: dict[str, None] = {}  # blobs to be judged at once, after what happened to them
         self._stirred = False  # whether lanes, bytes or places may be free that were not before
         self._sent_at = float("-inf")  # when work for idle lanes was looked for last
@@ -101,7 +110,9 @@ class FetchPlan:
         return not self._blobs and not self._assignments
 
     def __repr__(self) -> str:
-        return f"<FetchPlan {len(self._blobs)} blobs, {len(self._assignments)} of {self._governor.allowed} lanes>"
+        return (
+            f"<FetchPlan {len(self._blobs)} blobs, {len(self._assignments)} of {self._hosts.allowed} lanes>"
+        )
 
     def take(self, fact: Fact, now: float) -> None:
         """Learn what happened."""
@@ -109,7 +120,7 @@ class FetchPlan:
         match fact:
             case Added():
                 self._blobs[fact.blob] = BlobPlan(fact, self._standing.liars)
-                self._see_reach()
+                self._survey(now)
                 self._upset[fact.blob] = None
             case Hashed():
                 if (blob := self._blobs.get(fact.blob)) is not None:
@@ -139,34 +150,47 @@ class FetchPlan:
             self._clock = now
             for blob in self._blobs.values():
                 self._pass(blob, min(passed, self._limits.patience_s))
-            self._see_reach()
+            self._goodput += _SMOOTHING * (self._landed / passed - self._goodput)
+            self._landed = 0
+            self._recall_silent(passed, now)
             self._upset.update(dict.fromkeys(self._blobs))
+        if due or self._upset:
+            self._survey(now)
         upset = [self._blobs[key] for key in self._upset if key in self._blobs]
         self._upset.clear()
         for blob in upset:
             self._judge(blob, now)
         if self._stirred or upset or now - self._sent_at >= _RESTFUL_S:
             self._stirred, self._sent_at = False, now
-            self._outbox.extend(self._fetches(now))
-            self._outbox.extend(self._thefts(now))
+            self._employ(now)
             if self._limits.fair:
                 self._outbox.extend(self._cessions(now))
-        if self._governor.look(now, len(self._assignments), self._first_byte_s):
-            self._outbox.extend(self._fetches(now))
-            self._outbox.extend(self._thefts(now))
-        self._outbox.extend(self._retreats(now))
+        if self._look(now):
+            self._employ(now)
+        self._outbox.extend(self._thefts.retreats(self._assignments.values(), now))
         for blob in upset:
             self._note(blob, now)
         orders, self._outbox = self._outbox, []
         return [one for one in orders if not isinstance(one, Cancel) or one.number in self._assignments]
 
-    def _see_reach(self) -> None:
-        """Tell the governor how many lanes the hosts bear that the blobs of now may be had from."""
+    def _survey(self, now: float) -> None:
+        """See from where blobs may be had now, and how many lanes may go there."""
         ways = {way for blob in self._blobs.values() for way in blob.ways}
-        located = {source for source, host in ways if host}
-        hosts = {host or source for source, host in ways if host or source not in located}
-        if hosts:
-            self._governor.reach(self._limits.lanes_per_host * len(hosts))
+        self._hosts.survey(ways, self._outlook(now).left_s)
+
+    def _look(self, now: float) -> bool:
+        """Have each host's lanes weighed; whether more may run now is the answer."""
+        grown = False
+        for gate in self._hosts.gates:
+            grown |= gate.governor.look(now, self._hosts.busy(gate), gate.first_byte_s)
+        return grown
+
+    def _outlook(self, now: float) -> Outlook:
+        """What all lanes bring together, and when everything would be here."""
+        # Of lanes alone it would be too little where some have just come back.
+        rate = max(self._goodput, sum(rate_of(one, self._places, now) for one in self._assignments.values()))
+        left = sum(blob.size - blob.landed.total for blob in self._blobs.values())
+        return Outlook(rate, left / rate) if rate else Outlook()
 
     @property
     def _owed(self) -> int:
@@ -186,17 +210,19 @@ class FetchPlan:
                 one.landed(fact.range.stop, now)
                 self._landed_at = now
                 self._outbox += self._standing.delivered(one.place.source, now)
-                self._governor.landed(len(fact.range))
+                self._landed += len(fact.range)
+                self._patience.landed(one.place, now)
+                self._gate(one).governor.landed(len(fact.range))
                 self._stirred |= self._places.delivered(one.place, one.rate(now))
             case Shortened():
-                one.shortening = False
+                one.shortening, one.helper = False, ""
                 if fact.stop < one.stop:
                     one.blob.release(Range(fact.stop, one.stop))
                     one.stop = fact.stop
                 else:
                     one.refused_at = now
             case Finished():
-                self._governor.served()
+                self._gate(one).governor.served()
                 self._places.delivered(one.place, one.pace(now))
                 self._return(one)
             case _:
@@ -205,14 +231,18 @@ class FetchPlan:
 
     def _opened(self, one: Assignment, fact: Opened, now: float) -> None:
         blob, source = one.blob, one.place.source
-        self._first_byte_s = fact.first_byte_s
-        self._governor.answered()
+        is_news = self._hosts.answered(source, fact.first_byte_s)
         blob.hosts[source] = fact.place.host
         blob.locate(source)
         if not one.whole:
             blob.parted.add(source)
         self._places.moved(one.place, fact.place, fact.siblings, fact.first_byte_s)
         one.opened(fact.place, now)
+        if is_news:
+            self._survey(now)
+
+    def _gate(self, one: Assignment) -> Gate:
+        return self._hosts.of(one.place.source)
 
     def _return(self, one: Assignment) -> None:
         blob = one.blob
@@ -258,12 +288,41 @@ class FetchPlan:
         dead = isinstance(error, Unreachable)
         refused = isinstance(error, Busy) or (dead and one.fruitless)
         if refused and self._places.lanes(source):  # a lone lane was not one too many
-            self._governor.trouble(now)
+            self._gate(one).governor.trouble(now)
+        elif dead and one.opened_at is None and not self._places.lanes(source):
+            self._hosts.lose(source)
+        self._patience.failed(one.place)
         wait = self._places.failed(one.place, error, now, self._chance())
         host = blob.hosts.get(source)
         if host and dead and one.opened_at is None and self._places.lost((source, host), now):
             blob.lose(source)  # it may have moved
         self._outbox.append(Retry(blob.key, one.place, error, wait))
+
+    def _recall_silent(self, passed_s: float, now: float) -> None:
+        """Set aside at once what fell silent while others deliver, and let those have all that it was to bring."""
+        assignments = self._assignments.values()
+        self._patience.count(assignments, passed_s, now)
+        places = {one.place for one in assignments}
+        spare = self._hosts.idle > 0
+        borne = {
+            one: borne_s(self._places.first_byte_s(one), 0 if spare else self._places.silences(one))
+            for one in places
+        }
+        for place, lanes in self._patience.spent(assignments, borne).items():
+            silent_s = max(one.silent_s for one in lanes)
+            error = Stalled(f"{place.source} sent nothing for {silent_s:.1f} s, while others deliver")
+            self._patience.failed(place)
+            least_s = _ABSENT * self._limits.pause_most_s
+            wait = self._places.failed(place, error, now, self._chance(), least_s)
+            for blob in {one.blob.key: one.blob for one in lanes}.values():
+                blob.last_error[place.source] = error
+                self._outbox.append(Retry(blob.key, place, error, wait))
+            for one in lanes:
+                one.recalled = True
+                self._outbox.append(Cancel(one.number))
+        left = {one.place.source for one in assignments if not one.recalled}
+        for source in {one.place.source for one in assignments if one.recalled and one.silent_s} - left:
+            self._hosts.lose(source)
 
     # What becomes of blobs
 
@@ -341,12 +400,19 @@ class FetchPlan:
 
     # What idle lanes do
 
-    def _fetches(self, now: float) -> Iterator[Order]:
-        shut: set[tuple[Door, ...]] = set()  # what one blob is refused, others like it need not ask for
+    def _employ(self, now: float) -> None:
+        outlook = self._outlook(now)
+        self._outbox.extend(self._fetches(outlook, now))
+        self._outbox.extend(self._thefts.orders(self._assignments, outlook, now))
+
+    def _fetches(self, outlook: Outlook, now: float) -> Iterator[Order]:
+        shut: set[tuple[tuple[Door, ...], frozenset[str]]] = (
+            set()
+        )  # what one blob is refused, others like it are
         wanting = list(self._blobs.values())
-        while wanting and len(self._assignments) < self._governor.allowed:
+        while wanting and self._hosts.idle:
             blob = min(wanting, key=lambda one: one.assigned) if self._limits.fair else wanting[0]
-            order = self._next_fetch(blob, shut, now)
+            order = self._next_fetch(blob, shut, outlook, now)
             if order is None:
                 wanting.remove(blob)
             else:
@@ -358,106 +424,63 @@ class FetchPlan:
         for _ in range(starved - self._owed):
             richest = max(self._blobs.values(), key=lambda blob: blob.assigned)
             lanes = [one for one in self._assignments.values() if one.blob is richest and not one.shortening]
-            able = [one for one in lanes if self._can_stop(one, now)]
+            able = [one for one in lanes if one.can_stop(now)]
             if len(lanes) <= 1 or not able:
                 return
             ceding = max(able, key=lambda one: len(one.left))
             ceding.shortening = True
             yield Shorten(ceding.number, ceding.position)
 
-    def _retreats(self, now: float) -> Iterator[Order]:
-        """Where fewer lanes are allowed than are at work, the slowest stop now and not when a long segment ends."""
-        lanes = [one for one in self._assignments.values() if not one.shortening]
-        surplus = len(lanes) - self._governor.allowed
-        if surplus <= 0:
-            return
-        able = [one for one in lanes if self._can_stop(one, now)]
-        for one in nsmallest(surplus, able, key=lambda one: one.rate(now)):
-            one.shortening = True
-            yield Shorten(one.number, one.position)
-
-    def _can_stop(self, one: Assignment, now: float) -> bool:
-        if one.opened_at is None or one.whole or one.recalled or one.shortening:
-            return False
-        return bool(one.left) and now - one.refused_at >= _REFUSED_S
-
     def _starves(self, blob: BlobPlan, now: float) -> bool:
         if blob.assigned or blob.complete or blob.free(self._limits) is None:
             return False
         return self._places.choose(blob.doors(whole=False), now) is not None
 
-    def _next_fetch(self, blob: BlobPlan, shut: set[tuple[Door, ...]], now: float) -> Fetch | None:
-        doors = tuple(blob.doors(whole=False))
-        if doors in shut and not blob.whole_only:
+    def _next_fetch(
+        self,
+        blob: BlobPlan,
+        shut: set[tuple[tuple[Door, ...], frozenset[str]]],
+        outlook: Outlook,
+        now: float,
+    ) -> Fetch | None:
+        doors, full = tuple(blob.doors(whole=False)), self._hosts.full
+        if (doors, full) in shut and not blob.whole_only:
             return None
         free = blob.free(self._limits)
         if free is None:
             return None
-        place = self._places.choose(doors, now)
+        place = self._places.choose(doors, now, outlook, full)
         if place is None:
-            shut.add(doors)
-            place = self._places.choose(blob.doors(whole=True), now) if blob.untouched() else None
-            return None if place is None else self._assign(blob, Range(0, blob.size), place, whole=True)
-        overhead = _FIRST_BYTES_WORTH * self._places.first_byte_s(place) * self._places.rate(place)
-        idle = max(1, self._governor.expected - len(self._assignments))
-        share = sum(one.unclaimed_bytes for one in self._blobs.values()) / idle
-        length = segment_bytes(len(free), share, overhead, self._limits)
-        return self._assign(blob, Range(free.start, free.start + length), place, whole=False)
+            shut.add((doors, full))
+            doors = tuple(blob.doors(whole=True)) if blob.untouched() else ()
+            place = self._places.choose(doors, now, outlook, full)
+            return None if place is None else self._assign(blob, Range(0, blob.size), place, now, whole=True)
+        length = self._length(blob, free, place, outlook)
+        return self._assign(blob, Range(free.start, free.start + length), place, now, whole=False)
 
-    def _assign(self, blob: BlobPlan, wanted: Range, place: Place, *, whole: bool) -> Fetch:
+    def _length(self, blob: BlobPlan, free: Range, place: Place, outlook: Outlook) -> int:
+        """How much of the free bytes a lane that goes to this place takes."""
+        rate = self._places.rate(place)
+        # What is far ahead of the frontier must not be held up by a lane that got too much when lanes were few.
+        widest = self._limits.window_bytes / self._hosts.expected
+        overhead = min(widest, _FIRST_BYTES_WORTH * self._places.first_byte_s(place) * rate)
+        idle = max(1, self._hosts.expected - len(self._assignments))
+        share = sum(one.unclaimed_bytes for one in self._blobs.values()) / idle
+        several = len(blob.sources) > 1 or self._places.has_siblings(place)
+        if several and self._places.is_on_trial(place):
+            share = 0.0
+        elif several and not rate:
+            share = min(share, self._limits.segment_bytes / _FIRST_TASTE)
+        elif rate:
+            share = min(share, rate * outlook.left_s)
+        return segment_bytes(len(free), share, overhead, self._limits)
+
+    def _assign(self, blob: BlobPlan, wanted: Range, place: Place, now: float, *, whole: bool) -> Fetch:
         self._numbers += 1
         one = Assignment(self._numbers, blob, wanted, place, whole=whole)
         self._assignments[one.number] = one
         blob.claim(wanted)
-        self._places.taken(place)
+        self._places.taken(place, now)
         if place.source not in blob.located:
             blob.opening[place.source] = one.number
         return Fetch(one.number, blob.key, wanted, place, whole, self._places.patience_s(place))
-
-    def _thefts(self, now: float) -> Iterator[Order]:
-        idle = self._governor.allowed - len(self._assignments) - self._owed
-        if idle <= 0:
-            return
-        helpers: dict[str, Place | None] = {}
-        gains: list[tuple[float, int]] = []
-        for one in self._assignments.values():
-            if one.shortening or one.recalled or one.blob.dead or now - one.refused_at < _REFUSED_S:
-                continue
-            if one.blob.key not in helpers:
-                helpers[one.blob.key] = self._places.choose(one.blob.doors(whole=False), now)
-            gain = self._gain_s(one, helpers[one.blob.key], now)
-            if gain > 0:
-                gains.append((gain, one.number))
-        for _, number in nlargest(idle, gains):
-            yield self._relieve(self._assignments[number], now)
-
-    def _gain_s(self, one: Assignment, helper: Place | None, now: float) -> float:
-        """Seconds won if an idle lane went to `helper`; not above 0 where it may not.
-
-        It would take the back half, or all if that is little and a fresh connection at least twice as fast.
-        """
-        if helper is None or one.opened_at is None:
-            return 0.0
-        settled = now - one.opened_at >= _SETTLED_S
-        rate = one.rate(now) if settled else self._places.rate(one.place)
-        if not rate and not settled:
-            return 0.0
-        left, first_byte_s = len(one.left), self._places.first_byte_s(helper)
-        alone, fresh = left / max(rate, 1.0), left / (self._places.rate(helper) or rate or 1.0)
-        if self._divisible(one):
-            return alone - max(alone / 2, first_byte_s + fresh / 2) - first_byte_s - _RELIEVED_S
-        if now - one.opened_at < _RECALLED_S * 2.0 ** min(one.blob.recalls, 6):
-            return 0.0
-        return alone - 2 * (first_byte_s + fresh) - _RECALLED_S
-
-    def _divisible(self, one: Assignment) -> bool:
-        return len(one.left) >= 2 * self._limits.segment_least_bytes
-
-    def _relieve(self, one: Assignment, now: float) -> Order:
-        if self._divisible(one):
-            one.shortening = True
-            return Shorten(one.number, one.position + len(one.left) // 2)
-        one.recalled = True
-        one.blob.recalls += one.fruitless
-        self._places.disappointed(one.place, one.rate(now))
-        return Cancel(one.number)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from headrace.errors import HeadraceError
-from headrace.plan.blob import Assignment, BlobPlan
+from headrace.plan.assignment import Assignment
+from headrace.plan.blob import BlobPlan
 from headrace.plan.limits import Limits
 from headrace.plan.orders import Cancel, Forget, Lied, Order, Returned, Struck
 

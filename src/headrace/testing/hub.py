@@ -98,6 +98,9 @@ def parse_options(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--cdn-host", default="localhost", help="host name of the CDN [%(default)s]")
     parser.add_argument("--cdn-port", type=int, default=0, help="port of the CDN; 0 takes a free one")
     parser.add_argument("--rate", type=_size, help="bytes a second and connection, as 500K or 2M")
+    parser.add_argument(
+        "--bears", type=int, help="connections of one client; with more all slow down, see --rate"
+    )
     parser.add_argument("--latency", type=float, default=0.0, help="seconds before each answer")
     parser.add_argument("--page-size", type=int, default=1000, help="tree entries on a page [%(default)s]")
     parser.add_argument("--url-lifetime", type=float, default=3600.0, help="seconds a CDN address works")
@@ -162,6 +165,8 @@ def _profile(options: argparse.Namespace) -> list[Fault]:
         profile.append(Fault("latency", host="any", delay_s=options.latency))
     if options.rate:
         profile.append(Fault("rate", host="any", rate=options.rate))
+    if options.bears:
+        profile.append(Fault("collapse", rate=options.rate, most=options.bears))
     return profile
 
 
