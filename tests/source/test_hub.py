@@ -446,7 +446,7 @@ LOGIN = b"<html>log in</html>"
         ),
         (answer(200, LOGIN, Content_Type="text/html"), "a web page"),
         (answer(206, DATA[100:150], Content_Range="bytes 100-149/150"), "with 150 bytes, not"),
-        (answer(416, b"", Content_Range="bytes */50"), "with fewer bytes than"),
+        (answer(416, b"", Content_Range="bytes */50"), "with 50 bytes, not"),
     ],
     ids=["another commit", "a web page", "a shorter file", "a much shorter file"],
 )
