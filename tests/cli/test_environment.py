@@ -41,7 +41,17 @@ def near(headrace: Shell, choose: Callable[[str], None]) -> Shell:
 
 def test_the_endpoint_that_is_used_first(near: Shell) -> None:
     (found,) = near("env", "--json", HF_TOKEN=TOKEN).events
-    assert found == MIRROR
+    assert found == {**MIRROR, "HEADRACE_TRUSTED": near.env["HF_ENDPOINT"]}
+
+
+def test_that_other_tools_are_led_to_a_mirror_makes_us_believe_it_no_more(near: Shell) -> None:
+    (led,) = near("env", "--json", HF_TOKEN=TOKEN).events
+    told = near("config", "show", "--json", HF_TOKEN=TOKEN, **led).events
+    trusted = next(one for one in told if one["key"] == "trusted source")
+    assert (trusted["value"], trusted["origin"]) == (near.env["HF_ENDPOINT"], "HEADRACE_TRUSTED")
+    assert next(one for one in told if one["key"] == "source near")["origin"] == "gets no token"
+    (again,) = near("env", "--json", HF_TOKEN=TOKEN, **led).events
+    assert again == led
 
 
 def test_without_a_choice_it_is_what_is_configured(headrace: Shell) -> None:
@@ -54,7 +64,12 @@ def test_where_the_token_may_go_it_is_not_held_back(headrace: Shell, choose: Cal
     # The first that is a hub.
     choose('use = ["modelscope", "ours"]\n[sources.ours]\nurl = "https://hub.example"\ntoken = true\n')
     (found,) = headrace("env", "--json").events
-    assert found == {"HF_ENDPOINT": "https://hub.example", "HF_HUB_DISABLE_XET": "1"}
+    trusted = headrace.env["HF_ENDPOINT"]
+    assert found == {
+        "HF_ENDPOINT": "https://hub.example",
+        "HEADRACE_TRUSTED": trusted,
+        "HF_HUB_DISABLE_XET": "1",
+    }
 
 
 def test_no_hub_no_endpoint(headrace: Shell) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,17 @@ def test_a_lock_file_is_all_of_standard_output(headrace: Shell) -> None:
     assert not headrace.cache.exists()
     data = headrace("lock", "--type", "dataset", "org/data")
     assert json.loads(data.out)["repos"][0]["kind"] == "dataset"
+
+
+def test_a_lock_that_is_there_is_not_lost_when_another_cannot_be_made(headrace: Shell) -> None:
+    lock = headrace.folder / "headrace.lock"
+    assert headrace("lock", "org/tiny", "-o", "headrace.lock").out == ""
+    text = lock.read_text()
+    assert json.loads(text)["repos"][0]["name"] == "org/tiny"
+    assert headrace("lock", "org/tiny", "org/nowhere", "-o", "headrace.lock").code == 10
+    assert headrace("lock", "org/tiny", "-o", "no/such/folder/x.lock").code == 14
+    assert lock.read_text() == text
+    assert [one.name for one in headrace.folder.glob("*.lock*")] == ["headrace.lock"]
 
 
 def test_a_locked_pull_asks_nobody(headrace: Shell) -> None:
@@ -54,8 +66,12 @@ def test_what_has_moved_is_told_and_is_exit_code_one(tmp_path: Path, bytecode: P
         assert "x.lock" in told.err
         write_repo(tmp_path / "root", "org/model", {"a": b"2"})
         told = headrace("lock", "--check", "x.lock")
-    assert told.code == 1
-    assert [line.split(":")[0] for line in told.lines] == ["org/model@main"]
+        assert told.code == 1
+        assert [line.split(":")[0] for line in told.lines] == ["org/model@main"]
+        shutil.rmtree(tmp_path / "root" / "models" / "org" / "still")
+        gone = headrace("lock", "--check", "x.lock")
+    assert gone.code == 1
+    assert [line.split(":")[0] for line in gone.lines] == ["org/model@main", "org/still@main"]
 
 
 @pytest.mark.parametrize("arguments", [[], ["--check", "x", "org/tiny"], ["org/nothing"], ["org/tiny@"]])

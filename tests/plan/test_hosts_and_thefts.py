@@ -71,10 +71,20 @@ def test_a_host_that_is_lost_gets_one_lane_and_the_others_all_they_bear() -> Non
     doors = ("A", "h"), ("B", "g"), ("C", "f")
     hosts = answering(*doors)
     hosts.lose("C")
-    assert [gate.governor._most for gate in hosts.gates] == [16, 15, 1]
+    assert [gate.governor._most for gate in hosts.gates] == [16, 16, 1]
     hosts.answered("C", 0.02)
     hosts.survey(doors, INF)
     assert hosts.of("C").governor._most == 10
+
+
+def test_nothing_is_kept_free_for_a_host_that_never_answers() -> None:
+    doors = ("A", "h"), ("B", "g")
+    hosts = Hosts(replace(LIMITS, lanes_most=2, lanes_at_start=2), lambda _: 0)
+    hosts.survey(doors, INF)
+    hosts.answered("A", 0.02)
+    hosts.survey(doors, INF)
+    assert [gate.governor._most for gate in hosts.gates] == [2, 1]
+    assert hosts.allowed == 2
 
 
 def two_sources() -> Play:

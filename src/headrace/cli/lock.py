@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -15,12 +16,13 @@ from headrace.cli.talk import say
 from headrace.cli.words import files, safe, size
 from headrace.errors import UsageError
 from headrace.events import Event
-from headrace.facade.lock import moved
-from headrace.settings import load_settings
+from headrace.facade.lock import moved, write_lock
+from headrace.settings import Settings, load_settings
 
 EXAMPLES = """\b
 Examples:
   headrace lock Qwen/Qwen3-8B openai-community/gpt2@main > headrace.lock
+  headrace lock Qwen/Qwen3-8B -o headrace.lock
   headrace lock squad --type dataset > data.lock
   headrace pull Qwen/Qwen3-8B --locked headrace.lock
   headrace lock --check headrace.lock
@@ -41,9 +43,22 @@ _MOVED = 1
     metavar="FILE",
     help="Say what is at another commit by now than in FILE; exit code 1 if anything is.",
 )
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write to FILE once all is known: what was there is not lost where something fails.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 def lock(
-    repos: tuple[str, ...], kind: str | None, sources: tuple[str, ...], check: Path | None, *, quiet: bool
+    repos: tuple[str, ...],
+    kind: str | None,
+    sources: tuple[str, ...],
+    check: Path | None,
+    output: Path | None,
+    *,
+    quiet: bool,
 ) -> int:
     """Write down what repos hold, to pull it again exactly.
 
@@ -51,8 +66,8 @@ def lock(
     standard output as a lock file. `headrace pull REPO --locked FILE` gets exactly those files, from whatever
     source: none needs to be trusted, since none is asked what the repo holds.
     """
-    if check is not None and (repos or kind):
-        raise UsageError("--check FILE says which repos: name no others")
+    if check is not None and (repos or kind or output):
+        raise UsageError("--check FILE says which repos, and writes nothing: name no others")
     notes = Notes(verbose=False)
 
     def on_event(event: Event) -> None:
@@ -62,18 +77,33 @@ def lock(
 
     settings = load_settings()
     if check is not None:
-        found = moved(check, sources=sources, settings=settings, on_event=on_event)
-        for address, before, now in found:
-            put_line(f"{address}: locked to {before[:_COMMIT_DIGITS]}, now {now[:_COMMIT_DIGITS]}")
-        if not found and not quiet:
-            say(f"everything is as {safe(str(check))} says")
-        return _MOVED if found else 0
+        return _tell_moved(check, sources, settings, on_event, quiet=quiet)
     written = headrace.lock(
         [of_kind(kind, repo) for repo in repos], sources=sources, settings=settings, on_event=on_event
     )
-    put_line(written.render().rstrip("\n"))
+    if output is None:
+        put_line(written.render().rstrip("\n"))
+    else:
+        write_lock(written, output)
     if not quiet:
         for one in written.manifests:
             what = f"{files(len(one.entries))}, {size(one.total_bytes)}, as listed by {one.source}"
             say(safe(f"{one.repo} at {one.revision} ({one.commit[:_COMMIT_DIGITS]}): {what}"))
     return 0
+
+
+def _tell_moved(
+    check: Path,
+    sources: tuple[str, ...],
+    settings: Settings,
+    on_event: Callable[[Event], None],
+    *,
+    quiet: bool,
+) -> int:
+    found = moved(check, sources=sources, settings=settings, on_event=on_event)
+    for address, before, now in found:
+        there = f"now {now[:_COMMIT_DIGITS]}" if now else "now not there, or not shown to you"
+        put_line(f"{address}: locked to {before[:_COMMIT_DIGITS]}, {there}")
+    if not found and not quiet:
+        say(f"everything is as {safe(str(check))} says")
+    return _MOVED if found else 0

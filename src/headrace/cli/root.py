@@ -94,6 +94,11 @@ def run() -> int:
             code = headrace.main(prog_name="headrace", standalone_mode=False)
         except SystemExit:
             raise
+        except (
+            click.exceptions.NoArgsIsHelpError
+        ) as error:  # a group alone asks what there is, as `headrace` does
+            click.echo(error.ctx.get_help())
+            return 0
         except BaseException as error:  # noqa: BLE001 - the process's outermost frame: nobody else tells of it
             return report(error, as_json="--json" in _own_words(sys.argv))
     return code if isinstance(code, int) else 0

@@ -19,7 +19,7 @@ def environment(
 
     `HF_ENDPOINT` is the first hub of those to `use`, else of those configured, else the trusted source. Away from the
     hub itself `HF_HUB_DISABLE_XET` keeps clients from leaving the mirror, and where the token may not go
-    `HF_HUB_DISABLE_IMPLICIT_TOKEN` keeps them from sending it.
+    `HF_HUB_DISABLE_IMPLICIT_TOKEN` keeps them from sending it. `HEADRACE_TRUSTED` keeps us from believing the mirror.
 
     Args:
         settings: as for `pull`.
@@ -37,7 +37,7 @@ def environment(
     if not hubs:
         hint = "headrace sources use NAME, with a hub among them"
         raise UsageError("no source in use is a hub, and other tools speak to hubs only", hint=hint)
-    return _variables(_best(hubs, repo, seconds, settings) if measured else hubs[0])
+    return _variables(_best(hubs, repo, seconds, settings) if measured else hubs[0], settings.trusted())
 
 
 def _best(hubs: list[SourceSetting], repo: str, seconds: float, settings: Settings) -> SourceSetting:
@@ -52,8 +52,10 @@ def _best(hubs: list[SourceSetting], repo: str, seconds: float, settings: Settin
     return next(one for one in hubs if one.name == names[0])
 
 
-def _variables(hub: SourceSetting) -> dict[str, str]:
+def _variables(hub: SourceSetting, trusted: SourceSetting) -> dict[str, str]:
     variables = {"HF_ENDPOINT": hub.at.url}
+    if hub.at != trusted.at:  # to us, that other tools are led there is no reason to believe it
+        variables["HEADRACE_TRUSTED"] = str(trusted.at)
     away = "1"
     if hub.at.url != HUGGING_FACE:
         variables["HF_HUB_DISABLE_XET"] = away

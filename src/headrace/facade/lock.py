@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from headrace.errors import UsageError
+from headrace.errors import NotFound, UsageError
 from headrace.events import Event
 from headrace.facade.client import Client, several
 from headrace.lockfile import Lock
 from headrace.settings import Settings, load_settings
+from headrace.store.disk import storing
 from headrace.transfer.dispatch import Dispatcher
 
 _BYTES_MOST = 512 * 1024 * 1024
@@ -57,19 +59,19 @@ def moved(
 ) -> list[tuple[str, str, str]]:
     """What is at another commit by now than a lock file says: address with revision, the commit locked, that of now.
 
-    Arguments and errors as for `lock`.
+    The last is empty where there is no such repo or revision any more. Arguments and errors as for `lock`.
     """
-    locked = read_lock(path).manifests
-    addresses = [f"{one.repo.address}@{one.revision}" for one in locked]
-    found = (
-        lock(addresses, sources=sources, settings=settings, on_event=on_event) if addresses else Lock("", ())
-    )
-    now = {(one.repo, one.revision): one.commit for one in found.manifests}
-    return [
-        (address, one.commit, now[one.repo, one.revision])
-        for address, one in zip(addresses, locked, strict=True)
-        if now[one.repo, one.revision] != one.commit
-    ]
+    found = []
+    for one in read_lock(path).manifests:
+        address = f"{one.repo.address}@{one.revision}"
+        try:
+            (now,) = lock(address, sources=sources, settings=settings, on_event=on_event).manifests
+            commit = now.commit
+        except NotFound:  # what became of the others is wanted all the same
+            commit = ""
+        if commit != one.commit:
+            found.append((address, one.commit, commit))
+    return found
 
 
 def read_lock(path: str | Path) -> Lock:
@@ -85,3 +87,19 @@ def read_lock(path: str | Path) -> Lock:
         raise UsageError(f"cannot read {path}: {error.strerror}", hint=hint) from error
     except UnicodeDecodeError:
         raise UsageError(f"{path} is no lock file: it is not text") from None
+
+
+def write_lock(lock: Lock, path: str | Path) -> None:
+    """Write a lock file, in one step: whatever fails, the old one or the new one is there.
+
+    Raises:
+        StoreError: the disk refuses.
+    """
+    target = Path(path).expanduser()
+    with storing(target):
+        new = target.with_name(f".{target.name}.{os.getpid()}")
+        try:
+            new.write_text(lock.render(), encoding="utf-8")
+            new.replace(target)
+        finally:
+            new.unlink(missing_ok=True)

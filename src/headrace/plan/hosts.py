@@ -10,8 +10,9 @@ out soon, by their trials with fewer lanes. A host that does as well with fewer 
 goes to the others; of those that need more, who wins most by a lane comes first. So a quick host that needs few
 lanes keeps them, and a slow one that is limited per connection gets what nobody needs more.
 
-A host that has not answered yet needs one lane, and so does one of which no address can be reached any more: when
-it is back, it begins anew. Meanwhile the others climb again, so that what it had is taken over at once.
+A host that has not answered yet may have one lane, as one becomes idle, and so may one of which no address can be
+reached any more: when it is back, it begins anew. Meanwhile the others climb again, so that what it had is taken over
+at once.
 """
 
 from __future__ import annotations
@@ -157,10 +158,11 @@ class Hosts:
     def _share_out(self, left_s: float) -> None:
         per_host, most = self._limits.lanes_per_host, self._limits.lanes_most
         bounds = {gate: per_host * len(gate.hosts) for gate in self._live}
-        usable = {gate: bound if gate.answers or len(bounds) == 1 else 1 for gate, bound in bounds.items()}
-        contested = sum(usable.values()) > most and len(usable) > 1
-        granted = self._divide(usable, most) if contested else usable
-        for gate, lanes in granted.items():
+        sure = {gate: bound for gate, bound in bounds.items() if gate.answers or len(bounds) == 1}
+        contested = sum(sure.values()) > most and len(sure) > 1
+        granted = self._divide(sure, most) if contested else sure
+        # Nothing is kept free for who has yet to answer: one that is dead would cost those that are not.
+        for gate, lanes in {**dict.fromkeys(self._live, 1), **granted}.items():
             gate.governor.reach(lanes)
             gate.governor.curious = contested or (left_s != float("inf") and left_s >= _LONG_S)
 

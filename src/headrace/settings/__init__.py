@@ -40,7 +40,7 @@ from headrace.wire import host_of_proxy, is_loopback, origin_of, proxy_for
 class Settings:
     """All settings, read. `origins` says for each key where its value came from.
 
-    `proxies` has for `http`, `https`, `all` and `no` the variable that names them and its value.
+    `told_trusted` is whom `HEADRACE_TRUSTED` names. `proxies` has for `http`, `https`, `all` and `no` the variable that names them and its value.
     """
 
     values: Mapping[str, Any]
@@ -51,6 +51,7 @@ class Settings:
     token_origin: str | None = None
     proxies: Mapping[str, tuple[str, str]] = field(default_factory=dict, repr=False)
     modelscope_token: str | None = field(default=None, repr=False)
+    told_trusted: str | None = None
 
     def __getitem__(self, key: str) -> Any:
         return self.values[key]
@@ -68,12 +69,12 @@ class Settings:
     def trusted(self, named: tuple[str, ...] = ()) -> SourceSetting:
         """The source whose manifests are believed: `HF_ENDPOINT`; the one marked trusted; the first named; the hub.
 
-        `named` are the `--source` arguments.
+        Where `HEADRACE_TRUSTED` is set, it comes first: `HF_ENDPOINT` may have been set to lead other tools to a
+        mirror, which is no reason to believe it. `named` are the `--source` arguments.
         """
         marked = next((name for name, table in self.tables.items() if table.get("trusted")), None)
-        if self.hf_endpoint is not None:
-            return self.source(self.hf_endpoint, trusted=True)
-        return self.source(marked or (named[0] if named else HUGGING_FACE), trusted=True)
+        first = named[0] if named else HUGGING_FACE
+        return self.source(self.told_trusted or self.hf_endpoint or marked or first, trusted=True)
 
     @property
     def shelves(self) -> tuple[Path, ...]:
@@ -84,6 +85,8 @@ class Settings:
     @property
     def trusted_origin(self) -> str:
         """What made the trusted source the trusted one, where no `--source` is named."""
+        if self.told_trusted is not None:
+            return "HEADRACE_TRUSTED"
         if self.hf_endpoint is not None:
             return "HF_ENDPOINT"
         marked = any(table.get("trusted") for table in self.tables.values())
@@ -95,7 +98,7 @@ class Settings:
         Where a lock file says what is wanted, to be named first makes nobody trusted.
         """
         trusted = self.trusted(() if locked else named)
-        names = named or self.values["use"] or tuple(self.tables) or (str(trusted.at),)
+        names = named or self.values["use"] or tuple(self.tables) or (self.hf_endpoint or str(trusted.at),)
         found = {one.at: one for one in map(self.source, names)}
         return tuple(trusted if at == trusted.at else one for at, one in found.items())
 
@@ -204,6 +207,7 @@ def load_settings(
         *token_of(environment),
         proxies_of(environment),
         modelscope_token_of(environment),
+        environment.get("HEADRACE_TRUSTED") or None,
     )
 
 

@@ -100,6 +100,7 @@ class _Ledger:
     lanes: int = 0
     lanes_most: int = 0
     busy_since: float = 0.0
+    idle_since: float = float("-inf")
     work_s: float = 0.0
     answers: int = 0
     waited_s: float = 0.0
@@ -112,7 +113,8 @@ class _Ledger:
 
     def opened(self, now: float, first_byte_s: float) -> None:
         if not self.lanes:
-            self.busy_since = now - first_byte_s
+            # Its wait may have begun while another answer was under way: that time is counted already.
+            self.busy_since = max(now - first_byte_s, self.idle_since)
         self.lanes += 1
         self.lanes_most = max(self.lanes_most, self.lanes)
         self.answers += 1
@@ -123,6 +125,7 @@ class _Ledger:
             self.lanes -= 1
             if not self.lanes:
                 self.work_s += now - self.busy_since
+                self.idle_since = now
 
     def worked_s(self, now: float) -> float:
         return self.work_s + (now - self.busy_since if self.lanes else 0.0)
