@@ -377,9 +377,9 @@ class FetchPlan:
         blob.waits, blob.obeys = until > now or barren, asked_s > 0
         if min(asked_s, until - now) > self._limits.give_up_s:
             for source, _ in doors:
-                error = self._places.complaint(source)
+                told = self._places.complaint(source) or f"{source} is busy"  # others it may serve meanwhile
                 blob.rejected[source] = Busy(
-                    f"{error}; it asks to come back in {until - now:.0f} s",
+                    f"{told}; it asks to come back in {until - now:.0f} s",
                     hint="try again then, or name another source with --source",
                 )
             self._despair(blob)
