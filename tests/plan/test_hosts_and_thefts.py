@@ -164,10 +164,9 @@ def test_a_blob_that_nobody_brings_quickly_is_waited_for_at_last() -> None:
                 orders += play.tell(Opened(number, here, ("a0",), 0.1))
             else:
                 orders += play.land(number, one.position, one.position + 1000)
-        for order in orders:
-            assert not isinstance(order, GiveUp)
-            if isinstance(order, Cancel):
-                play.fail(order.number, Interrupted("recalled"))
+        assert not [one for one in orders if isinstance(one, GiveUp)]
+        for number in [one.number for one in orders if isinstance(one, Cancel)]:
+            play.fail(number, Interrupted("recalled"))
     assert longest_s >= 8
 
 

@@ -276,3 +276,14 @@ def test_requests_that_end_count_as_work() -> None:
         governor.look(step * 0.1, governor.allowed, 0.02)
         assert step < 3 or governor.allowed >= 16
     assert governor.allowed == 32
+
+
+def test_a_trial_ends_where_more_lanes_may_be_climbed_to() -> None:
+    governor = LaneGovernor(LIMITS)
+    governor.reach(2)
+    governor.allowed, governor._climbing, governor._before = 2, False, (4, 1000.0)
+    governor.reach(4)
+    for step in range(1, 100):
+        governor.landed(1000)
+        governor.look(step * 0.1, governor.allowed, 0.01)
+    assert governor.allowed == 4

@@ -13,7 +13,7 @@ that whoever is slow to answer and alone in having it is waited for at last.
 Silence is borne for two seconds, or for four times what a first byte takes there. When one lane has been silent
 for too long, all lanes of that source that fell silent with it are recalled at once. Each time a place falls silent
 again without a byte between, it is borne for twice as long, up to ten seconds, so that a source that takes its time
-is not always left right before it answers; but not where others are idle.
+is not always left right before it answers; where others are idle, for no longer than the transfer lasts without it.
 """
 
 from __future__ import annotations
@@ -33,9 +33,13 @@ _TOGETHER = 0.5  # the share of the time borne after which a lane is recalled wi
 _WAITED = 0.5  # a lane is borne for this share of the time for which its blob has got nothing at all
 
 
-def borne_s(first_byte_s: float, silences: int) -> float:
-    """For how long silence is borne at a place that was silent so many times in a row."""
-    return min(_MOST_S, max(_LEAST_S, _FIRST_BYTES * first_byte_s) * 2.0 ** min(silences, 8))
+def borne_s(first_byte_s: float, silences: int, left_s: float = float("inf")) -> float:
+    """For how long silence is borne at a place that was silent so many times in a row.
+
+    Where that would keep others waiting, not beyond the `left_s` for which there is work for them without it.
+    """
+    least_s = min(_MOST_S, max(_LEAST_S, _FIRST_BYTES * first_byte_s))
+    return min(_MOST_S, least_s * 2.0 ** min(silences, 8), max(least_s, left_s))
 
 
 class Patience:
