@@ -8,8 +8,10 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from headrace.errors import Busy
 from headrace.plan.limits import MIB, Limits
 from headrace.plan.orders import Fetch, Place, Retry
+from tests.plan.play import Play
 from tests.plan.simulator import NEVER, SimBlob, SimSource, Simulation
 
 CI = settings(settings.get_profile("plan"), max_examples=5, phases=[Phase.generate])
@@ -168,3 +170,13 @@ def test_who_asks_for_too_long_a_pause_leaves_the_blob_to_those_that_come_after(
     simulation.run(until_s=200)
     for name in simulation.works:
         simulation.check_published(name)
+
+
+def test_who_only_ever_failed_others_makes_room_too() -> None:
+    """The one to be asked first after a lie fails all the time, and hardly ever has its turn at this blob."""
+    plan = Play(Limits(lanes_most=4))
+    plan.add(1000, sources="ABC")
+    blob = plan.plan._blobs["b"]
+    blob._suspicion._asked = ("A",)
+    blob.relent({"A": Busy("503")})
+    assert blob.sources == ["B"]

@@ -349,7 +349,7 @@ class FetchPlan:
         patience_s = self._limits.give_up_s
         desperate = blob.waited_s >= patience_s / 2
         if desperate:
-            blob.relent()
+            blob.relent(self._heard(blob))
             blob.whole_only.update(
                 s for s in blob.sources if isinstance(blob.last_error.get(s), RangeIgnored)
             )
@@ -394,8 +394,11 @@ class FetchPlan:
         return any(now - self._delivered_at.get(one, float("-inf")) < self._limits.patience_s for one in able)
 
     def _despair(self, blob: BlobPlan) -> None:
+        self._give_up(blob, blob.failure(self._heard(blob)))
+
+    def _heard(self, blob: BlobPlan) -> dict[str, HeadraceError]:
         told = ((source, self._places.complaint(source)) for source in blob.sources)
-        self._give_up(blob, blob.failure({source: error for source, error in told if error is not None}))
+        return {source: error for source, error in told if error is not None}
 
     def _give_up(self, blob: BlobPlan, error: HeadraceError) -> None:
         self._outbox.append(GiveUp(blob.key, error))
