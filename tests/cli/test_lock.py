@@ -53,6 +53,9 @@ def test_a_locked_pull_asks_nobody(headrace: Shell) -> None:
     lock.write_text(lock.read_text().replace('"path": "config.json"', '"path": "../config.json"'))
     assert headrace("pull", "org/tiny", "--locked", "headrace.lock").code == 13
     assert headrace("pull", "org/tiny", "--locked", "gone.lock").code == 2
+    assert headrace("pull", "org/tiny", "--locked", "~nobody-of-this-name/gone.lock").code == 2
+    assert headrace("pull", "org/tiny", "--dest", "~nobody-of-this-name/x").code == 0
+    assert (headrace.folder / "~nobody-of-this-name" / "x" / "config.json").is_file()
 
 
 def test_what_has_moved_is_told_and_is_exit_code_one(tmp_path: Path, bytecode: Path) -> None:

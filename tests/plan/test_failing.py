@@ -369,3 +369,14 @@ def test_a_source_without_a_host_is_a_place_itself() -> None:
     play = Play()
     play.add()
     assert {order.place for order in play.open(1, Place("A")) if isinstance(order, Fetch)} == {Place("A")}
+
+
+def test_who_asks_for_too_long_a_pause_while_it_still_delivers_is_named() -> None:
+    play = Play(replace(LIMITS, lanes_most=2, segment_bytes=100))
+    play.add(1000, have=(Range(200, 1000),))
+    play.open(1)
+    other = max(play.fetches)
+    asked = play.fetches[1].range
+    play.fail(other, Busy("A says 429", retry_after_s=3600.0))
+    orders = [*play.land(1, 0, asked.stop), *play.tell(Finished(1)), *play.wait(1)]
+    assert "A is busy; it asks to come back in" in str(only(orders, GiveUp).error)

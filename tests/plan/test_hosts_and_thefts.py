@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from headrace.errors import Busy, Stalled, Unreachable
+from headrace.errors import Busy, Interrupted, NotFound, Stalled, Unreachable
 from headrace.plan.hosts import Hosts
-from headrace.plan.limits import Limits
-from headrace.plan.orders import Cancel, Fetch, Landed, Place, Retry
+from headrace.plan.limits import MIB, Limits
+from headrace.plan.orders import Cancel, Fetch, GiveUp, Landed, Opened, Place, Retry
 from headrace.plan.patience import borne_s
 from headrace.plan.theft import Helper, Laggard, best_relief
 from headrace.ranges import Range
@@ -87,6 +87,19 @@ def test_nothing_is_kept_free_for_a_host_that_never_answers() -> None:
     assert hosts.allowed == 2
 
 
+def test_a_host_that_still_brings_bytes_for_another_source_is_not_lost() -> None:
+    lanes = {"A": 0, "B": 4, "C": 4}
+    doors = ("A", "h"), ("B", "h"), ("C", "g")
+    hosts = Hosts(LIMITS, lambda source: lanes[source])
+    for _ in range(2):
+        hosts.survey(doors, INF)
+        hosts.answered("B", 0.02)
+        hosts.answered("C", 0.02)
+    hosts.lose("A")
+    hosts.survey(doors, INF)
+    assert [gate.governor._most for gate in hosts.gates] == [16, 16]
+
+
 def two_sources() -> Play:
     """Two lanes at each of two sources that have answered."""
     play = Play(replace(LIMITS, lanes_most=4, lanes_per_host=2, segment_least_bytes=10))
@@ -130,6 +143,41 @@ def test_where_nothing_comes_from_anywhere_nobody_is_to_blame() -> None:
     play = two_sources()
     deliver(play, "A", 0.5)
     assert not [order for order in play.wait(4.5) if isinstance(order, Retry | Cancel)]
+
+
+def test_the_only_source_that_has_a_blob_is_waited_for_while_others_bring_other_blobs() -> None:
+    play = Play(replace(LIMITS, lanes_per_host=2, segment_least_bytes=10))
+    play.add(100, sources="AB")
+    play.fail(next(n for n, one in play.fetches.items() if one.place.source == "B"), NotFound("404"))
+    play.add(10**9, sources="B", blob="other")
+    play.open(max(play.fetches), Place("B", "g", "b0"), ("b0",))
+    assert not [order for order in deliver(play, "B", 4.5) if isinstance(order, Retry | Cancel)]
+
+
+def test_a_blob_that_nobody_brings_quickly_is_waited_for_at_last() -> None:
+    play = Play(replace(LIMITS, lanes_per_host=4))
+    play.add(10**6, sources="AB", blob="slow")
+    for source in "AB":
+        play.add(2 * MIB, sources=source, blob=f"quick at {source}")
+    asked: dict[int, float] = {}
+    longest_s = 0.0
+    for _ in range(400):
+        orders = play.wait(0.1)
+        for number, order in list(play.fetches.items()):
+            one = play.plan._assignments.get(number)
+            if one is None:
+                asked.pop(number, None)
+            elif order.blob == "slow":
+                longest_s = max(longest_s, play.now - asked.setdefault(number, play.now))
+            elif one.opened_at is None:
+                here = Place(order.place.source, f"h{order.place.source}", "a0")
+                orders += play.tell(Opened(number, here, ("a0",), 0.1))
+            else:
+                orders += play.land(number, one.position, one.position + 1000)
+        assert not [one for one in orders if isinstance(one, GiveUp)]
+        for number in [one.number for one in orders if isinstance(one, Cancel)]:
+            play.fail(number, Interrupted("recalled"))
+    assert longest_s >= 8
 
 
 def test_the_only_source_is_waited_for() -> None:

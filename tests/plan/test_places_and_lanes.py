@@ -8,7 +8,7 @@ from headrace.errors import Stalled, Unreachable
 from headrace.plan.lanes import LaneGovernor
 from headrace.plan.limits import Limits
 from headrace.plan.orders import Place
-from headrace.plan.places import Places
+from headrace.plan.places import Outlook, Places
 from headrace.plan.retry import pause_s
 
 LIMITS = Limits(lanes_at_start=4, lanes_most=32, lanes_per_host=3)
@@ -50,6 +50,24 @@ def test_lanes_are_shared_out_by_rate_among_sources() -> None:
     places.taken(at("a0"))
     places.taken(at("a0"))
     assert places.choose(doors, 0.0) == at("b0", "B", "g")
+
+
+def test_a_place_that_was_too_slow_is_tried_again_only_now_and_then() -> None:
+    places = open_places("a0")
+    places.delivered(at("a0"), 1e6)
+    doors, outlook, slow = [DOOR, ("B", "g")], Outlook(1e9, 600.0), at("b0", "B", "g")
+    places.taken(Place("B"), 1000.0)
+    places.moved(Place("B"), slow, ("b0",), 0.1)
+    places.delivered(slow, 100_000.0)
+    places.left(slow)
+    for _ in range(3):
+        places.taken(at("a0"))
+    assert places.choose(doors, 1019.0, outlook) is None
+    assert places.choose(doors, 1021.0, outlook) == slow
+    places.taken(slow, 1021.0)
+    places.moved(slow, slow, ("b0",), 0.1)
+    places.left(slow)
+    assert places.choose(doors, 1040.0, outlook) is None
 
 
 def test_a_host_takes_only_so_many_lanes_whichever_source_leads_there() -> None:
@@ -258,3 +276,14 @@ def test_requests_that_end_count_as_work() -> None:
         governor.look(step * 0.1, governor.allowed, 0.02)
         assert step < 3 or governor.allowed >= 16
     assert governor.allowed == 32
+
+
+def test_a_trial_ends_where_more_lanes_may_be_climbed_to() -> None:
+    governor = LaneGovernor(LIMITS)
+    governor.reach(2)
+    governor.allowed, governor._climbing, governor._before = 2, False, (4, 1000.0)
+    governor.reach(4)
+    for step in range(1, 100):
+        governor.landed(1000)
+        governor.look(step * 0.1, governor.allowed, 0.01)
+    assert governor.allowed == 4

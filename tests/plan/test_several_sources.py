@@ -8,8 +8,10 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
+from headrace.errors import Busy
 from headrace.plan.limits import MIB, Limits
 from headrace.plan.orders import Fetch, Place, Retry
+from tests.plan.play import Play
 from tests.plan.simulator import NEVER, SimBlob, SimSource, Simulation
 
 CI = settings(settings.get_profile("plan"), max_examples=5, phases=[Phase.generate])
@@ -133,3 +135,48 @@ def test_the_end_is_reached_together(share: float) -> None:
 def test_sources_that_lead_to_one_host_share_its_lanes() -> None:
     simulation = play([on_line("A", 100)], 100 * MIB)
     assert Place("A") in simulation.known
+
+
+def test_a_source_that_is_slow_to_begin_is_waited_for_at_last_where_lanes_are_idle() -> None:
+    sources = [
+        SimSource("A", rate=20_000, first_byte_s=0.05),
+        SimSource("B", rate=5 * MIB, first_byte_s=4.5),
+        SimSource("C", illness="asks too much", well_at=NEVER),
+    ]
+    assert play(sources, 40 * MIB, Limits(lanes_most=4, lanes_per_host=2)).now < 120
+
+
+def test_a_blob_is_not_given_up_while_who_could_bring_it_is_busy_with_others() -> None:
+    sources = [
+        SimSource("A", rate=100_000, first_byte_s=0.05),
+        SimSource("B", rate=100_000, illness="missing", well_at=0.5, gone=(0.5, NEVER)),
+    ]
+    blobs = [SimBlob(20 * MIB), SimBlob(MIB // 2, added_at=1.0)]
+    limits = Limits(lanes_most=2, blobs_at_once=2)
+    simulation = Simulation(sources, blobs, limits, hash_rate=10**10, step_s=STEP_S, jitter=0.1)
+    simulation.run(until_s=600)
+    for name in simulation.works:
+        simulation.check_published(name)
+
+
+def test_who_asks_for_too_long_a_pause_leaves_the_blob_to_those_that_come_after() -> None:
+    """The least trusted source lied, and the one that is to be asked first for its bytes wants to be left alone."""
+    sources = [
+        SimSource("A", illness="asks too much", well_at=NEVER),
+        SimSource("B", rate=MIB, first_byte_s=2.5),
+        SimSource("C", rate=MIB, first_byte_s=0.1, lies=1.0),
+    ]
+    simulation = Simulation(sources, [SimBlob(MIB), SimBlob(4 * MIB)], Limits(lanes_most=2), hash_rate=10**10)
+    simulation.run(until_s=200)
+    for name in simulation.works:
+        simulation.check_published(name)
+
+
+def test_who_only_ever_failed_others_makes_room_too() -> None:
+    """The one to be asked first after a lie fails all the time, and hardly ever has its turn at this blob."""
+    plan = Play(Limits(lanes_most=4))
+    plan.add(1000, sources="ABC")
+    blob = plan.plan._blobs["b"]
+    blob._suspicion._asked = ("A",)
+    blob.relent({"A": Busy("503")})
+    assert blob.sources == ["B"]

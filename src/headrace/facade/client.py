@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -93,7 +94,7 @@ class Client:
             return HubCache(self._settings.cache, whole, of_lock=self._lock is not None)
         from headrace.store.folder import Folder  # noqa: PLC0415  # most pulls go into the cache
 
-        return Folder(Path(dest).expanduser())
+        return Folder(at_home(dest))
 
     def bring(self, manifest: Manifest, store: Store, *, force: bool) -> Snapshot:
         """Put every file of the manifest in place, and say what it came to."""
@@ -173,6 +174,11 @@ class Client:
 def several(words: str | Iterable[str]) -> tuple[str, ...]:
     """One word is meant as one, not as its letters."""
     return (words,) if isinstance(words, str) else tuple(words)
+
+
+def at_home(path: str | Path) -> Path:
+    """The path, where `~` is somebody's home; of nobody's it is a name like any other."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111  # Path's own raises for unknown users
 
 
 def carriers_of(settings: Settings, sources: Sequence[Source], dialer: Dialer, limits: Limits) -> Carriers:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit, urlunsplit
 from headrace.errors import BadManifest, EntryNotFound, UsageError
 from headrace.events import Done, Emit, Event, PullStarted, Warned
 from headrace.facade.carry import carry_out
-from headrace.facade.client import carriers_of, limits_within_rate, road_of, several
+from headrace.facade.client import at_home, carriers_of, limits_within_rate, road_of, several
 from headrace.manifest import Digest, Entry, Manifest, state_of
 from headrace.names import DEFAULT_REVISION, Repo
 from headrace.settings import Settings, load_settings
@@ -122,7 +122,7 @@ class _Wanted:
         settings: Settings,
         emit: Emit,
     ) -> None:
-        self.folder = Path(dest).expanduser()
+        self.folder = at_home(dest)
         self.store = Folder(self.folder)
         self._settings = settings
         self._emit = emit

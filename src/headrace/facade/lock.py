@@ -8,7 +8,7 @@ from pathlib import Path
 
 from headrace.errors import NotFound, UsageError
 from headrace.events import Event
-from headrace.facade.client import Client, several
+from headrace.facade.client import Client, at_home, several
 from headrace.lockfile import Lock
 from headrace.settings import Settings, load_settings
 from headrace.store.disk import storing
@@ -77,7 +77,7 @@ def moved(
 def read_lock(path: str | Path) -> Lock:
     """Read a lock file. Raises `UsageError`, `BadManifest` as `Lock.parse`; or it cannot be read."""
     try:
-        with Path(path).expanduser().open("rb") as file:
+        with at_home(path).open("rb") as file:
             raw = file.read(_BYTES_MOST + 1)
         if len(raw) > _BYTES_MOST:
             raise UsageError(f"{path} is too large for a lock file")

@@ -149,11 +149,15 @@ class BlobPlan:
         self._suspicion.forget(given)
         return self._refetched(given)
 
-    def relent(self) -> None:
-        """Strike those who alone are asked after a mismatch and do not deliver, if that lets others try."""
+    def relent(self, heard: Mapping[str, HeadraceError]) -> None:
+        """Strike those who alone are asked after a mismatch and do not deliver, if that lets others try.
+
+        `heard` is what they said to others: who is set aside for it is not asked for this.
+        """
         asked = self.sources
         if len(self._usable) > len(asked):
-            failed = {source: self.last_error[source] for source in asked if source in self.last_error}
+            told = {**heard, **self.last_error}
+            failed = {source: told[source] for source in asked if source in told}
             self.rejected.update(failed)
             if failed:
                 self.waited_s = 0.0

@@ -93,6 +93,7 @@ class FetchPlan:
         self._outbox: list[Order] = []
         self._clock = float("-inf")
         self._landed_at = float("-inf")  # when anything came last
+        self._delivered_at: dict[str, float] = {}  # the same, by source
         self._landed = 0  # bytes since the clock was looked at
         self._goodput = 0.0  # bytes/s of late
         self._upset: dict[str, None] = {}  # blobs to be judged at once, after what happened to them
@@ -208,7 +209,7 @@ class FetchPlan:
             case Landed():
                 one.blob.land(fact.range, one.place.source)
                 one.landed(fact.range.stop, now)
-                self._landed_at = now
+                self._landed_at = self._delivered_at[one.place.source] = now
                 self._outbox += self._standing.delivered(one.place.source, now)
                 self._landed += len(fact.range)
                 self._patience.landed(one.place, now)
@@ -303,10 +304,9 @@ class FetchPlan:
         assignments = self._assignments.values()
         self._patience.count(assignments, passed_s, now)
         places = {one.place for one in assignments}
-        spare = self._hosts.idle > 0
+        left_s = self._outlook(now).left_s if self._hosts.idle else float("inf")
         borne = {
-            one: borne_s(self._places.first_byte_s(one), 0 if spare else self._places.silences(one))
-            for one in places
+            one: borne_s(self._places.first_byte_s(one), self._places.silences(one), left_s) for one in places
         }
         for place, lanes in self._patience.spent(assignments, borne).items():
             silent_s = max(one.silent_s for one in lanes)
@@ -349,7 +349,7 @@ class FetchPlan:
         patience_s = self._limits.give_up_s
         desperate = blob.waited_s >= patience_s / 2
         if desperate:
-            blob.relent()
+            blob.relent(self._heard(blob))
             blob.whole_only.update(
                 s for s in blob.sources if isinstance(blob.last_error.get(s), RangeIgnored)
             )
@@ -367,7 +367,8 @@ class FetchPlan:
 
     def _note(self, blob: BlobPlan, now: float) -> None:
         """See whether it is the sources that a blob waits for: not for lanes, nor for what landed to be hashed."""
-        blob.waits, blob.obeys = blob.assigned > 0 and not blob.complete, False
+        at_work = blob.assigned > 0 and not blob.complete
+        blob.waits, blob.obeys = at_work and not self._waits_for_lanes(blob, now), False
         if blob.assigned or blob.free(self._limits) is None:
             return
         doors = blob.doors(whole=False) + (blob.doors(whole=True) if blob.untouched() else [])
@@ -377,16 +378,27 @@ class FetchPlan:
         blob.waits, blob.obeys = until > now or barren, asked_s > 0
         if min(asked_s, until - now) > self._limits.give_up_s:
             for source, _ in doors:
-                error = self._places.complaint(source)
+                told = self._places.complaint(source) or f"{source} is busy"  # others it may serve meanwhile
                 blob.rejected[source] = Busy(
-                    f"{error}; it asks to come back in {until - now:.0f} s",
+                    f"{told}; it asks to come back in {until - now:.0f} s",
                     hint="try again then, or name another source with --source",
                 )
-            self._despair(blob)
+            if not blob.sources:
+                self._despair(blob)
+            self._stirred = True  # those that were not to be asked before these may be now
+
+    def _waits_for_lanes(self, blob: BlobPlan, now: float) -> bool:
+        """Whether somebody who never failed it delivers, and has lanes only for other blobs."""
+        able = set(blob.sources) - blob.last_error.keys()
+        able -= {one.place.source for one in self._assignments.values() if one.blob is blob}
+        return any(now - self._delivered_at.get(one, float("-inf")) < self._limits.patience_s for one in able)
 
     def _despair(self, blob: BlobPlan) -> None:
+        self._give_up(blob, blob.failure(self._heard(blob)))
+
+    def _heard(self, blob: BlobPlan) -> dict[str, HeadraceError]:
         told = ((source, self._places.complaint(source)) for source in blob.sources)
-        self._give_up(blob, blob.failure({source: error for source, error in told if error is not None}))
+        return {source: error for source, error in told if error is not None}
 
     def _give_up(self, blob: BlobPlan, error: HeadraceError) -> None:
         self._outbox.append(GiveUp(blob.key, error))

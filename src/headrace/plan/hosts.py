@@ -115,9 +115,12 @@ class Hosts:
         return first
 
     def lose(self, source: str) -> None:
-        """Nothing comes from there any more: at once all others may have the lanes to take over what it had."""
+        """Nothing comes from there any more: at once all others may have the lanes to take over what it had.
+
+        Where another source has lanes at the same hosts, these have answered it: they are not lost.
+        """
         lost = self.of(source)
-        if not lost.answers:
+        if not lost.answers or any(self._lanes(one) for one in lost.sources - {source}):
             return
         lost.lose()
         self._share_out(0.0)

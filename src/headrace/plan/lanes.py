@@ -93,10 +93,12 @@ class LaneGovernor:
         most = max(1, min(self._limits.lanes_most, lanes))
         self._climbing |= most > self._most == self.allowed and self.winning is None
         self._most = most
+        allowed = self.allowed
         if self._climbing:
             self.allowed = max(self.allowed, min(self._limits.lanes_at_start, most))
-        if self.allowed > most:
-            self.allowed = most
+            self._before = None  # a trial that was under way compares nothing any more
+        self.allowed = min(self.allowed, most)
+        if self.allowed != allowed:
             self._before = self._epoch_began = None
 
     def restart(self) -> None:

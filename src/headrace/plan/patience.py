@@ -6,10 +6,14 @@ and only while bytes come elsewhere: from another source, or from another addres
 comes from anywhere, it may be our own line or disk that stands still, and nobody is to blame; unless it is for
 want of work, since who has nothing left to bring could bring this too.
 
+What comes elsewhere counts only where it could bring that lane's bytes too. A blob of which nothing has come from
+anywhere for a while has nobody quicker to turn to: the longer that lasts, the longer its lanes are borne with, so
+that whoever is slow to answer and alone in having it is waited for at last.
+
 Silence is borne for two seconds, or for four times what a first byte takes there. When one lane has been silent
 for too long, all lanes of that source that fell silent with it are recalled at once. Each time a place falls silent
 again without a byte between, it is borne for twice as long, up to ten seconds, so that a source that takes its time
-is not always left right before it answers; but not where others are idle.
+is not always left right before it answers; where others are idle, for no longer than the transfer lasts without it.
 """
 
 from __future__ import annotations
@@ -26,11 +30,16 @@ _RECENT_S = 1.0  # what brought bytes within this is delivering
 _STEP_MOST_S = 0.5  # a pause of the whole program is nobody's silence
 _KEPT = 64
 _TOGETHER = 0.5  # the share of the time borne after which a lane is recalled with another
+_WAITED = 0.5  # a lane is borne for this share of the time for which its blob has got nothing at all
 
 
-def borne_s(first_byte_s: float, silences: int) -> float:
-    """For how long silence is borne at a place that was silent so many times in a row."""
-    return min(_MOST_S, max(_LEAST_S, _FIRST_BYTES * first_byte_s) * 2.0 ** min(silences, 8))
+def borne_s(first_byte_s: float, silences: int, left_s: float = float("inf")) -> float:
+    """For how long silence is borne at a place that was silent so many times in a row.
+
+    Where that would keep others waiting, not beyond the `left_s` for which there is work for them without it.
+    """
+    least_s = min(_MOST_S, max(_LEAST_S, _FIRST_BYTES * first_byte_s))
+    return min(_MOST_S, least_s * 2.0 ** min(silences, 8), max(least_s, left_s))
 
 
 class Patience:
@@ -54,10 +63,12 @@ class Patience:
             del self._delivering[place]
         if len(self._delivering) > _KEPT:
             self._delivering.clear()  # some sources answer from ever new hosts
+        able = {one.blob.key: one.blob.sources for one in assignments}
         for one in assignments:
+            others = (place for place in self._delivering if place.source in able[one.blob.key])
             if one.heard:
                 one.heard, one.silent_s = False, 0.0
-            elif any(_is_elsewhere(one.place, other) for other in self._delivering):
+            elif any(_is_elsewhere(one.place, other) for other in others):
                 one.silent_s += min(passed_s, _STEP_MOST_S)
 
     def spent(
@@ -65,10 +76,11 @@ class Patience:
     ) -> dict[Place, list[Assignment]]:
         """The lanes to be recalled by place; `borne` says for how long silence is borne at each."""
         waiting = [one for one in assignments if not one.recalled and not one.blob.dead and one.silent_s]
-        over = {one.place.source for one in waiting if one.silent_s >= borne[one.place]}
+        least = {one: max(borne[one.place], _WAITED * one.blob.waited_s) for one in waiting}
+        over = {one.place.source for one in waiting if one.silent_s >= least[one]}
         found: dict[Place, list[Assignment]] = {}
         for one in waiting:
-            if one.place.source in over and one.silent_s >= _TOGETHER * borne[one.place]:
+            if one.place.source in over and one.silent_s >= _TOGETHER * least[one]:
                 found.setdefault(one.place, []).append(one)
         return found
 

@@ -84,9 +84,10 @@ class Places:
 
     def moved(self, asked: Place, found: Place, siblings: Sequence[str], first_byte_s: float) -> None:
         """A lane sent to `asked` is being answered by `found`; where they differ the asked one led there."""
-        self.left(asked)
-        self.taken(found)
         record = self._of(found)
+        record.tried_at = max(record.tried_at, self._of(asked).tried_at)
+        self._count(asked, -1)
+        self._count(found, 1)
         record.first_byte_s = _mean(record.first_byte_s, first_byte_s)
         if found.host:
             first = self._behind((found.source, found.host))[0].address
