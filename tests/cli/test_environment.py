@@ -41,7 +41,22 @@ def near(headrace: Shell, choose: Callable[[str], None]) -> Shell:
 
 def test_the_endpoint_that_is_used_first(near: Shell) -> None:
     (found,) = near("env", "--json", HF_TOKEN=TOKEN).events
-    assert found == MIRROR
+    assert found == MIRROR | {"HEADRACE_LENT_ENDPOINT": f"{MIRROR['HF_ENDPOINT']} {near.env['HF_ENDPOINT']}"}
+
+
+def test_what_is_lent_to_other_tools_is_not_trusted_by_ours(near: Shell) -> None:
+    own = near.env["HF_ENDPOINT"]
+    for before in (own, ""):
+        (found,) = near("env", "--json", HF_ENDPOINT=before).events
+        assert found["HEADRACE_LENT_ENDPOINT"].split() == [
+            "http://near.example:8090",
+            *filter(None, [before]),
+        ]
+        lines = near("sources", "list", "--json", **found).events
+        assert [one["url"] for one in lines if one["trusted"]] == [before or "https://huggingface.co"]
+        assert near("env", "--json", **found).events == [found]
+    (chosen,) = near("sources", "list", "--json", **found | {"HF_ENDPOINT": "http://127.0.0.1:7"}).events[:1]
+    assert not chosen["trusted"]
 
 
 def test_without_a_choice_it_is_what_is_configured(headrace: Shell) -> None:
@@ -54,6 +69,7 @@ def test_where_the_token_may_go_it_is_not_held_back(headrace: Shell, choose: Cal
     # The first that is a hub.
     choose('use = ["modelscope", "ours"]\n[sources.ours]\nurl = "https://hub.example"\ntoken = true\n')
     (found,) = headrace("env", "--json").events
+    assert found.pop("HEADRACE_LENT_ENDPOINT").startswith("https://hub.example ")
     assert found == {"HF_ENDPOINT": "https://hub.example", "HF_HUB_DISABLE_XET": "1"}
 
 
@@ -73,6 +89,8 @@ def test_lines_for_a_shell(near: Shell) -> None:
     assert done.stdout.split() == ["http://near.example:8090", "1"]
     assert near("env", "--shell", "fish").lines[0] == "set -gx HF_ENDPOINT 'http://near.example:8090'"
     assert near("env", "--shell", "powershell").lines[0] == "$env:HF_ENDPOINT = 'http://near.example:8090'"
+    curly = near("env", "--shell", "powershell", HEADRACE_USE="http://h/a\u2019;b'").lines[0]
+    assert curly == "$env:HF_ENDPOINT = 'http://h/a\u2019\u2019;b\u0027\u0027'"
 
 
 def test_measured_first(headrace: Shell) -> None:
@@ -124,6 +142,12 @@ def test_input_and_a_broken_pipe_are_the_commands(near: Shell) -> None:
     assert process.wait(10) == 128 + signal.SIGPIPE or process.returncode == -signal.SIGPIPE
     assert process.stderr.read() == b""  # SIGPIPE ended `yes` without a word
     process.stderr.close()
+
+
+def test_a_file_that_grows_too_large_ends_the_command(near: Shell) -> None:
+    process = near.start("run", "--", "sh", "-c", "ulimit -f 1; exec head -c 5000000 /dev/zero > large")
+    process.communicate(timeout=20)
+    assert process.returncode == -signal.SIGXFSZ
 
 
 @pytest.mark.parametrize(("mode", "code"), [(None, 127), (0o644, 126)])
