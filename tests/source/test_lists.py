@@ -110,7 +110,7 @@ def test_indexes(text: str, rows: list[Indexed] | None) -> None:
     assert parse_index(HERE, "application/octet-stream", text) is None
 
 
-@pytest.mark.parametrize("again", ["<a ", "<!--", "<a href='", "<aa", "<a href=\" "])
+@pytest.mark.parametrize("again", ["<a ", "<!--", "<a href='", "<aa", '<a href=" '])
 def test_broken_pages_take_no_time(again: str) -> None:
     # Each of these took minutes: whoever reads them tries again at each of a million beginnings.
     assert parse_index(HERE, "text/html", again * 300_000) is None
