@@ -114,7 +114,7 @@ def _settings() -> Iterator[str]:
     yield "| variable | what it is here |"
     yield "|---|---|"
     yield "| `HF_ENDPOINT` | the trusted source |"
-    yield "| `HEADRACE_TRUSTED` | the trusted source, where `HF_ENDPOINT` only leads other tools: `headrace env` sets it |"
+    yield "| `HEADRACE_LENT_ENDPOINT` | an `HF_ENDPOINT` that only leads other tools: `headrace env` sets both |"
     yield "| `HF_TOKEN` | the token; empty means none |"
     yield "| `HF_TOKEN_PATH`, `HF_HOME` | the file the token is in; `HF_HOME/token` is where `hf auth login` writes it |"
     yield "| `MODELSCOPE_API_TOKEN` | the token for sources of the kind `modelscope`, which never get the other |"

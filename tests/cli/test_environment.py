@@ -41,17 +41,22 @@ def near(headrace: Shell, choose: Callable[[str], None]) -> Shell:
 
 def test_the_endpoint_that_is_used_first(near: Shell) -> None:
     (found,) = near("env", "--json", HF_TOKEN=TOKEN).events
-    assert found == {**MIRROR, "HEADRACE_TRUSTED": near.env["HF_ENDPOINT"]}
+    assert found == MIRROR | {"HEADRACE_LENT_ENDPOINT": f"{MIRROR['HF_ENDPOINT']} {near.env['HF_ENDPOINT']}"}
 
 
-def test_that_other_tools_are_led_to_a_mirror_makes_us_believe_it_no_more(near: Shell) -> None:
-    (led,) = near("env", "--json", HF_TOKEN=TOKEN).events
-    told = near("config", "show", "--json", HF_TOKEN=TOKEN, **led).events
-    trusted = next(one for one in told if one["key"] == "trusted source")
-    assert (trusted["value"], trusted["origin"]) == (near.env["HF_ENDPOINT"], "HEADRACE_TRUSTED")
-    assert next(one for one in told if one["key"] == "source near")["origin"] == "gets no token"
-    (again,) = near("env", "--json", HF_TOKEN=TOKEN, **led).events
-    assert again == led
+def test_what_is_lent_to_other_tools_is_not_trusted_by_ours(near: Shell) -> None:
+    own = near.env["HF_ENDPOINT"]
+    for before in (own, ""):
+        (found,) = near("env", "--json", HF_ENDPOINT=before).events
+        assert found["HEADRACE_LENT_ENDPOINT"].split() == [
+            "http://near.example:8090",
+            *filter(None, [before]),
+        ]
+        lines = near("sources", "list", "--json", **found).events
+        assert [one["url"] for one in lines if one["trusted"]] == [before or "https://huggingface.co"]
+        assert near("env", "--json", **found).events == [found]
+    (chosen,) = near("sources", "list", "--json", **found | {"HF_ENDPOINT": "http://127.0.0.1:7"}).events[:1]
+    assert not chosen["trusted"]
 
 
 def test_without_a_choice_it_is_what_is_configured(headrace: Shell) -> None:
@@ -64,12 +69,8 @@ def test_where_the_token_may_go_it_is_not_held_back(headrace: Shell, choose: Cal
     # The first that is a hub.
     choose('use = ["modelscope", "ours"]\n[sources.ours]\nurl = "https://hub.example"\ntoken = true\n')
     (found,) = headrace("env", "--json").events
-    trusted = headrace.env["HF_ENDPOINT"]
-    assert found == {
-        "HF_ENDPOINT": "https://hub.example",
-        "HEADRACE_TRUSTED": trusted,
-        "HF_HUB_DISABLE_XET": "1",
-    }
+    assert found.pop("HEADRACE_LENT_ENDPOINT").startswith("https://hub.example ")
+    assert found == {"HF_ENDPOINT": "https://hub.example", "HF_HUB_DISABLE_XET": "1"}
 
 
 def test_no_hub_no_endpoint(headrace: Shell) -> None:
@@ -88,6 +89,8 @@ def test_lines_for_a_shell(near: Shell) -> None:
     assert done.stdout.split() == ["http://near.example:8090", "1"]
     assert near("env", "--shell", "fish").lines[0] == "set -gx HF_ENDPOINT 'http://near.example:8090'"
     assert near("env", "--shell", "powershell").lines[0] == "$env:HF_ENDPOINT = 'http://near.example:8090'"
+    curly = near("env", "--shell", "powershell", HEADRACE_USE="http://h/a\u2019;b'").lines[0]
+    assert curly == "$env:HF_ENDPOINT = 'http://h/a\u2019\u2019;b\u0027\u0027'"
 
 
 def test_measured_first(headrace: Shell) -> None:
@@ -139,6 +142,12 @@ def test_input_and_a_broken_pipe_are_the_commands(near: Shell) -> None:
     assert process.wait(10) == 128 + signal.SIGPIPE or process.returncode == -signal.SIGPIPE
     assert process.stderr.read() == b""  # SIGPIPE ended `yes` without a word
     process.stderr.close()
+
+
+def test_a_file_that_grows_too_large_ends_the_command(near: Shell) -> None:
+    process = near.start("run", "--", "sh", "-c", "ulimit -f 1; exec head -c 5000000 /dev/zero > large")
+    process.communicate(timeout=20)
+    assert process.returncode == -signal.SIGXFSZ
 
 
 @pytest.mark.parametrize(("mode", "code"), [(None, 127), (0o644, 126)])

@@ -72,3 +72,18 @@ def test_the_second_ends_at_once(headrace: Shell) -> None:
         process.send_signal(signal.SIGINT)
     assert process.wait(10) == 130
     assert process.communicate() == (b"", b"")
+
+
+def test_an_interruption_does_not_show_a_signature(at_chaos: Shell, chaos: ChaosHub) -> None:
+    chaos.set_faults(Fault("latency", delay_s=20, host="hub"))
+    process = at_chaos.start(
+        "pull", f"{chaos.endpoint}/org/big/resolve/main/model.safetensors?Signature=s3cret"
+    )
+    deadline = time.monotonic() + 10
+    while not chaos.log().requests and time.monotonic() < deadline:
+        pass
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert b"hint: to go on: the same command again\n" in err
+    assert b"s3cret" not in out + err

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from headrace.testing import ChaosHub, Fault
+from headrace.testing import ChaosHub, FakeTree, Fault
+from headrace.testing.tree import sums
 from tests.cli.shell import TOKEN, Shell
 from tests.cli.test_terminal import watch
 
@@ -158,3 +159,26 @@ def test_use_without_names_takes_the_best(headrace: Shell, own_file: Path) -> No
     told = headrace("sources", "use", **alone)
     assert (told.code, told.out) == (0, "")
     assert own_file.read_text() == f'use = ["{headrace.env["HF_ENDPOINT"]}"]\n'
+
+
+def test_use_without_names_keeps_the_kind_of_what_has_none(headrace: Shell, own_file: Path) -> None:
+    www = headrace.folder / "www"
+    assert headrace("pull", "org/tiny", "--dest", str(www)).code == 0
+    (www / ".cache").rename(headrace.folder / "elsewhere")
+    sums(www)
+    with FakeTree(www) as tree:
+        own_file.parent.mkdir(parents=True)
+        own_file.write_text(f'use = ["folder+{tree.endpoint}"]\n')
+        dead = {f"{name}_proxy": "http://127.0.0.1:9" for name in ("http", "https")}
+        told = headrace(
+            "sources",
+            "use",
+            "--for",
+            "org/tiny",
+            **dead,
+            no_proxy="127.0.0.1",
+            HF_ENDPOINT="http://127.0.0.1:9",
+        )
+        assert told.code == 0, told.err
+        assert f"folder+{tree.endpoint}" in own_file.read_text()
+        assert f'"{tree.endpoint}"' not in own_file.read_text()

@@ -29,6 +29,7 @@ ODD = {
     "<a&b>.bin": content(2_000, seed=4),
     "empty.txt": b"",
     "it's.txt": b"quoted",
+    "no\uffffcharacter.bin": b"none",
 }
 DEAD = "http://127.0.0.1:9"
 RUN = {
@@ -40,7 +41,7 @@ RUN = {
 LINES = {"new\nline.json": "new%0Aline.json", "\x1b[31mred.bin": "%1B[31mred.bin"}
 RENAMED = {
     "aria2": {**LINES, " spaces ": "%20spaces%20"},
-    "metalink": {**LINES, "<a&b>.bin": "<a%26b>.bin"},
+    "metalink": {**LINES, "<a&b>.bin": "<a%26b>.bin", "no\uffffcharacter.bin": "no%EF%BF%BFcharacter.bin"},
 }
 """Where a format has no way to say a name, some of its characters are as in URLs."""
 
@@ -258,6 +259,25 @@ def test_exported_settings_are_understood(at: Shell, second: ChaosHub, tool: str
     )
     assert done.returncode == 0, done.stdout + done.stderr
     assert (at.folder / "got").read_bytes() == content(SIZE)
+
+
+def test_a_folder_in_a_files_place_is_told(at: Shell, first: ChaosHub) -> None:
+    script = write(at, "curl", "org/large", first.endpoint)
+    (at.folder / "large" / "config.json").mkdir(parents=True)
+    code, told = fetch(at, "curl", script)
+    assert (code, "cannot write config.json" in told) == (1, True)
+    assert not list((at.folder / "large" / "config.json").iterdir())
+
+
+def test_a_folder_whose_name_is_no_text(at: Shell, first: ChaosHub) -> None:
+    script = write(at, "curl", "org/large@main", first.endpoint)
+    command = ("urls", "org/large", "--source", first.endpoint, "--dest", os.fsdecode(b"in-\xff"), "--format")
+    script.write_text(at(*command, "curl").out)
+    done = subprocess.run(["sh", script], cwd=at.folder, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (at.folder / os.fsdecode(b"in-\xff") / "config.json").read_bytes() == b"{}"
+    for form in ("aria2", "metalink"):
+        assert at(*command, form).code == 2
 
 
 def _landed(hub: ChaosHub) -> int:

@@ -12,18 +12,14 @@ import pytest
 
 from headrace.cli.root import headrace
 from headrace.errors import HeadraceError
+from headrace.settings.environment import LENT
 from headrace.settings.specs import SPECS
 from tools import reference
 
 ROOT = Path(__file__).parents[2]
 DOCS = sorted((ROOT / "docs").rglob("*.md"))
 PAGES = [*DOCS, *(ROOT / name for name in ("CONTRIBUTING.md", "SECURITY.md", "README.md", "README.zh-CN.md"))]
-VARIABLES = {
-    "HEADRACE_DEBUG",
-    "HEADRACE_CA_BUNDLE",
-    "HEADRACE_TRUSTED",
-    *(name for one in SPECS for name in one.variables),
-}
+VARIABLES = {"HEADRACE_DEBUG", "HEADRACE_CA_BUNDLE", LENT, *(name for one in SPECS for name in one.variables)}
 
 _FENCE = re.compile(r"^```(?P<language>\w*).*?\n(?P<body>.*?)^```\s*$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\((?!https?://)([^)\s]+)\)")

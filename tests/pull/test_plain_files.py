@@ -131,6 +131,19 @@ def test_without_a_digest_there_is_no_file(pull: Puller, tree: FakeTree) -> None
     assert "--sha256" in (caught.value.hint or "")
 
 
+def test_a_list_beside_the_first_comes_before_what_a_later_one_promises(
+    pull: Puller, tree: FakeTree, www: Path, tmp_path: Path
+) -> None:
+    sums(www)
+    write_repo(tmp_path / "liar", "org/model", {"model.zip": content(5_000_000, seed=9)})
+    with ChaosHub(tmp_path / "liar") as liar:
+        other = f"{liar.endpoint}/org/model/resolve/main/model.zip"
+        pulled = pull(f"{tree.endpoint}/model.zip", other)
+    assert pulled.path.read_bytes() == DATA
+    assert pull.trusted == f"SHA256SUMS of {tree.endpoint.partition('://')[2]}"
+    assert any("is left out: promises" in one for one in pull.said)
+
+
 @pytest.mark.parametrize("where", ["SHA256SUMS", "sha256sums.txt", "model.zip.sha256", "bare"])
 def test_a_digest_beside_the_file_is_used(where: str, pull: Puller, tree: FakeTree, www: Path) -> None:
     if where == "bare":

@@ -191,3 +191,22 @@ def test_what_would_break_out_of_a_cookie_is_no_token(read: Callable[..., Settin
         with pytest.raises(UsageError, match="MODELSCOPE_API_TOKEN") as caught:
             read({"MODELSCOPE_API_TOKEN": token})
         assert token not in f"{caught.value.message} {caught.value.hint}"
+
+
+def test_what_is_said_of_a_name_is_not_said_of_a_host_called_so(
+    read: Callable[..., Settings], user: Callable[[str], Path]
+) -> None:
+    user('[sources."near.example"]\nurl = "https://inside.example/hub"\ntoken = true\n')
+    settings = read({"HF_TOKEN": SECRET, "MODELSCOPE_API_TOKEN": SECRET})
+    assert settings.source("near.example").token == SECRET
+    for url in ("https://near.example", "tree+https://near.example", "modelscope+https://modelscope"):
+        stranger = settings.source(url)
+        assert (stranger.token, stranger.may_have_token) == (None, False)
+        assert stranger.name == url
+
+
+def test_sources_of_one_host_have_names_of_their_own(read: Callable[..., Settings]) -> None:
+    urls = ("https://h", "http://h", "folder+https://h", "x+y://u:p@h", "x+y://v:q@h", "x+y://w:r@h")
+    names = [one.name for one in read({"HF_ENDPOINT": "http://h"}).carriers(urls)]
+    assert names == ["https://h", "h", "folder+https://h", "x+y://h", "x+y://h (2)", "x+y://h (3)"]
+    assert [one.name for one in read().named(urls[:2])] == ["h", "http://h"]

@@ -144,3 +144,11 @@ def test_a_folder_that_cannot_be_is_named(tmp_path: Path) -> None:
     (tmp_path / "headrace").write_text("in the way")
     with pytest.raises(StoreError, match="cannot write"):
         use_sources(("huggingface",), environment={"XDG_CONFIG_HOME": str(tmp_path)})
+
+
+def test_a_source_that_is_used_in_a_line_of_names_is_forgotten_there_too(
+    own: dict[str, str], file: Path, tmp_path: Path
+) -> None:
+    file.write_text('use = "far, hf-mirror"\n' + OWN)
+    remove_source("far", environment=own)
+    assert [one.name for one in settings(own, tmp_path).carriers()] == ["hf-mirror"]

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from headrace.errors import BrokenStream, Busy, EntryNotFound, HeadraceError
+from headrace.errors import BadManifest, BrokenStream, Busy, EntryNotFound, HeadraceError
 from headrace.manifest import Digest, Entry
 from headrace.source.checksums import digest_of, parse_checksums
 from headrace.source.file import safe_name
@@ -39,6 +39,13 @@ def sha(digits: str) -> Digest:
 )
 def test_checksum_files(text: str, found: dict[str, str]) -> None:
     assert parse_checksums(text) == {path: sha(digits) for path, digits in found.items()}
+
+
+def test_a_path_with_two_digests_has_none() -> None:
+    with pytest.raises(BadManifest, match="two"):
+        parse_checksums(f"{A}  a\n{B}  ./a\n")
+    assert parse_checksums(f"{A}  a\n{A}  ./a\n") == {"a": sha(A)}
+    assert digest_of(f"{A}  d/a.bin\n{B}  e/a.bin", "a.bin") is None
 
 
 @pytest.mark.parametrize(
@@ -92,14 +99,21 @@ HOSTILE = """<title>Index of /</title><a href="http://elsewhere/x">x</a><a href=
             ],
         ),
         (HOSTILE, [Indexed("ok.bin", is_folder=False)]),
+        ("<![if x]><title>Index of /</title><A class=b HREF=c%26d>c</A>", [Indexed("c&d", is_folder=False)]),
         ("<html><title>Welcome</title><a href='a.bin'>a</a></html>", None),
         ("", None),
     ],
-    ids=["nginx", "apache", "python", "hostile", "page", "empty"],
+    ids=["nginx", "apache", "python", "hostile", "odd", "page", "empty"],
 )
 def test_indexes(text: str, rows: list[Indexed] | None) -> None:
     assert parse_index(HERE, "text/html; charset=utf-8", text) == rows
     assert parse_index(HERE, "application/octet-stream", text) is None
+
+
+@pytest.mark.parametrize("again", ["<a ", "<!--", "<a href='", "<aa", '<a href=" '])
+def test_broken_pages_take_no_time(again: str) -> None:
+    # Each of these took minutes: whoever reads them tries again at each of a million beginnings.
+    assert parse_index(HERE, "text/html", again * 300_000) is None
 
 
 @pytest.mark.parametrize(
@@ -110,6 +124,7 @@ def test_indexes(text: str, rows: list[Indexed] | None) -> None:
             [Indexed("sub", is_folder=True), Indexed("a", is_folder=False, size=5)],
         ),
         ('[{"name": "../x", "type": "file", "size": true}]', []),
+        ('[{"name": "\\ud800", "type": "file", "size": 1}]', []),
         ('[{"name": "a", "type": "file", "size": 1.5}]', [Indexed("a", is_folder=False)]),
         ('[{"name": 5, "type": "file"}]', None),
         ('{"name": "a"}', None),
@@ -117,7 +132,7 @@ def test_indexes(text: str, rows: list[Indexed] | None) -> None:
         ("[" * 100_000, None),
         ("nonsense", None),
     ],
-    ids=range(8),
+    ids=range(9),
 )
 def test_indexes_in_json(text: str, rows: list[Indexed] | None) -> None:
     assert parse_index(HERE, "application/json", text) == rows

@@ -56,6 +56,7 @@ BAD: list[tuple[bytes, type[HeadraceError]]] = [
     (told([FILE | {"Size": -1}]), BadManifest),
     (told([FILE | {"Size": "7"}]), BadManifest),
     (told([FILE | {"Path": "../x"}]), BadManifest),
+    (told([FILE | {"Path": "\ud800", "Sha256": ""}]), BadManifest),
     (told([FILE, FILE]), BadManifest),
     (told([FILE | {"Path": f"f{n}"} for n in range(3000)]), BadManifest),
     (told(None), RevisionNotFound),

@@ -129,3 +129,17 @@ def test_nobody_takes_the_place_of_a_kind_of_ours(install: Install, monkeypatch:
     monkeypatch.syspath_prepend(install("headrace_thief", "make = None", {"hub": "headrace_thief:make"}))
     assert kinds().count("hub") == 1
     assert make_source(described("hub")).name == "mine"
+
+
+def test_a_hub_where_repos_are_called_otherwise_has_urls_still(tmp_path: Path) -> None:
+    write_repo(tmp_path / "hub", "there/model", {"config.json": b"{}"})
+    with ChaosHub(tmp_path / "hub") as hub:
+        shell = Shell(tmp_path, hub.endpoint, tmp_path / "pyc")
+        own = Path(shell.env["XDG_CONFIG_HOME"], "headrace", "headrace.toml")
+        own.parent.mkdir(parents=True)
+        own.write_text(f'[sources.near]\nurl = "{hub.endpoint}"\nnames = {{ "org/model" = "there/model" }}\n')
+        told = shell("urls", "org/model")
+    assert told.code == 0, told.err
+    (url,) = told.lines
+    assert url.startswith(f"{hub.endpoint}/there/model/resolve/")
+    assert url.endswith("/config.json")

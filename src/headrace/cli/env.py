@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import click
 
 from headrace.cli.endpoint import with_environment
@@ -14,6 +16,7 @@ Examples:
   headrace env --shell fish | source
   headrace env --probe
 """
+_POWERSHELL = re.compile("['\u2018\u2019\u201a\u201b]")  # all of these end its quotes
 _LINES = {"sh": "export {}={}", "fish": "set -gx {} {}", "powershell": "$env:{} = {}"}
 
 
@@ -33,5 +36,5 @@ def env(variables: dict[str, str], shell: str, *, as_json: bool) -> None:
         put_json(variables)
         return
     for name, value in variables.items():
-        inside = "'" + value.replace("'", "''") + "'" if shell == "powershell" else quoted(value)
+        inside = "'" + _POWERSHELL.sub(r"\g<0>\g<0>", value) + "'" if shell == "powershell" else quoted(value)
         put_line(_LINES[shell].format(name, inside))

@@ -24,6 +24,7 @@ from headrace.cli.words import part
 from headrace.errors import Interrupted
 from headrace.events import Event
 from headrace.transfer.dispatch import Subscriber
+from headrace.wire import shown
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,9 @@ def _tell_the_end(board: Board, manner: Manner) -> None:
 
 
 def _command_line() -> str:
-    """The running command as it was typed, quoted for a shell: a hint that can be pasted."""
+    """The running command as it was typed, quoted for a shell: a hint that can be pasted, unless it has secrets."""
+    if any("://" in word and shown(word) != word for word in sys.argv[1:]):  # signatures end in logs
+        return "the same command again"
     root = click.get_current_context().find_root()
     return f"{root.info_name} {shlex.join(sys.argv[1:])}"
 

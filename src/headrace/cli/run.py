@@ -37,8 +37,9 @@ def run(command: tuple[str, ...], variables: dict[str, str]) -> int:
     The command takes this process's place: input, output, terminal, signals and exit code are its own.
     """
     os.environ.update(variables)
-    # Python ignores it, and what it ignores stays ignored in what it becomes.
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    # Python ignores these, and what it ignores stays ignored in what it becomes.
+    for ignored in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(ignored, signal.SIG_DFL)
     try:
         os.execvp(command[0], command)  # noqa: S606  # no shell is wanted
     except OSError as error:

@@ -223,7 +223,7 @@ def _good_ones(repo: str, settings: Settings) -> tuple[str, ...]:
         hint = "name those to use: headrace sources use NAME"
         raise AllSourcesFailed("no source can be used; nothing was changed", causes={}, hint=hint)
     named = {*BUILT_IN_SOURCES, *settings.tables}
-    places = {one.facts.source: one.facts.url for one in probed}
+    places = {one.name: str(one.at) for one in settings.known()}
     return tuple(name if name in named else places[name] for name in names)
 
 

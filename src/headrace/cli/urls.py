@@ -75,7 +75,7 @@ class _Folder:
     def of(self, form: str) -> str:
         """The folder as this format has it. Raises `UsageError` where it cannot."""
         name = str(self.path)
-        if form in _NAMED and _NAMED[form](name) != name:
+        if form in _NAMED and (_NAMED[form](name) != name or not _is_text(name)):
             raise UsageError(
                 f"a file for {form} cannot name the folder {name!r}", hint="choose another --dest"
             )
@@ -83,6 +83,14 @@ class _Folder:
             hint = "name one below the folder in which it is used: aria2c --dir says which that is"
             raise UsageError(f"names in a Metalink are relative, and {name} is not below", hint=hint)
         return "" if name == "." and form == "metalink" else name
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # bytes that are no characters
+        return False
+    return True
 
 
 def _warn(found: Urls, form: str) -> None:

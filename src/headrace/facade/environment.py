@@ -5,6 +5,7 @@ from __future__ import annotations
 from headrace.errors import AllSourcesFailed, UsageError
 from headrace.facade.probe import SECONDS, USUAL_REPO, probe, sources_by_merit
 from headrace.settings import Settings, load_settings
+from headrace.settings.environment import LENT
 from headrace.settings.sources import HUB, HUGGING_FACE, SourceSetting
 
 
@@ -19,7 +20,8 @@ def environment(
 
     `HF_ENDPOINT` is the first hub of those to `use`, else of those configured, else the trusted source. Away from the
     hub itself `HF_HUB_DISABLE_XET` keeps clients from leaving the mirror, and where the token may not go
-    `HF_HUB_DISABLE_IMPLICIT_TOKEN` keeps them from sending it. `HEADRACE_TRUSTED` keeps us from believing the mirror.
+    `HF_HUB_DISABLE_IMPLICIT_TOKEN` keeps them from sending it. `HEADRACE_LENT_ENDPOINT` tells Headrace itself that this
+    endpoint, where it is not the trusted source, is none.
 
     Args:
         settings: as for `pull`.
@@ -37,7 +39,7 @@ def environment(
     if not hubs:
         hint = "headrace sources use NAME, with a hub among them"
         raise UsageError("no source in use is a hub, and other tools speak to hubs only", hint=hint)
-    return _variables(_best(hubs, repo, seconds, settings) if measured else hubs[0], settings.trusted())
+    return _variables(_best(hubs, repo, seconds, settings) if measured else hubs[0], settings)
 
 
 def _best(hubs: list[SourceSetting], repo: str, seconds: float, settings: Settings) -> SourceSetting:
@@ -49,16 +51,17 @@ def _best(hubs: list[SourceSetting], repo: str, seconds: float, settings: Settin
         raise AllSourcesFailed(
             f"no hub can be used: {told}", causes={}, hint="headrace sources probe tells more"
         )
-    return next(one for one in hubs if one.name == names[0])
+    place = next(one.facts.url for one in probed if one.facts.source == names[0])
+    return next(one for one in hubs if one.at.url == place)
 
 
-def _variables(hub: SourceSetting, trusted: SourceSetting) -> dict[str, str]:
+def _variables(hub: SourceSetting, settings: Settings) -> dict[str, str]:
     variables = {"HF_ENDPOINT": hub.at.url}
-    if hub.at != trusted.at:  # to us, that other tools are led there is no reason to believe it
-        variables["HEADRACE_TRUSTED"] = str(trusted.at)
     away = "1"
     if hub.at.url != HUGGING_FACE:
         variables["HF_HUB_DISABLE_XET"] = away
     if not hub.may_have_token:
         variables["HF_HUB_DISABLE_IMPLICIT_TOKEN"] = away
+    if hub.at != settings.trusted().at:
+        variables[LENT] = f"{hub.at.url} {settings.hf_endpoint or ''}".rstrip()
     return variables

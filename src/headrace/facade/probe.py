@@ -46,10 +46,8 @@ def begin_probe(repo: str, sources: str | Iterable[str], seconds: float, setting
         raise UsageError("a probe uses the network, and offline is set", hint="unset HF_HUB_OFFLINE for it")
     client = Client(settings, (), lambda _: None)
     trusted = settings.trusted()
-    named = {one.at: one for one in map(settings.source, several(sources))}
     subjects, hopeless = [], []
-    for one in tuple(named.values()) or settings.known():
-        setting = trusted if one.at == trusted.at else one
+    for setting in settings.named(several(sources)) or settings.known():
         try:
             source = client.source(setting)
         except UsageError as error:

@@ -8,8 +8,9 @@ command line build `Settings` once; everything below receives plain values.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -33,14 +34,14 @@ from headrace.settings.sources import (
     SourceSetting,
 )
 from headrace.settings.specs import SPECS, Spec, parse_path
-from headrace.wire import host_of_proxy, is_loopback, origin_of, proxy_for
+from headrace.wire import host_of_proxy, is_loopback, origin_of, proxy_for, shown
 
 
 @dataclass(frozen=True)
 class Settings:
     """All settings, read. `origins` says for each key where its value came from.
 
-    `told_trusted` is whom `HEADRACE_TRUSTED` names. `proxies` has for `http`, `https`, `all` and `no` the variable that names them and its value.
+    `proxies` has for `http`, `https`, `all` and `no` the variable that names them and its value.
     """
 
     values: Mapping[str, Any]
@@ -51,7 +52,6 @@ class Settings:
     token_origin: str | None = None
     proxies: Mapping[str, tuple[str, str]] = field(default_factory=dict, repr=False)
     modelscope_token: str | None = field(default=None, repr=False)
-    told_trusted: str | None = None
 
     def __getitem__(self, key: str) -> Any:
         return self.values[key]
@@ -69,12 +69,11 @@ class Settings:
     def trusted(self, named: tuple[str, ...] = ()) -> SourceSetting:
         """The source whose manifests are believed: `HF_ENDPOINT`; the one marked trusted; the first named; the hub.
 
-        Where `HEADRACE_TRUSTED` is set, it comes first: `HF_ENDPOINT` may have been set to lead other tools to a
-        mirror, which is no reason to believe it. `named` are the `--source` arguments.
+        `named` are the `--source` arguments.
         """
         marked = next((name for name, table in self.tables.items() if table.get("trusted")), None)
         first = named[0] if named else HUGGING_FACE
-        return self.source(self.told_trusted or self.hf_endpoint or marked or first, trusted=True)
+        return self.source(self.hf_endpoint or marked or first, trusted=True)
 
     @property
     def shelves(self) -> tuple[Path, ...]:
@@ -85,8 +84,6 @@ class Settings:
     @property
     def trusted_origin(self) -> str:
         """What made the trusted source the trusted one, where no `--source` is named."""
-        if self.told_trusted is not None:
-            return "HEADRACE_TRUSTED"
         if self.hf_endpoint is not None:
             return "HF_ENDPOINT"
         marked = any(table.get("trusted") for table in self.tables.values())
@@ -98,9 +95,9 @@ class Settings:
         Where a lock file says what is wanted, to be named first makes nobody trusted.
         """
         trusted = self.trusted(() if locked else named)
-        names = named or self.values["use"] or tuple(self.tables) or (self.hf_endpoint or str(trusted.at),)
+        names = named or self.values["use"] or tuple(self.tables) or (str(trusted.at),)
         found = {one.at: one for one in map(self.source, names)}
-        return tuple(trusted if at == trusted.at else one for at, one in found.items())
+        return _told_apart(trusted, found.values())
 
     def known(self) -> tuple[SourceSetting, ...]:
         """All sources there are: the trusted one, those to use, those configured, those built in."""
@@ -108,7 +105,12 @@ class Settings:
         found = {trusted.at: trusted}
         for one in map(self.source, (*self.values["use"], *self.tables, *BUILT_IN_SOURCES)):
             found.setdefault(one.at, one)
-        return tuple(found.values())
+        return _told_apart(trusted, found.values())
+
+    def named(self, names: tuple[str, ...]) -> tuple[SourceSetting, ...]:
+        """The sources of these names or URLs, each once. Raises as `source`."""
+        found = {one.at: one for one in map(self.source, names)}
+        return _told_apart(self.trusted(), found.values())
 
     def mirrored(self) -> tuple[SourceSetting, ...]:
         """What a node mirrors where it is not told, its trusted source first: those configured, else the hub.
@@ -124,22 +126,9 @@ class Settings:
         Raises:
             UsageError: neither a known name nor a URL.
         """
-        told = BUILT_IN_SOURCES | {name: str(one["url"]) for name, one in self.tables.items() if "url" in one}
-        known = {name: Location.parse(text) for name, text in told.items()}
-        if name_or_url in known:
-            name, at = name_or_url, known[name_or_url]
-        elif "://" in name_or_url:
-            at = Location.parse(name_or_url)
-            # Where a kind cannot be seen, the URL of a source that is known says it.
-            alike = (one for one in known.items() if at.url == one[1].url and at.kind in (HUB, one[1].kind))
-            name, at = next(alike, (at.url.partition("://")[2], at))
-        else:
-            raise UsageError(
-                f"{name_or_url!r} is no source", hint=f"a URL, or one of: {', '.join(sorted(known))}"
-            )
-        table = self.tables.get(name, {})
+        name, at, table = self._meant(name_or_url)
         setting = SourceSetting(name, at, names=table.get("names", {}))
-        wants_token = self._is_entitled(setting, trusted=trusted)
+        wants_token = _is_entitled(setting, table.get("token"), trusted=trusted)
         allowed = bool(table.get("plain_http_token"))
         way_out = self._exposure(at.url) if wants_token and not allowed else None
         setting = replace(setting, may_have_token=wants_token and way_out is None)
@@ -154,13 +143,24 @@ class Settings:
             return replace(setting, token_hint=hint)
         return replace(setting, token=token, plain_http_token=allowed)
 
-    def _is_entitled(self, setting: SourceSetting, *, trusted: bool) -> bool:
-        """Whether this source may have its token: hubs and ModelScope do not know each other's."""
-        told = self.tables.get(setting.name, {}).get("token")
-        if setting.at.kind == MODELSCOPE:
-            is_own = trusted or setting.name == MODELSCOPE
-            return bool(told or (is_own and told is not False))
-        return bool(told or (trusted and setting.at.kind == HUB))
+    def _meant(self, name_or_url: str) -> tuple[str, Location, Mapping[str, Any]]:
+        """The name of a source, where it is, and what the settings say of it. Raises as `source`."""
+        told = BUILT_IN_SOURCES | {name: str(one["url"]) for name, one in self.tables.items() if "url" in one}
+        known = {name: Location.parse(text) for name, text in told.items()}
+        if name_or_url in known:
+            name, at = name_or_url, known[name_or_url]
+        elif "://" in name_or_url:
+            at = Location.parse(name_or_url)
+            # Where a kind cannot be seen, the URL of a source that is known says it.
+            alike = (one for one in known.items() if at.url == one[1].url and at.kind in (HUB, one[1].kind))
+            name, at = next(alike, (shown(at.url).partition("://")[2], at))
+        else:
+            raise UsageError(
+                f"{name_or_url!r} is no source", hint=f"a URL, or one of: {', '.join(sorted(known))}"
+            )
+        if known.get(name, at) != at:  # what is said of a name is said of another place
+            name = shown(str(at))
+        return name, at, self.tables.get(name, {}) if name in known else {}
 
     def _exposure(self, url: str) -> str | None:
         """If a token sent there would cross a network in the clear: what to do instead."""
@@ -173,6 +173,28 @@ class Settings:
         if proxy is None or is_loopback(host_of_proxy(proxy[1])):
             return None
         return f"{proxy[0]} leads there through a proxy: name {origin[1]} in NO_PROXY"
+
+
+def _is_entitled(setting: SourceSetting, told: bool | None, *, trusted: bool) -> bool:  # noqa: FBT001  # TOML's
+    """Whether this source may have its token: hubs and ModelScope do not know each other's."""
+    if setting.at.kind == MODELSCOPE:
+        is_own = trusted or setting.name == MODELSCOPE
+        return bool(told or (is_own and told is not False))
+    return bool(told or (trusted and setting.at.kind == HUB))
+
+
+def _told_apart(trusted: SourceSetting, sources: Iterable[SourceSetting]) -> tuple[SourceSetting, ...]:
+    """The same, the trusted one as such, and with different names: one host may have sources of several kinds."""
+    found: dict[str, SourceSetting] = {}
+    for one in sources:
+        if one.at == trusted.at:
+            found[trusted.name] = trusted
+            continue
+        place = shown(str(one.at))
+        names = chain((one.name, place), (f"{place} ({number})" for number in count(2)))
+        name = next(name for name in names if name not in found and name != trusted.name)
+        found[name] = replace(one, name=name)
+    return tuple(found.values())
 
 
 def load_settings(
@@ -207,7 +229,6 @@ def load_settings(
         *token_of(environment),
         proxies_of(environment),
         modelscope_token_of(environment),
-        environment.get("HEADRACE_TRUSTED") or None,
     )
 
 

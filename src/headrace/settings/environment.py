@@ -10,10 +10,16 @@ from headrace.settings.files import hf_home
 from headrace.settings.specs import parse_path
 from headrace.wire import normalized_endpoint
 
+LENT = "HEADRACE_LENT_ENDPOINT"
+"""Says of a value of `HF_ENDPOINT` that `headrace env` or `run` set it for other tools; behind a space, what it was."""
+
 
 def endpoint_of(environment: Mapping[str, str]) -> str | None:
-    """`HF_ENDPOINT`, normalised; None where it is not set."""
+    """`HF_ENDPOINT`, normalised; None where it is not set. What was lent to other tools is not what is trusted."""
     endpoint = environment.get("HF_ENDPOINT")
+    lent, _, own = environment.get(LENT, "").partition(" ")
+    if endpoint == lent:
+        endpoint = own
     try:
         return normalized_endpoint(endpoint) if endpoint else None
     except UsageError as error:

@@ -65,7 +65,9 @@ def remove_source(name: str, *, environment: Mapping[str, str] | None = None) ->
         del document["sources"][name]
         if not document["sources"]:
             del document["sources"]
-        if isinstance(document.get("use"), list) and name in document["use"]:
+        if isinstance(document.get("use"), str):
+            document["use"] = [one.strip() for one in document["use"].split(",")]
+        if name in document.get("use", ()):
             document["use"].remove(name)
             if not document["use"]:
                 del document["use"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from headrace.errors import BadManifest
 from headrace.manifest import Digest
 
 NAMES = ("SHA256SUMS", "sha256sums.txt")
@@ -20,8 +21,11 @@ def parse_checksums(text: str) -> dict[str, Digest]:
     """Path → digest, of GNU coreutils' format; empty where there is a line that is none, as in a web page.
 
     A line with a backslash in front has them in its name as well, for line feeds and backslashes.
+
+    Raises:
+        BadManifest: a path has two digests.
     """
-    found = {}
+    found: dict[str, Digest] = {}
     for line in text.splitlines():
         if not line.strip() or line.startswith("#"):
             continue
@@ -31,7 +35,9 @@ def parse_checksums(text: str) -> dict[str, Digest]:
         escaped, digits, path = match.groups()
         if escaped:
             path = re.sub(r"\\[\\nr]", lambda one: _ESCAPES[one[0]], path)
-        found[path.removeprefix("./")] = Digest(Digest.SHA256, digits.lower())
+        path, digest = path.removeprefix("./"), Digest(Digest.SHA256, digits.lower())
+        if found.setdefault(path, digest) != digest:
+            raise BadManifest(f"a list of digests has two for {path!r}")
     return found
 
 
@@ -41,4 +47,5 @@ def digest_of(text: str, name: str) -> Digest | None:
     if _BARE.fullmatch(first):
         return Digest(Digest.SHA256, first.lower())
     listed = parse_checksums(text)
-    return next((one for path, one in listed.items() if path.rpartition("/")[2] == name), None)
+    found = {one for path, one in listed.items() if path.rpartition("/")[2] == name}
+    return found.pop() if len(found) == 1 else None

@@ -71,7 +71,7 @@ class Home:
         self._counted_apart = counted_apart
 
     def __repr__(self) -> str:
-        return f"<Home of {self.name} at {self.url}>"
+        return f"<Home of {self.name} at {shown(self.url)}>"
 
     def owns(self, origin: tuple[str, str, int]) -> bool:
         """Whether an origin is this source's own."""

@@ -8,10 +8,13 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from html.parser import HTMLParser
+from html import unescape
 from urllib.parse import unquote, urljoin, urlsplit
 
 _TITLES = ("index of", "directory listing for")
+# A tag and the text behind it. `html.parser` fails at some pages, and takes minutes for some small ones.
+_TAG = re.compile(r"<(/?[A-Za-z][A-Za-z0-9]{0,9})(?=[\s/>])([^<>]*)>([^<]*)")
+_HREF = re.compile(r"""(?<!\S)href\s{0,9}=\s{0,9}(?:"([^"]*)"|'([^']*)'|([^\s"'>]+))""", re.IGNORECASE)
 _EXACT = re.compile(r"\s+[0-9]{2}-[A-Z][a-z]{2}-[0-9]{4} [0-9]{2}:[0-9]{2}\s+([0-9]{1,16})\s*")
 
 
@@ -30,10 +33,7 @@ def parse_index(url: str, content_type: str, text: str) -> list[Indexed] | None:
         return _of_json(text)
     if not content_type.startswith("text/html"):
         return None
-    page = _Page(url)
-    page.feed(text)
-    page.close()
-    return page.found if page.is_index else None
+    return _of_html(url, text)
 
 
 def _of_json(text: str) -> list[Indexed] | None:
@@ -53,51 +53,44 @@ def _of_json(text: str) -> list[Indexed] | None:
     return found
 
 
-class _Page(HTMLParser):
-    """Reads an HTML index: its links to what is right below it, and what stands behind them."""
+def _of_html(url: str, text: str) -> list[Indexed] | None:
+    """The links to what is right below the folder, and what stands behind them; None where the title is no index's."""
+    found: list[Indexed] = []
+    is_index, is_behind = False, False
+    for match in _TAG.finditer(text):
+        tag, attributes, behind = match[1].lower(), match[2], match[3]
+        if tag == "title" and behind.strip().lower().startswith(_TITLES):
+            is_index = True
+        elif tag == "a":
+            linked = _linked(url, attributes)
+            is_behind = linked is not None
+            found += [linked] if linked is not None else []
+        elif tag == "/a" and is_behind and not found[-1].is_folder and (exact := _EXACT.fullmatch(behind)):
+            found[-1] = Indexed(found[-1].name, is_folder=False, size=int(exact[1]))
+    return found if is_index else None
 
-    def __init__(self, url: str) -> None:
-        super().__init__()
-        self.found: list[Indexed] = []
-        self.is_index = False
-        self._url = url
-        self._inside = ""
-        self._behind: Indexed | None = None
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self._inside = tag
-        if tag == "a":
-            self._behind = self._linked(dict(attrs).get("href") or "")
-            if self._behind is not None:
-                self.found.append(self._behind)
-
-    def handle_endtag(self, tag: str) -> None:  # noqa: ARG002 - html.parser's signature
-        self._inside = ""
-
-    def handle_data(self, data: str) -> None:
-        if self._inside == "title" and data.strip().lower().startswith(_TITLES):
-            self.is_index = True
-        if self._inside == "" and self._behind is not None and data.strip():
-            exact = _EXACT.fullmatch(data)
-            if exact is not None and not self._behind.is_folder:
-                self.found[-1] = Indexed(self._behind.name, is_folder=False, size=int(exact[1]))
-            self._behind = None
-
-    def _linked(self, href: str) -> Indexed | None:
-        """What is right below the folder; not the way up, nor ways to sort the list."""
-        try:
-            target = urlsplit(urljoin(self._url, href))
-        except ValueError:
-            return None
-        here = urlsplit(self._url)
-        if (target.scheme, target.netloc) != (here.scheme, here.netloc) or href.startswith(("?", "#")):
-            return None
-        if not target.path.startswith(here.path):
-            return None
-        rest = target.path[len(here.path) :]
-        name = unquote(rest.removesuffix("/"))
-        return Indexed(name, rest.endswith("/")) if _is_name(name) else None
+def _linked(url: str, attributes: str) -> Indexed | None:
+    """What is right below the folder; not the way up, nor ways to sort the list."""
+    written = _HREF.search(attributes)
+    href = unescape(next((one for one in written.groups() if one is not None), "")) if written else ""
+    try:
+        target = urlsplit(urljoin(url, href))
+    except ValueError:
+        return None
+    here = urlsplit(url)
+    if (target.scheme, target.netloc) != (here.scheme, here.netloc) or href.startswith(("?", "#")):
+        return None
+    if not target.path.startswith(here.path):
+        return None
+    rest = target.path[len(here.path) :]
+    name = unquote(rest.removesuffix("/"))
+    return Indexed(name, rest.endswith("/")) if _is_name(name) else None
 
 
 def _is_name(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # half a character, as JSON can write it
+        return False
     return bool(name) and "/" not in name and "\0" not in name and name not in (".", "..")

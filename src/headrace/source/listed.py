@@ -19,6 +19,8 @@ from headrace.source.home import Home
 from headrace.source.http import HttpResponse, HttpSession
 from headrace.source.listing import Kept, Listed, Listing
 
+_SIZE_DIGITS_MOST = 19  # Python refuses to read thousands of them
+
 
 class Lister(Protocol):
     """Asks for the list of a repo at a revision, on the calling thread's own session."""
@@ -121,7 +123,7 @@ class ListedSource:
             told = response.headers.get("Content-Length", "")
         finally:
             response.close()
-        if told.isascii() and told.isdecimal():
+        if told.isascii() and told.isdecimal() and len(told) <= _SIZE_DIGITS_MOST:
             return int(told)
         raise BadManifest(f"{self.name} does not tell the size of {listed.path!r}")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 from headrace.errors import AllSourcesFailed, DigestMismatch, HeadraceError, SourceError, UsageError
@@ -54,6 +55,8 @@ class Mirrors:
         failures = {name: one for name, one in answers.items() if isinstance(one, HeadraceError)}
         if not told:
             raise _failure(failures)
+        if self._wanted is None:
+            told = self._with_promise(told)
         agreed = agree(
             {name: Told(one.size, one.digest, f"{one.promise} of {name}") for name, one in told.items()},
             self._wanted,
@@ -61,11 +64,9 @@ class Mirrors:
         left_out = dict(agreed.left_out) | {
             name: error.message for name, error in failures.items() if _is_final(error)
         }
-        digest, self.promise = agreed.digest, agreed.promise or GIVEN
-        if digest is None:
-            digest, self.promise = self._beside(tuple(told))
-        elif self._wanted is not None:
-            self.promise = GIVEN
+        self.promise = agreed.promise if self._wanted is None else GIVEN
+        digest = agreed.digest
+        assert digest is not None  # noqa: S101  # wanted, or promised by one of them
         for name, why in left_out.items():
             self._warn(f"{name} is left out: {why}")
         entry = Entry(self._file_name(told), agreed.size, digest)
@@ -103,17 +104,23 @@ class Mirrors:
         answers = dict(inbox.get() for _ in self.sources)
         return {one.name: answers[one.name] for one in self.sources}
 
-    def _beside(self, able: Sequence[str]) -> tuple[Digest, str]:
-        """The digest in a list beside the file, at the first URL that has one."""
+    def _with_promise(self, told: dict[str, About]) -> dict[str, About]:
+        """The same, with a digest that the first who has one promises, if only in a list beside the file.
+
+        Whoever comes later is believed less, however readily it promises.
+        """
         session = HttpSession(self._dialer)
         try:
-            for one in self.sources:
-                if one.name in able and (found := one.beside(session)) is not None:
-                    return found[0], f"{found[1]} of {one.name}"
+            for name, about in told.items():
+                if about.digest is not None:
+                    return told
+                source = next(one for one in self.sources if one.name == name)
+                if (found := source.beside(session)) is not None:
+                    return told | {name: replace(about, digest=found[0], promise=found[1])}
         finally:
             session.close()
         raise UsageError(
-            f"{', '.join(able)} promises no digest of the file",
+            f"{', '.join(told)} promises no digest of the file",
             hint="say what it must be: --sha256 HEX, as its maker publishes it",
         )
 

@@ -28,6 +28,7 @@ _FILES_MOST = 3000  # of a model; a list of so many was cut there, and does not 
 _PAGE = 1000
 _PAGES_MOST = 1000
 _MESSAGE_BYTES_MOST = 64 * 1024
+_NEVER = Digest(Digest.SHA256, "0" * 64)
 
 
 def make_modelscope(described: Described) -> ListedSource:
@@ -129,8 +130,7 @@ class _Api:
         if not isinstance(path, str):
             raise BadManifest(f"{self._home.name} lists a file of {repo} without a path")
         known = Digest(Digest.SHA256, digest) if isinstance(digest, str) and digest else None
-        if known is not None:
-            Entry(path, size, known)  # type: ignore[arg-type]  # says what is wrong with it
+        Entry(path, 0 if known is None else size, known or _NEVER)  # type: ignore[arg-type]  # says what is wrong with it
         query = urlencode({"Revision": revision, "FilePath": path}, quote_via=quote)
         sized = size if isinstance(size, int) else None
         return Listed(path, f"{self._path(repo)}/repo?{query}", sized, known)

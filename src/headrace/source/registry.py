@@ -73,9 +73,9 @@ def make_source(described: Described) -> Source:
     source = _made(described)
     if not described.names:
         return source
-    from headrace.source.naming import NamingSource  # noqa: PLC0415  # few repos have two names
+    from headrace.source.naming import named_otherwise  # noqa: PLC0415  # few repos have two names
 
-    return NamingSource(source, described.names)
+    return named_otherwise(source, described.names)
 
 
 def _made(described: Described) -> Source:

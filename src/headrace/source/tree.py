@@ -24,6 +24,7 @@ OF_ONE_REPO = "folder"
 """The kind of source whose URL is one repo's own."""
 
 _FOLDERS_MOST = 64  # that are looked into: each is a request
+_FILES_MOST = 1_000_000
 _NOT_THERE = (HTTPStatus.NOT_FOUND, HTTPStatus.GONE, HTTPStatus.FORBIDDEN)
 
 
@@ -61,7 +62,7 @@ class _Tree:
         found: list[Listed] = []
         folders, is_whole = [""], True
         for number, path in enumerate(folders):
-            if number >= _FOLDERS_MOST:
+            if number >= _FOLDERS_MOST or len(found) + len(folders) > _FILES_MOST:
                 return found, False
             rows = self._index(session, below(folder, path) if path else f"{folder}/")
             is_whole = is_whole and rows is not None

@@ -313,9 +313,9 @@ class _Flow:
         try:
             while not self._is_over:
                 self._fetch(number, session, buffer)
-        except HeadraceError as error:
+        except Exception as error:  # noqa: BLE001  # as in `_together`
             if not self._is_over:
-                self._refusal = self._refusal or error.message
+                self._refusal = self._refusal or _told(error)
         finally:
             session.close()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import unicodedata
 from urllib.parse import quote
 
@@ -22,8 +24,11 @@ def one_word(name: str) -> str:
 
 
 def attribute(name: str) -> str:
-    """A path for an attribute of XML: as `one_line`, and `&` as `%26`, which aria2 1.36 would read as `&#38;`."""
-    return one_line(name).replace("&", "%26")
+    """A path for an attribute of XML: as `one_line`, and `&` as `%26`, which aria2 1.36 would read as `&#38;`.
+
+    Two characters that are none are in no XML (XML 1.0 §2.2): as `%XX`, too.
+    """
+    return re.sub("[&\ufffe\uffff]", lambda one: quote(one[0]), one_line(name))
 
 
 def escaped(name: str) -> str:
@@ -45,4 +50,4 @@ def headline(urls: Urls) -> str:
 
 
 def _octal(character: str) -> str:
-    return "".join(f"\\0{byte:03o}" for byte in character.encode())
+    return "".join(f"\\0{byte:03o}" for byte in os.fsencode(character))

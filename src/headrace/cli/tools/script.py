@@ -44,7 +44,8 @@ file() {{ # NAME SIZE DIGEST URL...
     [ -f "$part" ] && [ "$(size_of "$part")" -gt "$size" ] && rm -f -- "$part"
     [ -f "$part" ] && [ "$(size_of "$part")" = "$size" ] || get
     if is_right "$part"; then
-      mv -f -- "$part" "$path" && return
+      [ ! -d "$path" ] && mv -f -- "$part" "$path" && return
+      printf '%s\\n' "cannot write $shown" >&2
       exit 1
     fi
     # What is too short is gone on with; what is wrong is of no use.
