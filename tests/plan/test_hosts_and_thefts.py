@@ -226,6 +226,7 @@ def test_both_end_together_whatever_their_speeds() -> None:
 def test_small_pieces_are_taken_only_from_the_slow() -> None:
     assert best_relief(Laggard(100, 10.0, 1.0, 0), Helper(15.0, 0.0), 100)[0] <= 0
     assert best_relief(Laggard(100, 10.0, 1.0, 0), Helper(40.0, 0.0), 100)[1] == 20
+    assert best_relief(Laggard(100, 10.0, 1.0, 0), Helper(40.0, 0.0, elsewhere=False), 100)[0] <= 0
 
 
 def test_a_crawling_connection_is_dropped_once_it_is_old_enough() -> None:

@@ -31,10 +31,14 @@ _CRAWLS = 20.0  # an address whose lanes are slower than those of another by thi
 
 @dataclass(frozen=True)
 class Helper:
-    """What may be expected of the place where an idle lane would go: bytes/s, and seconds to a first byte."""
+    """What may be expected of the place where an idle lane would go: bytes/s, and seconds to a first byte.
+
+    `elsewhere`: it is another place than the laggard's. One place's lanes differ for reasons that a fresh one shares.
+    """
 
     rate: float
     first_byte_s: float
+    elsewhere: bool = True
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ def best_relief(laggard: Laggard, helper: Helper, least_bytes: int) -> tuple[flo
     """The seconds won in the best way, and what the laggard keeps then."""
     kept = kept_bytes(laggard, helper, least_bytes)
     gain = gain_s(laggard, helper, kept)
-    if kept is None and gain <= 0 and helper.rate >= _FASTER * laggard.rate:
+    if kept is None and gain <= 0 and helper.elsewhere and helper.rate >= _FASTER * laggard.rate:
         kept = kept_bytes(laggard, helper, least_bytes / _PIECES)
         gain = gain_s(laggard, helper, kept)
     return gain, kept
@@ -158,7 +162,8 @@ class Thefts:
         if not rate and not one.is_settled(now):
             return None
         laggard = Laggard(len(one.left), max(rate, 1.0), now - one.opened_at, one.blob.recalls)
-        helper = Helper(self._places.rate(place) or rate or 1.0, self._places.first_byte_s(place))
+        first_byte_s = self._places.first_byte_s(place)
+        helper = Helper(self._places.rate(place) or rate or 1.0, first_byte_s, place != one.place)
         gain, kept = best_relief(laggard, helper, self._limits.segment_least_bytes)
         return _Relief(gain, one.number, kept, place) if gain > 0 else None
 
