@@ -15,6 +15,7 @@ import pytest
 from headrace.testing import ChaosHub, FakeModelScope, FakeTree, content, write_repo
 from headrace.testing.tree import sums
 from tests.cli.shell import TOKEN, Shell
+from tests.cli.test_urls import RUN, fetch, held, write
 
 BIG = content(1_500_000)
 MODEL = "model.safetensors"
@@ -91,6 +92,20 @@ def test_public_modelscope_gives_the_bytes(
     found, err = mirrors(headrace, f"modelscope+{modelscope.endpoint}")
     assert {path: fetched(url) for path, (url,) in found.items()} == FILES
     assert err == ""
+
+
+@pytest.mark.parametrize("form", RUN)
+def test_the_tools_bring_it_from_there(
+    form: str, headrace: Shell, hub: ChaosHub, modelscope: FakeModelScope, tmp_path: Path
+) -> None:
+    write_repo(tmp_path / "ms", "org/model", FILES)
+    lay(tmp_path / "www", FILES)
+    with FakeTree(tmp_path / "www", "nginx") as tree:
+        places = (f"modelscope+{modelscope.endpoint}", f"folder+{tree.endpoint}")
+        code, told = fetch(headrace, form, write(headrace, form, "org/model", *places))
+    assert code == 0, told
+    assert held(headrace.folder / "model") == FILES
+    assert hub.log().blob_bytes == 0
 
 
 @pytest.mark.parametrize("style", ["nginx", "none"])
