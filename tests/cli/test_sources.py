@@ -10,10 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from headrace.testing import ChaosHub, FakeTree, Fault
+from headrace.testing import ChaosHub, FakeTree, Fault, content
 from headrace.testing.tree import sums
 from tests.cli.shell import TOKEN, Shell
 from tests.cli.test_terminal import watch
+
+DEAD = "http://127.0.0.1:9"
+# Hubs of the world outside are behind a proxy that is not there.
+ALONE = {"http_proxy": DEAD, "https_proxy": DEAD, "no_proxy": "127.0.0.1,localhost"}
 
 
 @pytest.fixture
@@ -133,6 +137,24 @@ def test_a_probe_for_people_fits_the_screen(headrace: Shell, calm: ChaosHub, cha
     assert not re.search(r"\x1b\[(?:\d+;)*3\dm", plain.raw)
 
 
+def test_names_are_whole_on_a_narrow_screen(headrace: Shell, calm: ChaosHub, chaos: ChaosHub) -> None:
+    named = ("--source", calm.endpoint, "--source", chaos.endpoint)
+    screen = watch(headrace, "sources", "probe", "org/big", "--seconds", "1", *named, width=80)
+    assert max(map(len, screen.rows)) <= 80
+    for hub in (calm, chaos):
+        place = hub.endpoint.partition("://")[2]
+        assert any(row.startswith(f"{place} ") and "/s x" in row for row in screen.rows), screen.rows
+    long = "a-name-that-is-longer-than-there-is-room-for"
+    headrace("sources", "add", long, chaos.endpoint)
+    screen = watch(headrace, "sources", "probe", "org/big", "--seconds", "1", "--source", long, width=80)
+    assert max(map(len, screen.rows)) <= 80
+    first, after = (
+        next(number for number, row in enumerate(screen.rows) if row.startswith(word))
+        for word in ("source ", long)
+    )
+    assert "".join(row.split(" ")[0] for row in screen.rows[first + 1 : after]) == long
+
+
 def test_ctrl_c_shows_what_is_known(headrace: Shell, chaos: ChaosHub) -> None:
     chaos.set_faults(Fault("rate", host="any", rate=200_000))
     command = ("sources", "probe", "org/big", "--seconds", "60", "--json", "--source", chaos.endpoint)
@@ -150,13 +172,10 @@ def test_ctrl_c_shows_what_is_known(headrace: Shell, chaos: ChaosHub) -> None:
 
 
 def test_use_without_names_takes_the_best(headrace: Shell, own_file: Path) -> None:
-    # Hubs of the world outside are behind a proxy that is not there.
-    dead = {f"{name}_proxy": "http://127.0.0.1:9" for name in ("http", "https")}
-    alone = {**dead, "no_proxy": "127.0.0.1,localhost"}
-    told = headrace("sources", "use", HF_ENDPOINT="http://127.0.0.1:9", **alone)
+    told = headrace("sources", "use", HF_ENDPOINT="http://127.0.0.1:9", **ALONE)
     assert (told.code, "nothing was changed" in told.err) == (12, True)
     assert not own_file.exists()
-    told = headrace("sources", "use", **alone)
+    told = headrace("sources", "use", **ALONE)
     assert (told.code, told.out) == (0, "")
     assert own_file.read_text() == f'use = ["{headrace.env["HF_ENDPOINT"]}"]\n'
 
@@ -182,3 +201,37 @@ def test_use_without_names_keeps_the_kind_of_what_has_none(headrace: Shell, own_
         assert told.code == 0, told.err
         assert f"folder+{tree.endpoint}" in own_file.read_text()
         assert f'"{tree.endpoint}"' not in own_file.read_text()
+
+
+def test_where_the_best_is_no_hub_the_best_hub_comes_behind(
+    headrace: Shell, chaos: ChaosHub, own_file: Path, tmp_path: Path
+) -> None:
+    chaos.set_faults(Fault("whole", host="any"))  # of use, and not good
+    (tmp_path / "www").mkdir()
+    (tmp_path / "www" / "model.safetensors").write_bytes(content(2_000_000))
+    headrace.env["HF_ENDPOINT"] = chaos.endpoint
+    with FakeTree(tmp_path / "www", "nginx") as tree:
+        assert headrace("sources", "use", f"folder+{tree.endpoint}").code == 0
+        told = headrace("sources", "use", **ALONE)
+        assert told.code == 0, told.err
+        assert own_file.read_text() == f'use = ["folder+{tree.endpoint}", "{chaos.endpoint}"]\n'
+        assert headrace("env", "--json").events[0]["HF_ENDPOINT"] == chaos.endpoint
+
+
+def test_a_kind_that_is_not_known_is_refused(headrace: Shell, own_file: Path) -> None:
+    for command in (("add", "odd"), ("use",)):
+        told = headrace("sources", *command, "nosuch+http://near.example")
+        assert (told.code, "of kind 'nosuch'" in told.err, "modelscope" in told.err) == (2, True, True)
+        assert not own_file.exists()
+    told = headrace("sources", "add", "files", "tree+http://near.example")
+    assert f"{own_file}: source files is tree+http://near.example\n" in told.err
+
+
+def test_what_is_to_be_used_and_is_none_is_told_with_its_place(headrace: Shell, own_file: Path) -> None:
+    own_file.parent.mkdir(parents=True)
+    own_file.write_text('use = ["nope"]\n')
+    for command in (("pull", "org/tiny"), ("sources", "list")):
+        told = headrace(*command)
+        assert (told.code, f"use, from {own_file}: 'nope' is no source" in told.err) == (2, True)
+        told = headrace(*command, HEADRACE_USE="never")
+        assert (told.code, "use, from HEADRACE_USE: 'never' is no source" in told.err) == (2, True)

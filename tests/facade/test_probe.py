@@ -15,7 +15,7 @@ from headrace.plan.verdict import Age, Grade, Probed
 from headrace.source.addresses import Resolver
 from headrace.source.dialer import Dialer
 from headrace.source.hub import HubSource
-from headrace.testing import ChaosHub, Fault, write_repo
+from headrace.testing import ChaosHub, FakeTree, Fault, content, write_repo
 from headrace.transfer.probing import Probe, Subject
 from tests.facade.conftest import TOKEN
 from tests.papers import issue
@@ -138,6 +138,34 @@ def test_a_silent_one_takes_no_time_from_the_others(
     reasons = {one.facts.url: one.reason for one in probed}
     assert "behind by 2 commits" in reasons[near.endpoint]
     assert "did not give its list of files" in reasons[place]
+
+
+@pytest.mark.parametrize("style", ["nginx", "none"])
+def test_a_tree_without_digests_is_judged_by_what_it_delivers(
+    style: str, measure: Measure, tmp_path: Path
+) -> None:
+    (tmp_path / "org" / "model").mkdir(parents=True)
+    file = tmp_path / "org" / "model" / "plain.txt"
+    with FakeTree(tmp_path, style) as tree:
+        file.write_bytes(content(9_000_000))
+        (one,) = headrace.probe("org/model", sources=f"tree+{tree.endpoint}", seconds=1.0)
+        file.rename(file.with_name("other.txt"))
+        (lacking,) = headrace.probe("org/model", sources=f"tree+{tree.endpoint}", seconds=1.0)
+    assert (one.grade, one.reason) == (Grade.GOOD, "gives the file")
+    assert (one.facts.has_repo, one.facts.has_file, one.facts.freshness.age) == (True, True, Age.UNKNOWN)
+    assert one.facts.commit is None
+    assert lacking.grade is Grade.UNUSABLE
+    assert "plain.txt" in lacking.reason
+
+
+def test_without_digests_and_the_trusted_sources_word_there_is_nothing_to_ask_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_ENDPOINT", _nobody())
+    (tmp_path / "model.bin").write_bytes(content(10_000))
+    with FakeTree(tmp_path, "nginx") as tree:
+        (one,) = headrace.probe("org/model", sources=f"folder+{tree.endpoint}", seconds=1.0)
+    assert (one.grade, "without a digest" in one.reason) == (Grade.UNUSABLE, True)
 
 
 @pytest.mark.parametrize(("repo", "word"), [("org/none", "has no"), ("org/empty", "no file to measure")])

@@ -32,7 +32,7 @@ Examples:
 
 EXPORT_EXAMPLES = """\b
 Examples:
-  headrace config export aria2 > ~/.aria2/aria2.conf
+  mkdir -p ~/.aria2 && headrace config export aria2 > ~/.aria2/aria2.conf
   headrace config export wget > ~/.wgetrc
 """
 

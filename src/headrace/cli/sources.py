@@ -15,8 +15,9 @@ from headrace.facade.probe import SECONDS, USUAL_REPO, begin_probe, sources_by_m
 from headrace.plan.verdict import Grade, Probed
 from headrace.settings import Settings, load_settings
 from headrace.settings.files import user_file
-from headrace.settings.sources import BUILT_IN_SOURCES
+from headrace.settings.sources import BUILT_IN_SOURCES, HUB, Location
 from headrace.settings.writing import add_source, remove_source, trust_source, use_sources
+from headrace.source.registry import check_kind
 
 EXAMPLES = """\b
 Examples:
@@ -122,8 +123,9 @@ def probe(repo: str, named: tuple[str, ...], seconds: float, *, as_json_lines: b
 @click.option("--token", is_flag=True, help="It may have the token.")
 def add(name: str, url: str, *, token: bool) -> None:
     """Write a source down in the user's own headrace.toml."""
+    check_kind(name, Location.parse(url).kind)
     path = add_source(name, url, token=token)
-    say(f"{path}: source {safe(name)} is {safe(load_settings().source(name).at.url)}")
+    say(f"{path}: source {safe(name)} is {safe(str(load_settings().source(name).at))}")
     _say_use()
 
 
@@ -153,12 +155,16 @@ def trust(name: str) -> None:
 def use(names: tuple[str, ...], repo: str | None, *, reset: bool) -> None:
     """Choose which sources pulls use, in this order; the first is what other tools get (`headrace env`).
 
-    Without names all that are known are probed, and the good ones are used, the best first.
+    Without names all that are known are probed, and the good ones are used, the best first; where none of them is a hub,
+    the best hub comes behind them.
     """
     if reset + bool(names) + (repo is not None) > 1:
         raise click.UsageError("names, --for and --reset are three ways to choose")
     if not names and not reset:
         names = _good_ones(repo or USUAL_REPO, load_settings())
+    for name in names:
+        if "://" in name:
+            check_kind(name, Location.parse(name).kind)
     path = use_sources(names)
     say(f"{path}: changed")
     _say_use()
@@ -214,7 +220,10 @@ def _probed(
 
 
 def _good_ones(repo: str, settings: Settings) -> tuple[str, ...]:
-    """The good sources, the best first, by names that settings know or by URL."""
+    """The good sources, the best first, by names that settings know or by URL; a hub among them if one can be used.
+
+    What is no hub is of use to pulls alone.
+    """
     measuring = begin_probe(repo, (), SECONDS, settings)
     measuring.run()
     probed = measuring.known
@@ -222,9 +231,12 @@ def _good_ones(repo: str, settings: Settings) -> tuple[str, ...]:
     if not (names := sources_by_merit(probed)):
         hint = "name those to use: headrace sources use NAME"
         raise AllSourcesFailed("no source can be used; nothing was changed", causes={}, hint=hint)
+    places = {one.name: one.at for one in settings.known()}
+    if all(places[name].kind != HUB for name in names):
+        hubs = (one for one in probed if places[one.facts.source].kind == HUB)
+        names += sources_by_merit(hubs)[:1]
     named = {*BUILT_IN_SOURCES, *settings.tables}
-    places = {one.name: str(one.at) for one in settings.known()}
-    return tuple(name if name in named else places[name] for name in names)
+    return tuple(name if name in named else str(places[name]) for name in names)
 
 
 def _say_use() -> None:

@@ -76,13 +76,13 @@ def _draw(probed: Sequence[Probed], *, err: bool) -> None:
     table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, expand=False)
     for head in (*_HEADS[:-1], "", _HEADS[-1]):
         right = head in ("connect", "first", "one", "best")
+        is_name = head in ("source", "address")  # by which rows are told apart: folded, not cut
         table.add_column(
             head,
             justify="right" if right else "left",
-            no_wrap=True,
-            overflow="ellipsis",
+            no_wrap=not is_name,
+            overflow="fold" if is_name else "ellipsis",
             min_width=_LEAST.get(head, 6),
-            max_width={"source": 12, "address": 15}.get(head),
         )
     most = max((one.facts.best.rate for one in probed if one.facts.best), default=0.0)
     for one in probed:

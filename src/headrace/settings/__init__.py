@@ -95,15 +95,23 @@ class Settings:
         Where a lock file says what is wanted, to be named first makes nobody trusted.
         """
         trusted = self.trusted(() if locked else named)
-        names = named or self.values["use"] or tuple(self.tables) or (str(trusted.at),)
-        found = {one.at: one for one in map(self.source, names)}
+        names = tuple(self.tables) or (str(trusted.at),)
+        chosen = tuple(map(self.source, named)) or self._used() or map(self.source, names)
+        found = {one.at: one for one in chosen}
         return _told_apart(trusted, found.values())
+
+    def _used(self) -> tuple[SourceSetting, ...]:
+        """The sources to `use`. Raises `UsageError` where one is none, with where it stands."""
+        try:
+            return tuple(map(self.source, self.values["use"]))
+        except UsageError as error:
+            raise UsageError(f"use, from {self.origins['use']}: {error.message}", hint=error.hint) from None
 
     def known(self) -> tuple[SourceSetting, ...]:
         """All sources there are: the trusted one, those to use, those configured, those built in."""
         trusted = self.trusted()
         found = {trusted.at: trusted}
-        for one in map(self.source, (*self.values["use"], *self.tables, *BUILT_IN_SOURCES)):
+        for one in (*self._used(), *map(self.source, (*self.tables, *BUILT_IN_SOURCES))):
             found.setdefault(one.at, one)
         return _told_apart(trusted, found.values())
 

@@ -124,7 +124,15 @@ class Addressed(Protocol):
     """What a source also does whose files have URLs that any HTTP client can fetch."""
 
     def url_of(self, content: Content) -> str:
-        """Where the content is asked for: an http(s) URL without secrets, its path percent-encoded ASCII."""
+        """Where the content is asked for: an http(s) URL without secrets, percent-encoded ASCII.
+
+        A source that must look into its list of the repo first asks for it, once for all files.
+
+        Raises:
+            EntryNotFound: the source lacks this file.
+            NotFound, AccessDenied: it has no such list for us, so no file.
+            SourceError: it could not be asked.
+        """
 
 
 @runtime_checkable

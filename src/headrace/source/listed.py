@@ -10,10 +10,10 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Protocol
 
-from headrace.errors import BadAnswer, BadManifest, HeadraceError, NotFound, RevisionNotFound
+from headrace.errors import BadAnswer, BadManifest, EntryNotFound, HeadraceError, NotFound, RevisionNotFound
 from headrace.manifest import Entry, Manifest, state_of
 from headrace.names import DEFAULT_REVISION, Repo, is_commit
-from headrace.source.contract import Request, Stream
+from headrace.source.contract import Content, Request, Stream
 from headrace.source.delivery import Delivery, Refusal
 from headrace.source.home import Home
 from headrace.source.http import HttpResponse, HttpSession
@@ -87,14 +87,40 @@ class ListedSource:
         self, request: Request, session: HttpSession, located: Callable[[], None] = lambda: None
     ) -> Stream:
         """See `Source.open`."""
-        content = request.content
+        listing = self._listing_with(session, request.content)
+        return self._delivery.open(listing.find(request.content.entry).url, request, session, located)
+
+    def url_of(self, content: Content) -> str:
+        """See `Addressed.url_of`. What the list does not tell of is asked for: other tools cannot look further."""
+        session = HttpSession(self.home.dialer)
         try:
-            listing = self._listing(session, content.repo, content.revision)
+            listing = self._listing_with(session, content)
+            listed = listing.find(content.entry)
+            if not listing.tells_of(listed):
+                self._check_there(session, listed, content.entry)
+            return listed.url
+        finally:
+            session.close()
+
+    def _listing_with(self, session: HttpSession, content: Content) -> Listing:
+        """The list in which a content is looked for: of its revision, or else of the main branch."""
+        try:
+            return self._listing(session, content.repo, content.revision)
         except NotFound:
             if self._key(content.repo, content.revision) == self._key(content.repo, DEFAULT_REVISION):
                 raise
-            listing = self._listing(session, content.repo, DEFAULT_REVISION)
-        return self._delivery.open(listing.find(content.entry).url, request, session, located)
+            return self._listing(session, content.repo, DEFAULT_REVISION)
+
+    def _check_there(self, session: HttpSession, listed: Listed, wanted: Entry) -> None:
+        response = self.home.metadata(session, listed.url, method="HEAD")
+        try:
+            told = response.headers.get("Content-Length") or str(wanted.size)
+            if response.status != HTTPStatus.OK:
+                raise self._refusal(response, repr(listed.path))
+        finally:
+            response.close()
+        if told != str(wanted.size):
+            raise EntryNotFound(f"{self.name} has {listed.path!r} with {told} bytes, not {wanted.size}")
 
     def _listing(self, session: HttpSession, repo: Repo, revision: str) -> Listing:
         key = self._key(repo, revision)

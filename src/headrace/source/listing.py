@@ -81,6 +81,10 @@ class Listing:
                 return one
         raise EntryNotFound(f"{self.source} has nothing with the content of {entry.path!r} ({self.where})")
 
+    def tells_of(self, listed: Listed) -> bool:
+        """Whether that file is on the list, and not only guessed from its path."""
+        return listed.path in self._by_path
+
     @cached_property
     def _by_path(self) -> dict[str, Listed]:
         return {one.path: one for one in self.files}

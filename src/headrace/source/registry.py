@@ -64,6 +64,12 @@ def kinds() -> tuple[str, ...]:
     return (*_OWN, *sorted(one.name for one in _foreign() if one.name not in _OWN))
 
 
+def check_kind(name: str, kind: str) -> None:
+    """Raise `UsageError` where a source of this kind could not be made; `name` is what its user calls it."""
+    if kind not in kinds():
+        raise _unknown(name, kind)
+
+
 def make_source(described: Described) -> Source:
     """The source that was described.
 
@@ -106,8 +112,12 @@ def _maker(described: Described) -> Maker:
                     hint=f"it is what {one.value} belongs to: repair or remove it",
                 ) from error
             return foreign
-    raise UsageError(
-        f"source {described.name!r} is of kind {described.kind!r}, which is not known here",
+    raise _unknown(described.name, described.kind)
+
+
+def _unknown(name: str, kind: str) -> UsageError:
+    return UsageError(
+        f"source {name!r} is of kind {kind!r}, which is not known here",
         hint=f"known are: {', '.join(kinds())}; others come with packages to be installed",
     )
 

@@ -15,7 +15,7 @@ from functools import partial
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-from headrace.errors import EntryNotFound, HeadraceError, NotFound, RangeIgnored, Stalled
+from headrace.errors import BadManifest, EntryNotFound, HeadraceError, NotFound, RangeIgnored, Stalled
 from headrace.manifest import Manifest
 from headrace.names import Repo
 from headrace.plan.verdict import (
@@ -129,7 +129,7 @@ class Probe:
     # What there is
 
     def _list(self, until: float) -> dict[str, Manifest]:
-        """What each source lists, the trusted one by the empty name; how that stands to the trusted commit is noted."""
+        """What to ask each source for, the trusted one by the empty name: its own list; how that stands is noted."""
         repo, revision = self._wanted
         tasks = {"": partial(self._trusted.manifest, repo, revision)}
         for one in self._subjects:
@@ -143,6 +143,9 @@ class Probe:
             if isinstance(answer, Manifest):
                 fresh = freshness(answer.commit, commit, past)
                 facts = replace(facts, has_repo=True, commit=answer.commit, freshness=fresh)
+            elif isinstance(answer, BadManifest) and "" in lists:
+                # It cannot say what it has. A pull asks it all the same for what the trusted source lists.
+                lists[one.name] = lists[""]
             elif isinstance(answer, Exception):
                 missing = False if isinstance(answer, NotFound) else None
                 facts = replace(facts, has_repo=missing, failure=_told(answer))
@@ -188,7 +191,8 @@ class Probe:
         has_file = None if trusted is None else True
         content = _largest(trusted or own)
         try:
-            first, siblings = self._knock(subject, content, replace(facts, has_file=has_file), "")
+            facts = replace(facts, has_repo=True, has_file=has_file)
+            first, siblings = self._knock(subject, content, facts, "")
         except NotFound:
             if trusted is None or own.commit == trusted.commit:
                 raise
