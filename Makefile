@@ -24,6 +24,7 @@ check: setup ## lint, format, types, shape budget, import layers
 bench: setup ## measure pulls against other clients
 	@scripts/peers
 	@$(BIN)/python bench/pull.py $(ARGS)
+	@$(if $(ARGS),,$(BIN)/python bench/mirrors.py)
 
 soak: setup ## run the long tests under faults
 	@$(BIN)/python -m pytest -m soak --timeout=3600 $(ARGS)
