@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from headrace.source.addresses import Resolver
 from headrace.source.dialer import Dialer
 from headrace.source.hub import HubSource
 from headrace.testing import ChaosHub, FakeTree, Fault, content, write_repo
+from headrace.testing.tree import sums
 from headrace.transfer.probing import Probe, Subject
 from tests.facade.conftest import TOKEN
 from tests.papers import issue
@@ -156,6 +158,24 @@ def test_a_tree_without_digests_is_judged_by_what_it_delivers(
     assert one.facts.commit is None
     assert lacking.grade is Grade.UNUSABLE
     assert "plain.txt" in lacking.reason
+
+
+def test_a_tree_that_has_the_trusted_sources_files_has_all_that_counts(
+    measure: Measure, trusted: ChaosHub, tmp_path: Path
+) -> None:
+    folder = tmp_path / "org" / "model"
+    headrace.pull("org/model", dest=folder)
+    shutil.rmtree(folder / ".cache")
+    sums(folder)
+    with FakeTree(tmp_path, "none") as tree:
+        (one,) = headrace.probe("org/model", sources=f"tree+{tree.endpoint}", seconds=1.0)
+        largest = max(folder.iterdir(), key=lambda path: path.stat().st_size)
+        with largest.open("r+b") as other:
+            other.truncate(largest.stat().st_size - 1)
+        sums(folder)
+        (differs,) = headrace.probe("org/model", sources=f"tree+{tree.endpoint}", seconds=1.0)
+    assert (one.facts.freshness.age, one.reason) == (Age.ALIKE, "has the trusted source's files")
+    assert differs.facts.freshness.age is not Age.ALIKE
 
 
 def test_without_digests_and_the_trusted_sources_word_there_is_nothing_to_ask_for(

@@ -6,6 +6,8 @@ import enum
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from headrace.manifest import Digest, Entry, Manifest
+
 RUNGS = (1, 2, 4, 8, 16)
 """How many connections are tried, one number after the other."""
 
@@ -34,12 +36,19 @@ class Grade(enum.Enum):
 
 
 class Age(enum.Enum):
-    """How a source's commit of a revision stands to the trusted source's."""
+    """How a source's commit of a revision stands to the trusted source's.
+
+    `ALIKE` is another commit, or none that is one, with all that the trusted source has: which is all that counts.
+    """
 
     SAME = "same"
+    ALIKE = "alike"
     BEHIND = "behind"
     OTHER = "other"
     UNKNOWN = "unknown"
+
+
+_HAS = {Age.SAME: "has the trusted source's commit", Age.ALIKE: "has the trusted source's files"}
 
 
 @dataclass(frozen=True)
@@ -67,6 +76,22 @@ class Freshness:
             )
         told = "1 commit" if self.commits == 1 else f"{self.commits} commits"
         return f"is behind by {told}" + (f", {_long(self.seconds)}" if self.seconds is not None else "")
+
+
+def has_all(own: Manifest, trusted: Manifest) -> bool:
+    """Whether a source lists all that the trusted one does: by digest, small files of another kind of digest by name."""
+    digests = {(one.digest, one.size) for one in own.entries}
+    names = {(one.path, one.size, one.digest.algorithm) for one in own.entries}
+
+    def has(entry: Entry) -> bool:
+        if (entry.digest, entry.size) in digests:
+            return True
+        return (
+            entry.digest.algorithm == Digest.GIT_BLOB_SHA1
+            and (entry.path, entry.size, Digest.SHA256) in names
+        )
+
+    return all(map(has, trusted.entries))
 
 
 def freshness(own: str | None, trusted: str | None, history: Sequence[Past]) -> Freshness:
@@ -205,7 +230,7 @@ def _flaws(facts: Facts, best_rate: float) -> list[str]:
 
 
 def _praise(facts: Facts) -> str:
-    told = ["has the trusted source's commit" if facts.freshness.age is Age.SAME else "gives the file"]
+    told = [_HAS.get(facts.freshness.age, "gives the file")]
     if facts.redirects_to is not None:
         told.append(f"files come from {facts.redirects_to}")
     if facts.rungs[-1].refusal:

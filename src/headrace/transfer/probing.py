@@ -20,11 +20,14 @@ from headrace.manifest import Manifest
 from headrace.names import Repo
 from headrace.plan.verdict import (
     RUNGS,
+    Age,
     Facts,
+    Freshness,
     Past,
     Probed,
     Rung,
     freshness,
+    has_all,
     judge,
     next_rung,
 )
@@ -142,6 +145,8 @@ class Probe:
             answer, facts = told.get(one.name), self._facts[one.name, ""]
             if isinstance(answer, Manifest):
                 fresh = freshness(answer.commit, commit, past)
+                if fresh.age in (Age.BEHIND, Age.OTHER) and has_all(answer, lists[""]):
+                    fresh = Freshness(Age.ALIKE)
                 facts = replace(facts, has_repo=True, commit=answer.commit, freshness=fresh)
             elif isinstance(answer, BadManifest) and "" in lists:
                 # It cannot say what it has. A pull asks it all the same for what the trusted source lists.
