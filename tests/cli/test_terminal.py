@@ -94,7 +94,7 @@ def test_what_came_earlier_looks_different(at_chaos: Shell, chaos: ChaosHub) -> 
     assert stopped.code == 130
     assert "\x1b[?25h" in stopped.raw[stopped.raw.rindex("━") :]
     assert stopped.rows[-2].startswith("interrupted: ")
-    chaos.set_faults(Fault("rate", rate=3_000_000))
+    chaos.set_faults(Fault("rate", rate=500_000))
     resumed = watch(at_chaos, "pull", "org/big")
     assert resumed.code == 0
     assert any(re.search(r"model\.safetensors +═+", row) for row in resumed.rows)
