@@ -26,7 +26,8 @@ bench: setup ## measure pulls against other clients
 	@$(BIN)/python bench/pull.py $(ARGS)
 	@$(if $(ARGS),,$(BIN)/python bench/mirrors.py)
 
-soak: setup ## run the long tests under faults
+soak: setup ## run the long tests under faults, and those with all other clients
+	@scripts/peers
 	@$(BIN)/python -m pytest -m soak --timeout=3600 $(ARGS)
 
 format: setup ## format the code and apply the safe fixes

@@ -21,6 +21,7 @@ print(dataset_snapshot_download("org/data"))
 """
 
 
+@pytest.mark.soak  # its client is one of those that only `make soak` and `make bench` install
 @pytest.mark.skipif(not PEERS.exists(), reason="the other clients are not installed (scripts/peers)")
 def test_the_sdk_downloads_models_and_datasets(tmp_path: Path) -> None:
     write_repo(tmp_path / "ms", "org/model", MODEL, private=True)
