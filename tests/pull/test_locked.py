@@ -17,6 +17,7 @@ from headrace.errors import (
     HeadraceError,
     RepoNotFound,
     RevisionNotFound,
+    SourceError,
     UsageError,
 )
 from headrace.events import PullStarted, Warned
@@ -127,6 +128,16 @@ def test_who_is_trusted_in_order(
     assert trusted(evil.endpoint) == "http://ours.test"
     monkeypatch.setenv("HF_ENDPOINT", model.endpoint)
     assert trusted(evil.endpoint) == model.endpoint
+
+
+def test_that_the_first_named_source_is_asked_because_it_is_trusted_is_told(
+    model: ChaosHub, pull: Puller, unset: Callable[[], None]
+) -> None:
+    unset()
+    pull.settings["give_up_s"] = 0.5
+    with pytest.raises(SourceError) as caught:
+        pull("org/model", sources=["http://127.0.0.1:9", model.endpoint])
+    assert "http://127.0.0.1:9 is the first --source" in (caught.value.hint or "")
 
 
 def test_a_lock_needs_trust_in_nobody(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from headrace.errors import UsageError
+from headrace.errors import SourceError, UsageError
 from headrace.events import Done, Emit, PullStarted, Warned
 from headrace.facade.carry import carry_out
 from headrace.manifest import Manifest
@@ -81,7 +81,16 @@ class Client:
         wanted, revision = parse_address(repo)
         if self._settings["offline"]:
             return recall(self._settings.cache, wanted, revision)
-        return resolve(self._trusted(), wanted, revision, self._limits, self._emit)
+        try:
+            return resolve(self._trusted(), wanted, revision, self._limits, self._emit)
+        except SourceError as error:
+            if self._sources and self._settings.trusted_origin == "default":
+                # Others were named, too: why is it not one of them that is asked?
+                error.hint = (
+                    f"{self._sources[0]} is the first --source, so its list of files is the one believed; "
+                    "set HF_ENDPOINT or mark a source trusted to believe another"
+                )
+            raise
 
     @property
     def dialer(self) -> Dialer:
