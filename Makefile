@@ -24,7 +24,7 @@ check: setup ## lint, format, types, shape budget, import layers
 bench: setup ## measure pulls against other clients
 	@scripts/peers
 	@$(BIN)/python bench/pull.py $(ARGS)
-	@$(if $(ARGS),,$(BIN)/python bench/mirrors.py)
+	@$(if $(ARGS),,$(BIN)/python bench/mirrors.py && $(BIN)/python bench/start.py)
 
 soak: setup ## run the long tests under faults, and those with all other clients
 	@scripts/peers
