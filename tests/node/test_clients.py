@@ -36,8 +36,9 @@ def test_hf_download_cold_and_warm(
         assert result.returncode == 0, result.stderr
         (snapshot,) = (tmp_path / "hf/hub/models--org--tiny/snapshots").iterdir()
         assert files_below(snapshot) == TINY
-        log = hub.settled_log()
-        assert log.blob_bytes == (sum(map(len, TINY.values())) if state == "cold" else 0)
+        requested, size = hub.settled_log().blob_bytes, sum(map(len, TINY.values()))
+        # Of eight files at once one may cede a lane to another, and what was on its way there is sent in vain.
+        assert size <= requested <= 1.25 * size if state == "cold" else not requested
         hub.clear_log()
         shutil.rmtree(tmp_path / "hf")
 

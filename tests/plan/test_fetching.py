@@ -197,7 +197,10 @@ def test_a_blob_that_must_wait_takes_no_lane_from_others() -> None:
     play.add(blob="parts")
     for number in (1, 2, 3, 4):
         play.open(number, A0)
-    ceded = only(play.add(sources="W", blob="whole"), Shorten).number
+    assert play.add(sources="W", blob="whole") == []  # a lane may be free in a moment
+    for number in (1, 2, 3, 4):
+        play.land(number, play.fetches[number].range.start, play.fetches[number].range.start + 1)
+    ceded = only(play.wait(0.3), Shorten).number
     play.tell(Shortened(ceded, play.fetches[ceded].range.start), Finished(ceded))
     play.fail(5, RangeIgnored("200"))
     orders = play.fail(6, Busy("503", retry_after_s=30.0))  # it was asked for as a whole, and rests

@@ -32,6 +32,7 @@ from headrace.errors import (
 )
 from headrace.plan.assignment import Assignment, rate_of, segment_bytes
 from headrace.plan.blob import BlobPlan
+from headrace.plan.cession import Cessions
 from headrace.plan.hosts import Gate, Hosts
 from headrace.plan.limits import Limits
 from headrace.plan.orders import (
@@ -87,6 +88,7 @@ class FetchPlan:
         self._hosts = Hosts(limits, self._places.lanes)
         self._patience = Patience()
         self._thefts = Thefts(limits, self._places, self._hosts)
+        self._cessions = Cessions(limits, self._places)
         self._blobs: dict[str, BlobPlan] = {}
         self._assignments: dict[int, Assignment] = {}
         self._numbers = 0
@@ -165,7 +167,7 @@ class FetchPlan:
             self._stirred, self._sent_at = False, now
             self._employ(now)
             if self._limits.fair:
-                self._outbox.extend(self._cessions(now))
+                self._outbox.extend(self._cessions.orders(self._blobs, self._assignments.values(), now))
         if self._look(now):
             self._employ(now)
         self._outbox.extend(self._thefts.retreats(self._assignments.values(), now))
@@ -192,11 +194,6 @@ class FetchPlan:
         rate = max(self._goodput, sum(rate_of(one, self._places, now) for one in self._assignments.values()))
         left = sum(blob.size - blob.landed.total for blob in self._blobs.values())
         return Outlook(rate, left / rate) if rate else Outlook()
-
-    @property
-    def _owed(self) -> int:
-        """Lanes that are idle only until another has let go of bytes for them."""
-        return sum(one.shortening for one in self._assignments.values())
 
     # What lanes report
 
@@ -429,24 +426,6 @@ class FetchPlan:
                 wanting.remove(blob)
             else:
                 yield order
-
-    def _cessions(self, now: float) -> Iterator[Order]:
-        """A blob without a lane gets one from whoever has most, now and not when a long segment ends."""
-        starved = sum(self._starves(blob, now) for blob in self._blobs.values())
-        for _ in range(starved - self._owed):
-            richest = max(self._blobs.values(), key=lambda blob: blob.assigned)
-            lanes = [one for one in self._assignments.values() if one.blob is richest and not one.shortening]
-            able = [one for one in lanes if one.can_stop(now)]
-            if len(lanes) <= 1 or not able:
-                return
-            ceding = max(able, key=lambda one: len(one.left))
-            ceding.shortening = True
-            yield Shorten(ceding.number, ceding.position)
-
-    def _starves(self, blob: BlobPlan, now: float) -> bool:
-        if blob.assigned or blob.complete or blob.free(self._limits) is None:
-            return False
-        return self._places.choose(blob.doors(whole=False), now) is not None
 
     def _next_fetch(
         self,
