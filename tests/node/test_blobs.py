@@ -10,9 +10,9 @@ import pytest
 
 from headrace.errors import DigestMismatch
 from headrace.manifest import Digest
-from headrace.node.blobs import BlobStore
-from headrace.node.catalog import SqlCatalog
-from headrace.node.tree import DataTree
+from headrace.node.body.blobs import BlobStore
+from headrace.node.body.tree import DataTree
+from headrace.node.memory.catalog import SqlCatalog
 
 DATA = b"water" * 1000
 DIGEST = Digest(Digest.SHA256, hashlib.sha256(DATA).hexdigest())

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from headrace.errors import UsageError
 from headrace.names import Repo, RepoKind
-from headrace.node.calls import Call, Chore, parse_call
+from headrace.node.api.calls import Call, Chore, parse_call
 from headrace.node.config import Upstream, parse_listen
 from headrace.wire import api_path, is_loopback, resolve_path
 

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from headrace.errors import UsageError
 from headrace.manifest import Digest, Entry, Manifest
 from headrace.names import Repo, RepoKind
-from headrace.node.catalog import Catalog, Identity, Kept, Ref, Seen, SqlCatalog, Visibility
+from headrace.node.memory.catalog import Catalog, Identity, Kept, Ref, Seen, SqlCatalog, Visibility
 
 REPO, COMMIT = Repo("org/x"), "c" * 40
 SMALL, LARGE = Digest(Digest.GIT_BLOB_SHA1, "b" * 40), Digest(Digest.SHA256, "a" * 64)

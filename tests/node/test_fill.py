@@ -12,7 +12,7 @@ import pytest
 from headrace.events import BlobFailed, BlobPublished, BlobStarted, BytesForgotten, BytesLanded, SegmentFailed
 from headrace.manifest import Digest, Entry
 from headrace.names import Repo
-from headrace.node.fills import Disrupted, Fill, FillFailed, Pulse
+from headrace.node.fill.fills import Disrupted, Fill, FillFailed, Pulse
 from headrace.source.contract import Content
 from headrace.wire import BLOCK_BYTES
 

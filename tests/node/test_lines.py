@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import logging
 
-from headrace.node.answers import refusal
+from headrace.node.api.refusals import refusal
 from headrace.node.lines import LineFormatter
 
 EVIL = "no\r\nWARNING headrace.node: forged \x1b[2J\u202e"

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from headrace.node.config import NodeConfig, Upstream
-from headrace.node.link import WorkerLink
+from headrace.node.fill.link import WorkerLink
 
 RAVES_ONCE = f"""#!{sys.executable}
 import pathlib, sys

@@ -13,17 +13,18 @@ from aiohttp import web
 
 from headrace.errors import StoreError, Unreachable, UsageError
 from headrace.metrics import Metrics
-from headrace.node.app import Services, create_app
-from headrace.node.blobs import BlobStore
-from headrace.node.catalog import SqlCatalog
+from headrace.node.api.app import Services, create_app
+from headrace.node.body.blobs import BlobStore
+from headrace.node.body.bodies import Bodies
+from headrace.node.body.sender import Sender
+from headrace.node.body.tree import DataTree
 from headrace.node.config import NodeConfig, Upstream
-from headrace.node.fills import Fills
-from headrace.node.link import WorkerLink
-from headrace.node.metadata import Metadata, Trust
-from headrace.node.origin import Origin
-from headrace.node.stream import Bodies, Sender
+from headrace.node.fill.fills import Fills
+from headrace.node.fill.link import WorkerLink
+from headrace.node.memory.catalog import SqlCatalog
+from headrace.node.memory.metadata import Metadata, Trust
+from headrace.node.memory.origin import Origin
 from headrace.node.threads import Threads
-from headrace.node.tree import DataTree
 from headrace.source.http import Dialer
 from headrace.wire import is_loopback, origin_of
 

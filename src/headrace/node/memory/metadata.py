@@ -17,8 +17,8 @@ from typing import Any
 from headrace.errors import EntryNotFound, RevisionNotFound, SourceError, Stalled
 from headrace.manifest import Entry
 from headrace.names import DEFAULT_REVISION, Repo, is_commit
-from headrace.node.catalog import Catalog, Kept, Ref, Row, Seen, Visibility
-from headrace.node.origin import Origin, info_key
+from headrace.node.memory.catalog import Catalog, Kept, Ref, Row, Seen, Visibility
+from headrace.node.memory.origin import Origin, info_key
 from headrace.node.threads import Threads
 
 _REFUSED_TTL_S = 10.0  # a repo that was just published should not stay refused for a minute

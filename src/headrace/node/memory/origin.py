@@ -24,8 +24,8 @@ from headrace.errors import (
     SourceError,
 )
 from headrace.names import Repo, is_commit
-from headrace.node.catalog import Catalog, Kept, Ref, Seen, Visibility
 from headrace.node.config import OUTAGE_S
+from headrace.node.memory.catalog import Catalog, Kept, Ref, Seen, Visibility
 from headrace.source.http import Dialer, HttpSession
 from headrace.source.hub import HubAnswer, HubSource
 from headrace.wire import ERROR_CODE, ERROR_MESSAGE, api_path, parse_next_link

@@ -24,8 +24,8 @@ from headrace.errors import HeadraceError
 from headrace.events import BlobPublished, BytesHashed, BytesLanded, Event, as_json
 from headrace.manifest import Digest, Entry
 from headrace.names import Repo, RepoKind
+from headrace.node.body.tree import DataTree
 from headrace.node.config import Upstream
-from headrace.node.tree import DataTree
 from headrace.plan.limits import Limits
 from headrace.ranges import Range, RangeSet
 from headrace.source.contract import Content

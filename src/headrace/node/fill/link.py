@@ -15,10 +15,10 @@ from pathlib import Path
 
 from headrace.events import Event, from_json
 from headrace.node.config import NodeConfig
-from headrace.node.worker import order_of
+from headrace.node.fill.worker import order_of
 from headrace.source.contract import Content
 
-_COMMAND = (sys.executable, "-m", "headrace.node.worker")
+_COMMAND = (sys.executable, "-m", "headrace.node.fill.worker")
 _STOP_S = 4.0
 _LINE_BYTES_MOST = 1024 * 1024
 _PAUSE_S = (0.05, 5.0)  # before a worker is started again, at first and at most
@@ -106,7 +106,7 @@ class WorkerLink:
 
     async def _launch(self) -> None:
         # This process may have found the package by other means than an environment that is inherited.
-        search = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
+        search = os.pathsep.join(filter(None, [str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH")]))
         self._process = await asyncio.create_subprocess_exec(
             *self._command,
             stdin=asyncio.subprocess.PIPE,

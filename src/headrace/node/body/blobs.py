@@ -11,8 +11,8 @@ from typing import BinaryIO
 
 from headrace.errors import DigestMismatch
 from headrace.manifest import Digest
-from headrace.node.catalog import Catalog, Identity
-from headrace.node.tree import DataTree
+from headrace.node.body.tree import DataTree
+from headrace.node.memory.catalog import Catalog, Identity
 from headrace.store.disk import storing
 from headrace.store.ledger import digest_of
 

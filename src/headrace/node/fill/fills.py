@@ -26,9 +26,9 @@ from headrace.events import (
     SegmentFailed,
 )
 from headrace.manifest import Digest
-from headrace.node.blobs import BlobStore
-from headrace.node.catalog import Catalog
-from headrace.node.link import WorkerLink
+from headrace.node.body.blobs import BlobStore
+from headrace.node.fill.link import WorkerLink
+from headrace.node.memory.catalog import Catalog
 from headrace.node.threads import Threads
 from headrace.ranges import Range, RangeSet
 from headrace.source.contract import Content

@@ -1,0 +1,131 @@
+"""The HTTP side: from a request line to an answer in the hub's shape.
+
+One handler takes all of the hub's paths, because aiohttp's own patterns would decode what must stay encoded and
+miss file names with a line break.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+from headrace.errors import HeadraceError
+from headrace.metrics import CONTENT_TYPE, Metrics
+from headrace.node.api.hub import HubApi
+from headrace.node.api.refusals import closed_repo, refusal, refusal_of
+from headrace.node.api.replies import refused
+from headrace.node.body.sender import Sender
+from headrace.node.lines import flat
+from headrace.node.memory.metadata import Closed, Metadata
+
+_BODY_BYTES_MOST = 4 * 1024 * 1024  # a paths-info request names its paths in the body
+_BROKEN = 499  # as nginx counts answers that nobody waited for; here also those that were cut off
+_access = logging.getLogger("headrace.node.access")
+_log = logging.getLogger("headrace.node")
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True)
+class Services:
+    """What the handlers use. `check` raises `HeadraceError` with the reason while the node is not ready."""
+
+    metadata: Metadata
+    sender: Sender
+    metrics: Metrics
+    check: Callable[[], Awaitable[None]]
+    page_entries: int
+
+
+def create_app(services: Services) -> web.Application:
+    """The node's HTTP application."""
+    hub = HubApi(services.metadata, services.sender, services.page_entries)
+
+    async def healthz(request: web.Request) -> web.StreamResponse:
+        request["route"] = "healthz"
+        return web.Response(text="alive\n")
+
+    async def readyz(request: web.Request) -> web.StreamResponse:
+        request["route"] = "readyz"
+        try:
+            await services.check()
+        except HeadraceError as error:
+            return web.Response(status=503, text=f"{flat(error.message)}\n")
+        return web.Response(text="ready\n")
+
+    async def metrics(request: web.Request) -> web.StreamResponse:
+        request["route"] = "metrics"
+        return web.Response(body=services.metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+
+    app = web.Application(
+        middlewares=[_observing(services.metrics), _refusing], client_max_size=_BODY_BYTES_MOST
+    )
+    app.on_response_prepare.append(_sign)
+    app.router.add_get("/healthz", healthz)
+    app.router.add_get("/readyz", readyz)
+    app.router.add_get("/metrics", metrics)
+    app.router.add_route("*", r"/{path:[\s\S]*}", hub.answer)
+    return app
+
+
+async def _sign(_request: web.Request, response: web.StreamResponse) -> None:
+    response.headers["Server"] = "headrace"  # instead of the versions of what it is made of
+
+
+def _observing(metrics: Metrics) -> Any:
+    """Count and log every request: what was asked and what became of it, without query and credentials."""
+
+    @web.middleware
+    async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
+        request["began"], request["route"] = time.monotonic(), "other"
+        status = 500
+        try:
+            response = await handler(request)
+            status = response.status
+        except ConnectionError:
+            request["broken"] = True
+            raise
+        else:
+            return response
+        finally:
+            if request.get("broken"):
+                status = _BROKEN
+            metrics.requests.labels(request["route"], str(status)).inc()
+            _log_access(request, status)
+
+    return observe
+
+
+def _log_access(request: web.Request, status: int) -> None:
+    facts = {
+        "remote": request.remote,
+        "method": request.method,
+        "path": flat(request.raw_path.partition("?")[0]),
+        "route": request["route"],
+        "status": status,
+        "bytes": request.get("sent", 0),
+        "seconds": round(time.monotonic() - request["began"], 4),
+    }
+    _access.info(" ".join(f"{name}=%s" for name in facts), *facts.values(), extra=facts)
+
+
+@web.middleware
+async def _refusing(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Turn what went wrong into the hub's way of saying so."""
+    signed_in = "Authorization" in request.headers
+    try:
+        return await handler(request)
+    except Closed as closed:
+        return refused(closed_repo(closed.visibility, request["repo"], signed_in=signed_in))
+    except HeadraceError as error:
+        return refused(refusal_of(error, signed_in=signed_in, commit=request.get("commit")))
+    except (web.HTTPException, ConnectionError):
+        raise
+    except Exception:  # noqa: BLE001  # a request's outermost frame: whatever it is, the client gets an answer
+        _log.exception("a request failed in a way nobody foresaw")
+        return refused(refusal(500, "the node failed to answer; its log says why"))

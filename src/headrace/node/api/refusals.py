@@ -1,0 +1,112 @@
+"""Refusals as the hub words them: every error of ours, and every repo that is not for everybody."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from urllib.parse import quote
+
+from headrace.errors import (
+    AccessDenied,
+    AllSourcesFailed,
+    Busy,
+    EntryNotFound,
+    HeadraceError,
+    IntegrityError,
+    NoSpace,
+    NotFound,
+    RepoNotFound,
+    RevisionNotFound,
+    SourceError,
+    Stalled,
+    UsageError,
+)
+from headrace.node.fill.fills import FillFailed
+from headrace.node.lines import flat
+from headrace.node.memory.catalog import Visibility
+from headrace.wire import ERROR_CODE, ERROR_MESSAGE, REPO_COMMIT
+
+HEADER_SAFE = "".join(map(chr, range(0x20, 0x7F)))
+"""The characters that may stand in a header."""
+
+_STATUSES: tuple[tuple[type[HeadraceError], int], ...] = (
+    (NotFound, 404),
+    (AccessDenied, 403),
+    (UsageError, 400),
+    (Busy, 503),
+    (Stalled, 504),
+    (AllSourcesFailed, 502),
+    (SourceError, 502),
+    (IntegrityError, 502),
+    (NoSpace, 507),
+)
+_FILL_STATUSES = {"no_space": 507, "stalled": 504, "busy": 503}  # by the code of the error that ended a fill
+_CODES: dict[type[HeadraceError], str] = {
+    RepoNotFound: "RepoNotFound",
+    RevisionNotFound: "RevisionNotFound",
+    EntryNotFound: "EntryNotFound",
+}
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """An error as the hub words it: in the headers for machines, in JSON for people."""
+
+    status: int
+    message: str
+    headers: Mapping[str, str]
+
+    @property
+    def body(self) -> bytes:
+        """The JSON."""
+        return json.dumps({"error": self.message}).encode()
+
+
+def refusal(status: int, message: str, code: str | None = None, **headers: str) -> Refusal:
+    """A refusal; `code` is one of RepoNotFound, RevisionNotFound, EntryNotFound, GatedRepo, or None."""
+    told = {ERROR_MESSAGE: header_text(message)} | {
+        name.replace("_", "-"): text for name, text in headers.items()
+    }
+    if code is not None:
+        told[ERROR_CODE] = code
+    if status == HTTPStatus.UNAUTHORIZED:
+        told["WWW-Authenticate"] = 'Bearer realm="Authentication required", charset="UTF-8"'
+    return Refusal(status, flat(message), told)
+
+
+def refusal_of(error: HeadraceError, *, signed_in: bool, commit: str | None = None) -> Refusal:
+    """What a client is told of an error of ours. `signed_in` says whether it sent credentials."""
+    if isinstance(error, RepoNotFound):
+        return no_repo(signed_in=signed_in)
+    status = next((status for kind, status in _STATUSES if isinstance(error, kind)), 500)
+    if isinstance(error, FillFailed):
+        status = _FILL_STATUSES.get(error.why, 502)
+    told = refusal(status, error.message, _CODES.get(type(error)))
+    more = {REPO_COMMIT: commit} if commit else {}
+    if isinstance(error, SourceError) and error.retry_after_s is not None:
+        more["Retry-After"] = str(max(1, round(error.retry_after_s)))
+    return Refusal(told.status, told.message, {**told.headers, **more})
+
+
+def no_repo(*, signed_in: bool) -> Refusal:
+    """No such repo, or none that this caller may see: the hub does not tell the two apart."""
+    if signed_in:
+        return refusal(404, "Repository not found", "RepoNotFound")
+    return refusal(401, "Invalid username or password.", "RepoNotFound")
+
+
+def closed_repo(visibility: Visibility, name: str, *, signed_in: bool) -> Refusal:
+    """Why a repo that is not public is refused."""
+    if visibility is Visibility.DISABLED:
+        return refusal(403, "Access to this resource is disabled.")
+    if visibility is Visibility.GATED:
+        message = f"Access to {name} is restricted: this mirror serves public repos only. Ask the hub itself."
+        return refusal(403 if signed_in else 401, message, "GatedRepo")
+    return no_repo(signed_in=signed_in)
+
+
+def header_text(text: str) -> str:
+    """The text as it may stand in a header: names of files end up there, and must neither break nor forge one."""
+    return quote(text, safe=HEADER_SAFE)

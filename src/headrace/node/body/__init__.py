@@ -1,0 +1,1 @@
+"""Content on its way out: verified files and unfinished ones, and how they are sent."""

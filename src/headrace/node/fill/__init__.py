@@ -1,0 +1,1 @@
+"""Content on its way: fills, and the worker process whose engine brings them."""
