@@ -8,7 +8,7 @@ the repo; digests are written `algorithm:hex`; sizes and offsets are bytes.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
@@ -192,6 +192,31 @@ class BlobMismatch(Event):
 
 
 @dataclass(frozen=True)
+class BlocksAsked(Event):
+    """All bytes came and hashed to something else: these sources are asked which blocks are wrong."""
+
+    path: str
+    digest: str
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class BlobRepaired(Event):
+    """The digest matches after single blocks were fetched again: `wrong` of `blocks` had been wrong.
+
+    `gave` says how many bytes of these came from whom before, the empty name being an earlier run; `mended` from whom
+    afterwards.
+    """
+
+    path: str
+    digest: str
+    blocks: int
+    wrong: int
+    gave: Mapping[str, int]
+    mended: Mapping[str, int]
+
+
+@dataclass(frozen=True)
 class BytesForgotten(Event):
     """Bytes that had landed are not believed any more: whoever has read them must not go on from there."""
 
@@ -242,6 +267,7 @@ class Explained(Event):
     """What each source did in a pull and why, before its end, good or bad; see `transfer.account` for the records.
 
     `saved_s` is what was saved against `best`, the best of them, alone: an estimate, 0 where none can be made.
+    `repairs` has what each `BlobRepaired` told.
     """
 
     seconds: float
@@ -250,6 +276,7 @@ class Explained(Event):
     best: str
     saved_s: float
     sources: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    repairs: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(frozen=True)

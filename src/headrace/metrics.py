@@ -12,6 +12,7 @@ from headrace.events import (
     BlobFailed,
     BlobMismatch,
     BlobPublished,
+    BlobRepaired,
     BlobStarted,
     BytesLanded,
     Event,
@@ -67,6 +68,11 @@ class Metrics:
             "Whole blobs that came and did not match their digest.",
             registry=self._registry,
         )
+        self._repaired = Counter(
+            "headrace_repaired_blocks",
+            "Blocks that came wrong and were fetched again alone.",
+            registry=self._registry,
+        )
         self._received = Counter(
             "headrace_source_bytes", "Bytes of file content received.", ("source",), registry=self._registry
         )
@@ -90,6 +96,8 @@ class Metrics:
                 self._ended.labels(event.code).inc()
             case BlobMismatch():
                 self._mismatches.inc()
+            case BlobRepaired():
+                self._repaired.inc(event.wrong)
             case SegmentFailed():
                 self._troubles.labels(event.source, event.code).inc()
 

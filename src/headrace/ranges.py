@@ -74,6 +74,11 @@ class RangeSet:
         """Whether every byte of `wanted` is here."""
         return not wanted or self.end_of_run(wanted.start) >= wanted.stop
 
+    def touches(self, other: Range) -> bool:
+        """Whether any byte of `other` is here."""
+        index = bisect_right(self._stops, other.start)
+        return bool(other) and index < len(self._starts) and self._starts[index] < other.stop
+
     def end_of_run(self, position: int) -> int:
         """The first byte at or after `position` that is not here."""
         index = bisect_right(self._starts, position) - 1

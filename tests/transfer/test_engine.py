@@ -22,8 +22,9 @@ from headrace.source.contract import Request
 from headrace.store.journal import Journal
 from headrace.store.lease import Lease, LeaseWatch
 from headrace.store.partial import Partial, claim_partial
+from headrace.transfer.active import Active
 from headrace.transfer.chores import Published, Synced
-from headrace.transfer.engine import TICK_S, Engine, _Active
+from headrace.transfer.engine import TICK_S, Engine
 from headrace.transfer.hashing import Answer, Crashed, Hasher, Step, Workers
 from headrace.transfer.lane import Errand
 from tests.conftest import Instead
@@ -191,7 +192,7 @@ def test_an_answer_for_a_blob_that_is_over_is_not_for_the_next_with_its_digest(b
     for wish in (first, second):
         partial = wish.begin()
         assert isinstance(partial, Partial)
-        engine._activate(_Active(wish, partial), 0.0)
+        engine._activate(Active(wish, partial, engine._mender.of(wish, partial)), 0.0)
         (active,) = engine._active.values()
         actives.append(active)
         if wish is first:

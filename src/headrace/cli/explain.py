@@ -17,6 +17,7 @@ def explanation(told: Explained) -> list[str]:
     if not told.sources:
         return [_NOTHING_TO_FETCH]
     lines = [f"{name}: {why(record, told)}" for name, record in told.sources.items()]
+    lines += [repair(one) for one in told.repairs]
     if told.best:
         lines.append(
             f"alone, at the rate it showed, {told.best} would have taken about {duration(told.saved_s)} longer"
@@ -49,6 +50,26 @@ def why(record: Mapping[str, Any], told: Explained) -> str:
     if record["segments_given_away"]:
         said.append(f"others took over from it {_times(record['segments_given_away'])}")
     return "; ".join(said)
+
+
+def repair(record: Mapping[str, Any]) -> str:
+    """Which blocks of a file were wrong, whose they were and who gave others."""
+    blocks = "block was" if record["wrong"] == 1 else "blocks were"
+    before = _named(record["gave"])
+    return (
+        f"{record['path']}: {record['wrong']:,} of {record['blocks']:,} {blocks} wrong, from {before}"
+        f"; fetched again from {_named(record['mended'])}"
+    )
+
+
+def repairs(told: Explained) -> str:
+    """`3 blocks repaired`; empty where none were."""
+    count = sum(one["wrong"] for one in told.repairs)
+    return f"{count:,} {'block' if count == 1 else 'blocks'} repaired" if count else ""
+
+
+def _named(sources: Mapping[str, int]) -> str:
+    return ", ".join(name or "an earlier run" for name in sources)
 
 
 def remark(record: Mapping[str, Any]) -> str:

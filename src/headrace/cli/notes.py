@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from headrace.cli.explain import repair
 from headrace.cli.words import duration, percent, safe, size
 from headrace.events import (
     BlobAwaited,
     BlobFailed,
     BlobMismatch,
     BlobPublished,
+    BlobRepaired,
     BlobStarted,
+    BlocksAsked,
     Event,
     FileReused,
     PullStarted,
@@ -23,6 +26,7 @@ from headrace.events import (
     SourceStruck,
     Warned,
     WritingInOrder,
+    as_json,
 )
 
 _QUIET_S = 5.0  # how long the same thing is not said again
@@ -102,6 +106,15 @@ def _mismatch(event: BlobMismatch) -> _Told:
     return (), f"{event.path} is not what was promised: its digest does not match; {again}"
 
 
+def _asked(event: BlocksAsked) -> _Told:
+    whom = ", ".join(event.sources)
+    return (), f"{event.path}: asking which of its blocks are wrong: {whom}"
+
+
+def _repaired(event: BlobRepaired) -> _Told:
+    return (), repair(as_json(event))
+
+
 def _awaited(event: BlobAwaited) -> _Told:
     far = f"{percent(event.landed, event.size)} % of {size(event.size)}"
     return ("awaited",), f"{event.path}: {event.holder} is fetching it and has {far}; waiting for it"
@@ -146,12 +159,14 @@ _ALWAYS: dict[type[Event], Callable[[Any], _Told]] = {
     SourceReturned: _returned,
     SourceLied: _lied,
     BlobMismatch: _mismatch,
+    BlobRepaired: _repaired,
     BlobAwaited: _awaited,
     Warned: _warned,
 }
 _VERBOSE: dict[type[Event], Callable[[Any], _Told]] = {
     BlobFailed: _failed,
     BlobStarted: _file_started,
+    BlocksAsked: _asked,
     SegmentOpened: _opened,
     BlobPublished: _published,
     FileReused: _reused,

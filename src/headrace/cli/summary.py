@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from headrace.cli.explain import remark, retries, uselessness
+from headrace.cli.explain import remark, repairs, retries, uselessness
 from headrace.cli.talk import say
 from headrace.cli.words import duration, files, rate, safe, size
 from headrace.events import Done, Explained
@@ -24,10 +24,13 @@ def summarise(done: Done, told: Explained | None, earlier: int) -> None:
         for line in [*_table(used), *_sums(told)]:
             say(f"  {line}")
     elif done.network_bytes:
+        mended = repairs(told) if told is not None else ""
         carried = ", ".join(
             f"{size(count)} from {safe(name)}" for name, count in done.sources.items() if count
         )
-        say(f"  {carried}, {rate(done.network_bytes / max(done.seconds, 0.001))}")
+        say(
+            f"  {carried}, {rate(done.network_bytes / max(done.seconds, 0.001))}{', ' if mended else ''}{mended}"
+        )
     for name, record in records.items():
         if reason := uselessness(record):
             say(f"  {safe(name)} was not used: {safe(reason)}")
@@ -46,6 +49,7 @@ def _table(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 def _sums(told: Explained) -> list[str]:
     said = [retries(told.retries)] if told.retries else []
+    said += [repairs(told)] if told.repairs else []
     if told.refetched_bytes:
         said.append(f"{size(told.refetched_bytes)} fetched again")
     if told.best:

@@ -14,7 +14,10 @@ from aiohttp import web
 from headrace.errors import StoreError, Unreachable, UsageError
 from headrace.metrics import Metrics
 from headrace.node.api.app import Services, create_app
+from headrace.node.api.blocks import BlockApi
+from headrace.node.api.capability import Capabilities, node_key
 from headrace.node.body.blobs import BlobStore
+from headrace.node.body.blocks import BlockLists
 from headrace.node.body.bodies import Bodies
 from headrace.node.body.sender import Sender
 from headrace.node.body.tree import DataTree
@@ -110,6 +113,7 @@ class Node:
             Services(
                 metadata=Metadata(self._catalog, origin, self._threads, trust),
                 sender=Sender(bodies, metrics),
+                blocks=BlockApi(BlockLists(store), Capabilities(node_key(config.data)), self._threads),
                 metrics=metrics,
                 check=self._check,
                 page_entries=config.page_entries,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
 from headrace.errors import AllSourcesFailed, BadAnswer, HeadraceError, Stalled
 from headrace.plan.limits import Limits
+from headrace.plan.marks import Marks
 from headrace.plan.orders import Added
 from headrace.plan.places import Door
 from headrace.plan.suspicion import Lie, Suspicion
@@ -129,13 +130,16 @@ class BlobPlan:
         """Bytes before `frontier` are hashed; word from before a `forget` counts only as far as bytes are here."""
         self.frontier = min(frontier, self.landed.end_of_run(0))
 
-    def mismatched(self) -> RangeSet | None:
-        """What to fetch again after all bytes hashed to something else; None when it is time to give up."""
-        return self._refetched(self._suspicion.mismatched(self._usable))
+    def mismatched(self, marks: Marks | None) -> RangeSet | None:
+        """What to fetch again after all bytes hashed to something else; None when it is time to give up.
 
-    def matched(self) -> list[Lie]:
-        """Who gave wrong bytes before, now that all bytes hashed to the digest."""
-        return self._suspicion.matched()
+        `marks` is what block lists say of it.
+        """
+        return self._refetched(self._suspicion.mismatched(self._usable, marks))
+
+    def matched(self, proved: Sequence[Lie]) -> list[Lie]:
+        """Who gave wrong bytes before, now that all bytes hashed to the digest; `proved` is what is known of that."""
+        return self._suspicion.matched(proved)
 
     def disown(self, source: str, most_bytes: int) -> RangeSet | None:
         """What to fetch again because `source` lied about another blob: its bytes here, where they are few.

@@ -132,7 +132,7 @@ class FetchPlan:
             case Mismatched():
                 self._mismatched(fact)
             case Matched():
-                self._outbox += self._standing.matched(fact.blob, self._blobs, self._assignments.values())
+                self._outbox += self._standing.matched(fact, self._blobs, self._assignments.values())
             case Ended():
                 self._bury(fact.blob)
                 # Whoever ended it has let go of it: nothing that was decided before must reach it now.
@@ -327,7 +327,7 @@ class FetchPlan:
         blob = self._blobs.get(fact.blob)
         if blob is None:
             return
-        suspects = blob.mismatched()
+        suspects = blob.mismatched(fact.marks)
         if suspects is None:
             self._give_up(blob, fact.error)
         else:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from headrace.errors import HeadraceError
+from headrace.plan.marks import Marks
+from headrace.plan.suspicion import Lie
 from headrace.ranges import Range, RangeSet
 
 
@@ -100,17 +102,19 @@ class Hashed:
 
 @dataclass(frozen=True)
 class Mismatched:
-    """All bytes of a blob came, and hashed to something else."""
+    """All bytes of a blob came, and hashed to something else; `marks` is what block lists say of them."""
 
     blob: str
     error: HeadraceError
+    marks: Marks | None = None
 
 
 @dataclass(frozen=True)
 class Matched:
-    """All bytes of a blob came, and hashed to its digest."""
+    """All bytes of a blob came, and hashed to its digest. `lies` are those that this proved."""
 
     blob: str
+    lies: tuple[Lie, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from headrace.errors import HeadraceError
 from headrace.plan.assignment import Assignment
 from headrace.plan.blob import BlobPlan
 from headrace.plan.limits import Limits
-from headrace.plan.orders import Cancel, Forget, Lied, Order, Returned, Struck
+from headrace.plan.orders import Cancel, Forget, Lied, Matched, Order, Returned, Struck
 
 
 class Standing:
@@ -42,14 +42,14 @@ class Standing:
             yield Returned(source, now - since)
 
     def matched(
-        self, key: str, blobs: Mapping[str, BlobPlan], assignments: Iterable[Assignment]
+        self, fact: Matched, blobs: Mapping[str, BlobPlan], assignments: Iterable[Assignment]
     ) -> Iterator[Order]:
         """A blob matched at last: who gave wrong bytes of it is set aside for all blobs, those to come among them."""
-        blob = blobs.get(key)
-        for lie in blob.matched() if blob is not None else ():
+        blob = blobs.get(fact.blob)
+        for lie in blob.matched(fact.lies) if blob is not None else ():
             if lie.source not in self.liars:
                 self.liars.add(lie.source)
-                yield Lied(key, lie.source, lie.bytes)
+                yield Lied(fact.blob, lie.source, lie.bytes)
                 yield from self._disowned(lie.source, blobs.values(), assignments)
 
     def _disowned(

@@ -6,7 +6,10 @@ bytes of one source at a time are fetched again, from those that are trusted mor
 first, until the digest matches or one source has given everything. If that does not match either, each of the
 others has to deliver it alone, the most trusted first; the last one left is borne with twice.
 
-With n sources at most 2n times the size of the blob is fetched again, whoever lies: n - 1 times while sources are
+Where block lists mark what is wrong (`marks`), that and nothing else is fetched again, from those that gave none of
+it: as often as it takes on the trusted source's word, since each time fewer are left to ask, once on that of others.
+
+Without lists, with n sources at most 2n times the size of the blob is fetched again, whoever lies: n - 1 times while sources are
 taken away one by one, n - 1 times while each of the others tries alone, twice from the last one. On top come once
 the bytes of an earlier run, which are doubted before anybody's: it is not known who gave them.
 """
@@ -17,6 +20,7 @@ from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
+from headrace.plan.marks import Marks
 from headrace.ranges import Range, RangeSet
 
 _BORNE_MISMATCHES = 2  # whole refetches from one last source after which the promise itself must be wrong
@@ -46,6 +50,8 @@ class Suspicion:
         self._disproved: dict[str, None] = {}  # gave everything alone, and it did not match
         self._tried: Lie | None = None  # whose bytes, and no others, were taken out since the last mismatch
         self._borne = 0
+        self._marked: dict[str, None] = {}  # gave bytes that lists marked
+        self._is_advised = False  # whether lists have had their say
 
     def gave(self, source: str, arrived: Range) -> None:
         """Bytes came from there."""
@@ -75,12 +81,20 @@ class Suspicion:
             return allowed
         return [source for source in allowed if source in self._asked] or allowed[:1]
 
-    def mismatched(self, usable: Sequence[str]) -> RangeSet | None:
+    def mismatched(self, usable: Sequence[str], marks: Marks | None = None) -> RangeSet | None:
         """What to fetch again after all bytes hashed to something else; None when it is time to give up."""
+        if marks is not None and self._follows(marks, usable):
+            doubted = marks.ranges.copy()
+            self.forget(doubted)
+            return doubted
         if self._resumed:
             suspects = self._resumed.copy()
             self.forget(suspects)
             return suspects
+        return self._suspected(usable)
+
+    def _suspected(self, usable: Sequence[str]) -> RangeSet | None:
+        """The bytes of the one to be doubted next."""
         allowed = self.allowed(usable)
         givers = sorted((one for one, ranges in self._given.items() if ranges), key=self._trust.index)
         outcast = [giver for giver in givers if giver not in allowed]
@@ -101,11 +115,26 @@ class Suspicion:
         self._tried = Lie(suspect, doubted.total)
         return doubted
 
-    def matched(self) -> list[Lie]:
+    def _follows(self, marks: Marks, usable: Sequence[str]) -> bool:
+        """Whether to go by what lists say once more; sees to it that others are asked than those who gave it."""
+        allowed = self.allowed(usable)
+        if self._is_advised or not allowed:
+            return False
+        for source, given in self._given.items():
+            if any(given.touches(one) for one in marks.ranges):
+                self._marked[source] = None
+        others = [source for source in allowed if source not in self._marked]
+        self._asked = tuple(others or allowed[:1])
+        self._is_advised = not (marks.believed and others)
+        return True
+
+    def matched(self, proved: Sequence[Lie] = ()) -> list[Lie]:
         """Who gave wrong bytes, now that the digest has matched. Of an only source that is no news."""
         if not self._trust[1:]:
             return []
-        lies = {source: Lie(source, self._size) for source in self._disproved}
+        lies = {one.source: one for one in proved}
+        for source in self._disproved:
+            lies.setdefault(source, Lie(source, self._size))
         if self._tried is not None:
             lies.setdefault(self._tried.source, self._tried)
         return list(lies.values())

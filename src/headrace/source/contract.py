@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from headrace.blocklist import BlockList
 from headrace.manifest import Entry, Manifest
 from headrace.names import DEFAULT_REVISION, Repo
 from headrace.ranges import Range
@@ -141,3 +142,18 @@ class Chronicled(Protocol):
 
     def history(self, repo: Repo, revision: str) -> tuple[Past, ...]:
         """The last commits of a revision, newest first; as many as one answer tells. Raises as `Source.manifest`."""
+
+
+@runtime_checkable
+class BlockListing(Protocol):
+    """What a source also does that may know what each block of a content hashes to."""
+
+    def blocks(self, content: Content, session: HttpSession) -> BlockList | None:
+        """The hash of each block; None where this source has no such lists. `session` is the calling thread's own.
+
+        The word of a carrier: what comes of it is for whoever asks to judge.
+
+        Raises:
+            Busy: it is being made; `retry_after_s` says when to ask again.
+            NotFound, AccessDenied, SourceError: it cannot be had.
+        """

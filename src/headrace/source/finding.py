@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from headrace.blocklist import BlockList
 from headrace.errors import AccessDenied, BadManifest, NotFound, RepoNotFound
 from headrace.manifest import Manifest
 from headrace.names import DEFAULT_REVISION, Repo
-from headrace.source.contract import Content, Request, Source, Stream
+from headrace.source.contract import BlockListing, Content, Request, Source, Stream
 from headrace.source.http import HttpSession
 from headrace.source.listing import Kept
 
@@ -51,6 +52,12 @@ class FindingSource:
             found = self._elsewhere(content, error, session)
         self._found[content] = found
         return self._source.open(replace(request, content=found), session, located)
+
+    def blocks(self, content: Content, session: HttpSession) -> BlockList | None:
+        """See `BlockListing.blocks`: of the content where it was found."""
+        if not isinstance(self._source, BlockListing):
+            return None
+        return self._source.blocks(self._found.get(content, content), session)
 
     def _elsewhere(self, content: Content, lacking: NotFound, session: HttpSession) -> Content:
         repo, wanted = content.repo, content.entry

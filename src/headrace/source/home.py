@@ -77,9 +77,18 @@ class Home:
         """Whether an origin is this source's own."""
         return origin == origin_of(self.url)
 
-    def get(self, session: HttpSession, url: str, accept: str = "*/*", method: str = "GET") -> HttpResponse:
-        """Ask for metadata, with the patience for such. Errors as `follow`."""
-        return self.follow(session, url, {"Accept": accept}, lambda _: ("", self.patience_s), method=method)
+    def get(
+        self,
+        session: HttpSession,
+        url: str,
+        accept: str = "*/*",
+        method: str = "GET",
+        on_redirect: Callable[[HttpResponse, str], None] | None = None,
+    ) -> HttpResponse:
+        """Ask for metadata, with the patience for such. Arguments and errors as `follow`."""
+        return self.follow(
+            session, url, {"Accept": accept}, lambda _: ("", self.patience_s), on_redirect, method=method
+        )
 
     def metadata(
         self, session: HttpSession, url: str, accept: str = "*/*", method: str = "GET"

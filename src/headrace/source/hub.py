@@ -13,6 +13,7 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from headrace.blocklist import BLOCKS, HASH_BYTES, BlockList, blocks_in, parse_blocks, target_of
 from headrace.errors import (
     AccessDenied,
     BadAnswer,
@@ -36,6 +37,7 @@ from headrace.wire import (
     ERROR_MESSAGE,
     WARNING,
     api_path,
+    origin_of,
     parse_instant,
     parse_next_link,
     resolve_path,
@@ -46,6 +48,10 @@ if TYPE_CHECKING:
     from headrace.plan.verdict import Past
 
 _ENTRIES_MOST = 1_000_000
+
+
+class _LedAwayError(Exception):
+    """An answer leads to another host."""
 
 
 @dataclass(frozen=True)
@@ -195,6 +201,36 @@ class HubSource:
     ) -> HttpResponse:
         """See `Source.open`."""
         return self._delivery.open(self.url_of(request.content), request, session, located)
+
+    def blocks(self, content: Content, session: HttpSession) -> BlockList | None:
+        """See `BlockListing.blocks`. What a hub says of the file tells whether it is a node, which has such lists."""
+        entry = content.entry
+        target = self._blocks_target(content, session)
+        if target is None:
+            return None
+        response = self.home.get(session, self.endpoint + target)
+        try:
+            if response.status != HTTPStatus.OK:
+                raise self._refusal(response, f"a block list of {entry.path!r}", content.repo)
+            body = response.read(HASH_BYTES * blocks_in(entry.size))
+            return parse_blocks(entry.digest, entry.size, response.headers, body)
+        finally:
+            response.close()
+
+    def _blocks_target(self, content: Content, session: HttpSession) -> str | None:
+        def stay(_: HttpResponse, target: str) -> None:
+            if not self.home.owns(origin_of(target)):
+                raise _LedAwayError
+
+        try:
+            response = self.home.get(session, self.url_of(content), method="HEAD", on_redirect=stay)
+        except _LedAwayError:  # a hub that has its files elsewhere; what is there is not asked
+            return None
+        try:
+            told = response.headers.get(BLOCKS) if response.status == HTTPStatus.OK else None
+            return target_of(told, content.entry.digest)
+        finally:
+            response.close()
 
     # Refusals
 

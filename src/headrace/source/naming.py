@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from headrace.blocklist import BlockList
 from headrace.manifest import Manifest
 from headrace.names import Repo, parse_address
-from headrace.source.contract import Addressed, Chronicled, Content, Request, Source, Stream
+from headrace.source.contract import Addressed, BlockListing, Chronicled, Content, Request, Source, Stream
 from headrace.source.http import HttpSession
 
 if TYPE_CHECKING:
@@ -36,6 +37,12 @@ class NamingSource:
         """See `Source.open`."""
         content = replace(request.content, repo=self.called(request.content.repo))
         return self._source.open(replace(request, content=content), session, located)
+
+    def blocks(self, content: Content, session: HttpSession) -> BlockList | None:
+        """See `BlockListing.blocks`; none where it has no such lists."""
+        if not isinstance(self._source, BlockListing):
+            return None
+        return self._source.blocks(replace(content, repo=self.called(content.repo)), session)
 
     def called(self, repo: Repo) -> Repo:
         """The repo as it is called there."""

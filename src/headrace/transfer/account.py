@@ -13,6 +13,7 @@ from typing import Any
 
 from headrace.events import (
     BlobPublished,
+    BlobRepaired,
     BytesForgotten,
     BytesLanded,
     Event,
@@ -78,6 +79,7 @@ class Account:
     refetched_bytes: int
     best: str
     saved_s: float
+    repairs: tuple[BlobRepaired, ...] = ()
 
     def event(self) -> Explained:
         """The account, as it is told."""
@@ -89,6 +91,7 @@ class Account:
             self.best,
             round(self.saved_s, 1),
             records,
+            tuple(_repair(one) for one in self.repairs),
         )
 
 
@@ -143,6 +146,7 @@ class Bookkeeper:
         self._open: dict[tuple[str, str, int], None] = {}  # digest, source, start: answers under way
         self._given: dict[str, dict[str, RangeSet]] = {}  # digest → source → what is here from it
         self._refetched = 0
+        self._repairs: list[BlobRepaired] = []
         self._takers: dict[type[Event], Callable[[Any], None]] = {
             SegmentOpened: self._segment_opened,
             SegmentClosed: self._segment_closed,
@@ -152,6 +156,7 @@ class Bookkeeper:
             SourceStruck: self._source_struck,
             SourceLied: self._source_lied,
             BlobPublished: self._blob_published,
+            BlobRepaired: self._repairs.append,
         }
 
     def take(self, event: Event, now: float) -> None:
@@ -168,7 +173,7 @@ class Bookkeeper:
         seconds = now - self._began
         best, saved_s = _saved(sources, total - self._refetched, seconds)
         retries = sum(one.retries for one in sources)
-        return Account(sources, seconds, retries, self._refetched, best, saved_s)
+        return Account(sources, seconds, retries, self._refetched, best, saved_s, tuple(self._repairs))
 
     def _of(self, source: str) -> _Ledger:
         return self._ledgers.setdefault(source, _Ledger())
@@ -247,6 +252,11 @@ def _saved(sources: tuple[SourceAccount, ...], needed: int, seconds: float) -> t
     best = max(proven, key=lambda one: one.rate)
     saved_s = needed / best.rate - seconds
     return (best.name, saved_s) if saved_s >= _WORTH_S else ("", 0.0)
+
+
+def _repair(one: BlobRepaired) -> dict[str, Any]:
+    told = {field.name: getattr(one, field.name) for field in dataclasses.fields(one)}
+    return told | {"gave": dict(one.gave), "mended": dict(one.mended)}
 
 
 def _record(one: SourceAccount) -> dict[str, Any]:

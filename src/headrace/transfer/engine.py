@@ -59,11 +59,13 @@ from headrace.ranges import RangeSet
 from headrace.source.contract import Request, Source
 from headrace.source.http import Dialer
 from headrace.store.partial import Partial
+from headrace.transfer.active import Active
 from headrace.transfer.chores import Begun, Published, Synced, begin, publish, surprise, sync
-from headrace.transfer.hashing import Answer, Crashed, Hasher, Step, Workers
+from headrace.transfer.hashing import Answer, Crashed, Step, Workers
 from headrace.transfer.job import Job, NotYet, key_of
 from headrace.transfer.lane import Errand, Lane, Report
-from headrace.transfer.news import closed, named, news_of
+from headrace.transfer.mending import Mender, Seen
+from headrace.transfer.news import closed, mismatch, named, news_of
 
 TICK_S = 0.1
 _HELD_RETRY_S = 0.2
@@ -86,28 +88,6 @@ class _Lost:
     """A blob was given up: it is let go when nothing else is about to be done to it."""
 
 
-class _Active:
-    """A blob the engine works on."""
-
-    def __init__(self, job: Job, partial: Partial) -> None:
-        entry = job.content.entry
-        self.job = job
-        self.key = key_of(entry.digest)
-        self.partial = partial
-        self.landed = partial.have.copy()
-        self.hasher = Hasher(entry.digest, partial, entry.size)
-        self.errands = 0
-        self.syncing = False
-        self.network_bytes = 0
-        self.mismatch: str | None = None
-        self.error: HeadraceError | None = None
-
-    @property
-    def idle(self) -> bool:
-        """Whether no other thread touches its file."""
-        return self.errands == 0 and not self.hasher.busy and not self.syncing
-
-
 class Engine:
     """Fetches blobs from `sources` (by name). `add` jobs from any thread, `run` on one.
 
@@ -116,8 +96,17 @@ class Engine:
         told_to_stop: whether jobs that take their time to begin had better not.
     """
 
-    def __init__(self, sources: Mapping[str, Source], dialer: Dialer, limits: Limits, emit: Emit) -> None:
+    def __init__(
+        self,
+        sources: Mapping[str, Source],
+        dialer: Dialer,
+        limits: Limits,
+        emit: Emit,
+        trusted: str = "",
+    ) -> None:
+        """`trusted` is the source, if any, whose list of files says what is wanted: its block lists are believed."""
         self._sources = dict(sources)
+        self._mender = Mender(self._sources, trusted, dialer, emit)
         self._dialer = dialer
         self._silence_s = limits.patience_s
         self._emit = emit
@@ -126,7 +115,7 @@ class Engine:
         self._waiting: deque[Job] = deque()
         self._held: deque[Job] = deque()
         self._held_until = 0.0
-        self._active: dict[str, _Active] = {}
+        self._active: dict[str, Active] = {}
         self._doubted: dict[str, str] = {}  # blobs that did not match → what users call them
         self._lanes: dict[int, Lane] = {}
         self._idle_lanes: list[Lane] = []
@@ -134,6 +123,7 @@ class Engine:
         self._workers = Workers(self._inbox.put)
         self._beginners = Workers(self._inbox.put, _BEGUN_AT_ONCE)
         self._syncers = Workers(self._inbox.put, _SYNCED_AT_ONCE)
+        self._menders = Workers(self._inbox.put)  # most of what they do is to wait
         self._lane_names = itertools.count()
         self._stopping = False
         self.told_to_stop = False
@@ -201,7 +191,7 @@ class Engine:
         elif result is NotYet.HERE:
             job.ended(None)
         else:
-            self._activate(_Active(job, result), now)
+            self._activate(Active(job, result, self._mender.of(job, result)), now)
 
     def _tell_silence(self, now: float) -> None:
         """Nobody waits in the dark: where the plan bears more silence than usual, the user hears of it."""
@@ -215,14 +205,14 @@ class Engine:
                     SourceSilent(entry.path, key_of(entry.digest), errand.source.name, address, silent_s)
                 )
 
-    def _activate(self, active: _Active, now: float) -> None:
+    def _activate(self, active: Active, now: float) -> None:
         entry = active.job.content.entry
         self._active[active.key] = active
         self._emit(BlobStarted(entry.path, active.key, entry.size, active.partial.have.total))
         self._plan.take(Added(active.key, entry.size, active.partial.have, active.job.sources), now)
         self._advance(active, now)
 
-    def _advance(self, active: _Active, now: float) -> None:
+    def _advance(self, active: Active, now: float) -> None:
         """Hash what can be hashed; when all is hashed, publish or complain; when all is lost, let go."""
         if self._active.get(active.key) is not active:
             return
@@ -233,29 +223,42 @@ class Engine:
             if active.idle:
                 self._let_go(active, now)
         elif active.hasher.frontier == size:
-            if active.errands == 0:  # the last lane has yet to say that it is done
+            # The last lane has yet to say that it is done, or the plan what comes of a mismatch.
+            if active.errands == 0 and active.mismatch is None:
                 self._judge(active, now)
         elif (end := active.landed.end_of_run(active.hasher.frontier)) > active.hasher.frontier:
             self._workers.run(active, active.hasher.step(end))
 
-    def _judge(self, active: _Active, now: float) -> None:
+    def _judge(self, active: Active, now: float) -> None:
+        """All is hashed: look closer where that helps, then publish or complain."""
         entry, got = active.job.content.entry, active.hasher.hexdigest()
-        if got == entry.digest.hex:
-            self._plan.take(Matched(active.key), now)
-            if active.key in self._doubted:
-                self._perform(now)  # who lied is told while there is still somebody to be told
-            active.hasher.busy = True  # the file belongs to the publisher now
-            self._workers.run(active, partial(publish, active.job, active.partial))
-            return
-        active.mismatch, self._doubted[active.key] = got, entry.path
-        names = ", ".join(active.job.sources)
-        error = DigestMismatch(
-            f"{entry.path!r} from {names} does not match its digest: wanted {entry.digest}, got {got}",
-            hint="what the source delivers is not what its file list promises; try another with --source",
-        )
-        self._plan.take(Mismatched(active.key, error), now)
+        if got != entry.digest.hex:
+            active.mismatch, self._doubted[active.key] = got, entry.path
+        closer = active.mending.look(matches=active.mismatch is None)
+        if closer is None:
+            self._decide(active, Seen(), now)
+        else:
+            active.hasher.busy = True
+            self._menders.run(active, closer)
 
-    def _let_go(self, active: _Active, now: float) -> None:
+    def _take_seen(self, active: Active, seen: Seen, now: float) -> None:
+        active.hasher.busy = False
+        active.mending.take(seen)
+        if active.error is None:
+            self._decide(active, seen, now)
+
+    def _decide(self, active: Active, seen: Seen, now: float) -> None:
+        if active.mismatch is not None:
+            error = mismatch(active.job, active.mismatch)
+            self._plan.take(Mismatched(active.key, error, seen.marks), now)
+            return
+        self._plan.take(Matched(active.key, seen.lies), now)
+        if active.key in self._doubted:
+            self._perform(now)  # who lied is told while there is still somebody to be told
+        active.hasher.busy = True  # the file belongs to the publisher now
+        self._workers.run(active, partial(publish, active.job, active.partial))
+
+    def _let_go(self, active: Active, now: float) -> None:
         del self._active[active.key]
         self._plan.take(Ended(active.key), now)
         if isinstance(active.error, DigestMismatch):
@@ -298,7 +301,7 @@ class Engine:
         if isinstance(answer.result, Begun):
             self._take_begun(answer.result, now)
         owner = answer.owner
-        if not isinstance(owner, _Active) or self._active.get(owner.key) is not owner:
+        if not isinstance(owner, Active) or self._active.get(owner.key) is not owner:
             return  # published meanwhile; another may have its digest
         match answer.result:
             case Step():
@@ -309,6 +312,8 @@ class Engine:
                     self._give_up(owner, answer.result.error)
             case Published():
                 self._take_published(owner, answer.result, now)
+            case Seen():
+                self._take_seen(owner, answer.result, now)
             case Crashed():
                 owner.hasher.busy = False
                 self._give_up(owner, surprise(owner.job, answer.result.error))
@@ -344,18 +349,19 @@ class Engine:
         self._plan.take(report, now)
         self._advance(active, now)
 
-    def _land(self, active: _Active, report: Landed, source: str) -> None:
+    def _land(self, active: Active, report: Landed, source: str) -> None:
         count = len(report.range)
         try:
             active.partial.landed(report.range)
         except StoreError as error:
             self._give_up(active, error)
         active.landed.add(report.range)
+        active.mending.gave(source, report.range)
         active.network_bytes += count
         self.received[source] = self.received.get(source, 0) + count
         self._emit(BytesLanded(active.key, report.range.start, report.range.stop, source))
 
-    def _take_step(self, active: _Active, step: Step, now: float) -> None:
+    def _take_step(self, active: Active, step: Step, now: float) -> None:
         if not active.hasher.takes(step):
             return
         if step.error is not None:
@@ -364,7 +370,7 @@ class Engine:
             self._plan.take(Hashed(active.key, step.frontier), now)
             self._emit(BytesHashed(active.key, step.frontier))
 
-    def _take_published(self, active: _Active, published: Published, now: float) -> None:
+    def _take_published(self, active: Active, published: Published, now: float) -> None:
         active.hasher.busy = False
         if published.error is not None:
             active.error = published.error
@@ -420,8 +426,9 @@ class Engine:
     def _new_lane(self) -> Lane:
         return Lane(f"lane {next(self._lane_names)}", self._dialer, self._inbox.put)
 
-    def _forget(self, active: _Active, ranges: RangeSet) -> None:
+    def _forget(self, active: Active, ranges: RangeSet) -> None:
         active.hasher.restart()
+        active.mending.forget(ranges)
         for one in ranges:
             active.landed.remove(one)
             self._emit(BytesForgotten(active.key, one.start, one.stop))
@@ -434,7 +441,7 @@ class Engine:
             self._emit(BlobMismatch(entry.path, active.key, active.mismatch, ranges.total))
             active.mismatch = None
 
-    def _give_up(self, active: _Active, error: HeadraceError) -> None:
+    def _give_up(self, active: Active, error: HeadraceError) -> None:
         """Work on a blob no more. It goes through the inbox: whoever gives up is in the midst of something."""
         active.error = active.error or error
         self._plan.take(Ended(active.key), time.monotonic())
@@ -456,6 +463,8 @@ class Engine:
         """Stop all threads, keep what has landed, let other processes have the blobs."""
         for lane in self._lanes.values():
             lane.cancel()
+        for active in self._active.values():
+            active.mending.stop()
         while self._beginning or any(not one.idle for one in self._active.values()):
             for active in self._active.values():
                 active.partial.beat(time.monotonic())
@@ -465,7 +474,7 @@ class Engine:
             active.partial.close()
         for lane in [*self._lanes.values(), *self._idle_lanes]:
             lane.retire()
-        for workers in (self._workers, self._beginners, self._syncers):
+        for workers in (self._workers, self._beginners, self._syncers, self._menders):
             workers.close()
 
     def _take_late(self, message: object) -> None:
@@ -480,9 +489,9 @@ class Engine:
                 self._beginning -= 1
                 if isinstance(begun.result, Partial):
                     begun.result.close()
-            case Answer(owner=_Active() as owner) if self._active.get(owner.key) is owner:
+            case Answer(owner=Active() as owner) if self._active.get(owner.key) is owner:
                 match message.result:
-                    case Step() | Crashed():
+                    case Step() | Crashed() | Seen():
                         owner.hasher.busy = False
                     case Synced():
                         owner.syncing = False

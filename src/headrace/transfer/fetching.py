@@ -50,7 +50,7 @@ class Fetching:
         ):
             self._emit(Warned("space", warning))
         sources = {source.name: source for source in self._carriers.sources}
-        engine = Engine(sources, self._carriers.dialer, self._limits(), self._emit)
+        engine = Engine(sources, self._carriers.dialer, self._limits(), self._emit, self._pull.trusted)
         self.received = engine.received
         outcome = _Outcome(engine)
         # Where bytes turn out wrong, whose list it is is believed longest; then those that were named first.

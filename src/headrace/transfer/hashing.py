@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import queue
 import threading
@@ -10,6 +11,7 @@ from dataclasses import dataclass
 
 from headrace.errors import StoreError
 from headrace.manifest import Digest
+from headrace.ranges import Range
 from headrace.store.ledger import new_hash
 from headrace.store.partial import Partial
 
@@ -79,21 +81,30 @@ class Hasher:
         stop = min(stop, start + _STEP_BYTES)
 
         def work() -> Step:
-            position = start
-            buffer = _own_buffer()
             try:
-                while position < stop:
-                    count = self._partial.readinto(buffer[: min(len(buffer), stop - position)], position)
-                    if count == 0:
-                        error = StoreError(f"{self._partial.path} is shorter than what was written to it")
-                        return Step(start, generation, error)
-                    state.update(buffer[:count])
-                    position += count
+                _feed(self._partial, Range(start, stop), state.update)
             except StoreError as error:
                 return Step(start, generation, error)
-            return Step(position, generation)
+            return Step(stop, generation)
 
         return work
+
+
+def hash_of(partial: Partial, wanted: Range) -> bytes:
+    """The sha256 of some bytes of a partial, as 32 bytes. For any thread. Raises `StoreError`."""
+    state = hashlib.sha256()
+    _feed(partial, wanted, state.update)
+    return state.digest()
+
+
+def _feed(partial: Partial, wanted: Range, take: Callable[[memoryview], None]) -> None:
+    position, buffer = wanted.start, _own_buffer()
+    while position < wanted.stop:
+        count = partial.readinto(buffer[: min(len(buffer), wanted.stop - position)], position)
+        if count == 0:
+            raise StoreError(f"{partial.path} is shorter than what was written to it")
+        take(buffer[:count])
+        position += count
 
 
 class Workers:

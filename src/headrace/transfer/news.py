@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from headrace.errors import AllSourcesFailed, HeadraceError
+from headrace.errors import AllSourcesFailed, DigestMismatch, HeadraceError
 from headrace.events import Event, SegmentClosed, SourceLied, SourceReturned, SourceStruck
 from headrace.plan.orders import Failed, Finished, Lied, Returned, Struck
+from headrace.transfer.job import Job
 from headrace.transfer.lane import Errand
 
 
@@ -26,6 +27,15 @@ def closed(key: str, errand: Errand, report: Finished | Failed) -> SegmentClosed
     """A lane is done with its range, for better or worse."""
     asked, code = errand.request.range, report.error.code if isinstance(report, Failed) else ""
     return SegmentClosed(key, asked.start, asked.stop, errand.position, errand.source.name, code)
+
+
+def mismatch(job: Job, got: str) -> DigestMismatch:
+    """All bytes of a job came, and hash to `got`."""
+    entry = job.content.entry
+    return DigestMismatch(
+        f"{entry.path!r} from {', '.join(job.sources)} does not match its digest: wanted {entry.digest}, got {got}",
+        hint="what the source delivers is not what its file list promises; try another with --source",
+    )
 
 
 def named(error: HeadraceError, path: str) -> HeadraceError:

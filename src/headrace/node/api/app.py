@@ -14,8 +14,10 @@ from typing import Any
 
 from aiohttp import web
 
+from headrace.blocklist import BLOCKS_PATH
 from headrace.errors import HeadraceError
 from headrace.metrics import CONTENT_TYPE, Metrics
+from headrace.node.api.blocks import BlockApi
 from headrace.node.api.hub import HubApi
 from headrace.node.api.refusals import closed_repo, refusal, refusal_of
 from headrace.node.api.replies import refused
@@ -37,6 +39,7 @@ class Services:
 
     metadata: Metadata
     sender: Sender
+    blocks: BlockApi
     metrics: Metrics
     check: Callable[[], Awaitable[None]]
     page_entries: int
@@ -44,7 +47,7 @@ class Services:
 
 def create_app(services: Services) -> web.Application:
     """The node's HTTP application."""
-    hub = HubApi(services.metadata, services.sender, services.page_entries)
+    hub = HubApi(services.metadata, services.sender, services.blocks, services.page_entries)
 
     async def healthz(request: web.Request) -> web.StreamResponse:
         request["route"] = "healthz"
@@ -69,6 +72,7 @@ def create_app(services: Services) -> web.Application:
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
     app.router.add_get("/metrics", metrics)
+    app.router.add_get(BLOCKS_PATH + "{digest}", services.blocks.answer)
     app.router.add_route("*", r"/{path:[\s\S]*}", hub.answer)
     return app
 

@@ -6,6 +6,7 @@ from aiohttp import web
 
 from headrace.errors import BadManifest, EntryNotFound
 from headrace.node.api.answers import file_headers
+from headrace.node.api.blocks import BlockApi
 from headrace.node.api.calls import Call
 from headrace.node.api.refusals import refusal
 from headrace.node.api.replies import refused, stale_headers
@@ -20,9 +21,10 @@ from headrace.wire import Unsatisfiable, parse_etag, parse_range_header
 class FileApi:
     """The hub's paths of one file."""
 
-    def __init__(self, metadata: Metadata, sender: Sender) -> None:
+    def __init__(self, metadata: Metadata, sender: Sender, blocks: BlockApi) -> None:
         self._metadata = metadata
         self._sender = sender
+        self._blocks = blocks
 
     async def resolve(self, request: web.Request, call: Call) -> web.StreamResponse:
         """The file, or the part of it that is asked for; of a HEAD, what can be said of it without it."""
@@ -31,7 +33,11 @@ class FileApi:
             entry = await self._metadata.entry(at, call.path)
         except BadManifest:
             raise EntryNotFound("Entry not found") from None  # no file could have that name
-        headers = {**file_headers(entry, at.commit), **stale_headers(at.stale_s)}
+        headers = {
+            **file_headers(entry, at.commit),
+            **self._blocks.header(entry),
+            **stale_headers(at.stale_s),
+        }
         if parse_etag(request.headers.get("If-None-Match")) == entry.digest.hex:
             return web.Response(status=304, headers=headers)
         if request.method == "HEAD":

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from headrace.node.api.answers import without_xet
+from headrace.node.api.blocks import BlockApi
 from headrace.node.api.calls import Call, Chore, parse_call
 from headrace.node.api.files import FileApi
 from headrace.node.api.refusals import refusal
@@ -19,9 +20,9 @@ from headrace.node.memory.metadata import Metadata
 class HubApi:
     """The hub's paths."""
 
-    def __init__(self, metadata: Metadata, sender: Sender, page_entries: int) -> None:
+    def __init__(self, metadata: Metadata, sender: Sender, blocks: BlockApi, page_entries: int) -> None:
         self._metadata = metadata
-        repos, files = RepoApi(metadata, page_entries), FileApi(metadata, sender)
+        repos, files = RepoApi(metadata, page_entries), FileApi(metadata, sender, blocks)
         self._calls: dict[str, Callable[[web.Request, Call], Awaitable[web.StreamResponse]]] = {
             "info": repos.info,
             "tree": repos.tree,

@@ -6,6 +6,7 @@ Eviction and scrubbing will go by the catalog's rows, so that nobody ever walks 
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -30,7 +31,7 @@ class BlobStore:
             file = self.layout.blob(digest).open("rb", buffering=0)
         except FileNotFoundError:
             return None
-        identity = _identity(os.fstat(file.fileno()))
+        identity = identity_of(os.fstat(file.fileno()))
         # The open file is what was checked: what is put in its place later cannot be what is sent.
         if identity.size == size and self._catalog.verified(digest) == identity:
             return file
@@ -67,6 +68,17 @@ class BlobStore:
         if right and before.size != size:
             raise DigestMismatch(f"{digest} is content of {before.size} bytes, and {size} are promised")
 
+    def put_away(self, digest: Digest, seen: Identity) -> None:
+        """Take away a file that was found to be wrong, whatever was recorded of it; it is fetched again when wanted.
+
+        Not what has come to its place meanwhile.
+        """
+        path = self.layout.blob(digest)
+        with storing(path), suppress(FileNotFoundError):
+            if _identity_at(path) == seen:
+                path.unlink()
+                self._catalog.verify(digest, None)
+
     def record(self, digest: Digest) -> None:
         """Remember a file that the worker has verified and published this moment."""
         try:
@@ -76,8 +88,9 @@ class BlobStore:
 
 
 def _identity_at(path: Path) -> Identity:
-    return _identity(path.stat())
+    return identity_of(path.stat())
 
 
-def _identity(facts: os.stat_result) -> Identity:
+def identity_of(facts: os.stat_result) -> Identity:
+    """What tells this file from others."""
     return Identity(facts.st_size, facts.st_ino, facts.st_mtime_ns)

@@ -14,6 +14,7 @@ class DataTree:
 
     def __init__(self, data: Path) -> None:
         self.root = data / "blobs"
+        self.lists = data / "blocks"
         self.workshop = data / "workshop"
 
     def prepare(self) -> None:
@@ -25,6 +26,10 @@ class DataTree:
     def blob(self, digest: Digest) -> Path:
         """Where verified content rests."""
         return self.root / digest.algorithm / digest.hex[:2] / digest.hex
+
+    def blocks(self, digest: Digest) -> Path:
+        """Where its block list rests."""
+        return self.lists / digest.algorithm / digest.hex[:2] / digest.hex
 
     def unfinished(self, digest: Digest) -> WorkshopLayout:
         """Where content on its way lies."""

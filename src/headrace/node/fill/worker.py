@@ -166,7 +166,7 @@ def main() -> None:
     dialer = Road(**orders["road"]).dialer()
     sources = {name: Upstream(name, url).source(dialer) for name, url in orders["sources"]}
     layout = DataTree(Path(orders["data"]))
-    engine = Engine(sources, dialer, Limits(**orders["limits"]), reporter.emit)
+    engine = Engine(sources, dialer, Limits(**orders["limits"]), reporter.emit, trusted=next(iter(sources)))
 
     def listen() -> None:
         for line in lines:

@@ -1,0 +1,68 @@
+"""Answers with block lists: `/_headrace/blocks/<digest>`, for whoever was shown the file a moment ago."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from aiohttp import web
+
+from headrace.blocklist import BLOCKS, BLOCKS_PATH
+from headrace.errors import BadManifest, Busy, EntryNotFound
+from headrace.manifest import Digest, Entry
+from headrace.node.api.capability import Capabilities
+from headrace.node.api.refusals import refusal
+from headrace.node.api.replies import refused
+from headrace.node.body.blocks import BlockLists
+from headrace.node.threads import Threads
+from headrace.wire import BLOCK_BYTES
+
+_AT_ONCE_S = 1.0  # what takes longer to make is asked for again
+_AGAIN_S = 1.0
+
+
+class BlockApi:
+    """The node's own path of block lists, and the header that leads there. Belongs to one event loop."""
+
+    def __init__(self, lists: BlockLists, capabilities: Capabilities, threads: Threads) -> None:
+        self._lists = lists
+        self._capabilities = capabilities
+        self._threads = threads
+
+    def header(self, entry: Entry) -> dict[str, str]:
+        """What an answer about a file says of its list. Of a file of one block, the digest says it all.
+
+        For files of repos that this caller may read, and no others.
+        """
+        if entry.size <= BLOCK_BYTES:
+            return {}
+        query = self._capabilities.query(entry.digest, time.time())
+        return {BLOCKS: f"{BLOCKS_PATH}{entry.digest}?{query}"}
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        """The list; a refusal that says nothing about what is here to who may not ask."""
+        request["route"] = "blocks"
+        digest = self._asked(request)
+        if digest is None:
+            return refused(refusal(403, "The link to this block list is not valid, or not any more."))
+        told = await self._threads.disk(self._lists.kept, digest)
+        if told is None:
+            making = self._threads.once(
+                ("blocks", digest), lambda: self._threads.hash(self._lists.make, digest)
+            )
+            try:
+                told = await asyncio.wait_for(making, _AT_ONCE_S)
+            except asyncio.TimeoutError:  # Python 3.10 has another TimeoutError
+                raise Busy("the block list is being made", retry_after_s=_AGAIN_S) from None
+        if told is None:
+            raise EntryNotFound("This mirror does not have the whole file.")
+        return web.Response(body=told.hashes, headers=told.headers())
+
+    def _asked(self, request: web.Request) -> Digest | None:
+        """The content that is asked for, if this caller was shown it."""
+        try:
+            digest = Digest.parse(request.match_info["digest"])
+        except BadManifest:
+            return None
+        until, proof = request.query.get("until", ""), request.query.get("proof", "")
+        return digest if self._capabilities.allows(digest, until, proof, time.time()) else None

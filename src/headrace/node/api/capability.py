@@ -1,0 +1,84 @@
+"""Capabilities: proof that somebody was shown a file by its repo a moment ago.
+
+A digest is no permission, since digests of files that are not for everybody are public. So what is asked by digest
+needs a proof that a resolve gave out: an HMAC over digest and time, by a key that all processes of a node share.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import secrets
+from contextlib import suppress
+from pathlib import Path
+from urllib.parse import urlencode
+
+from headrace.errors import Corrupt
+from headrace.manifest import Digest
+from headrace.store.disk import scratch, storing, write_all
+
+LIFE_S = 60
+"""No longer than it is believed that a repo may be read by whoever could read it."""
+
+_KEY_BYTES = 32
+_TIME_DIGITS = 12
+
+
+class Capabilities:
+    """Gives them out and checks them. `now` arguments are seconds since 1970."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+
+    def query(self, digest: Digest, now: float) -> str:
+        """What is to be added to a URL."""
+        until = str(int(now) + LIFE_S)
+        return urlencode({"until": until, "proof": self._proof(digest, until)})
+
+    def allows(self, digest: Digest, until: str, proof: str, now: float) -> bool:
+        """Whether this node gave this out for this content, and not too long ago."""
+        sound = until.isascii() and until.isdecimal() and len(until) <= _TIME_DIGITS
+        # The comparison comes first and takes the same time whatever is wrong.
+        is_ours = hmac.compare_digest(self._proof(digest, until).encode(), proof.encode(errors="replace"))
+        return is_ours and sound and now < int(until)
+
+    def _proof(self, digest: Digest, until: str) -> str:
+        message = f"headrace blocks\n{digest}\n{until}".encode(errors="replace")
+        return hmac.new(self._key, message, hashlib.sha256).hexdigest()
+
+
+def node_key(data: Path) -> bytes:
+    """The key of a node's data folder: made once, for its owner alone, the same for all processes.
+
+    Raises:
+        StoreError: it cannot be had on this disk.
+        Corrupt: what is there is no key.
+    """
+    path = data / "capability.key"
+    with storing(path):
+        if not path.exists():
+            _make(path)
+        key = path.read_bytes()
+    if len(key) != _KEY_BYTES:
+        raise Corrupt(f"{path} is no key", hint="remove it: another is made when the node starts")
+    return key
+
+
+def _make(path: Path) -> None:
+    """Write a key under a name of its own, and link it: whoever is first wins, and nobody ever sees a part of one."""
+    fresh = scratch(path.parent, path.name)
+    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        write_all(fd, secrets.token_bytes(_KEY_BYTES))
+        os.fsync(fd)
+        try:
+            os.link(fresh, path)
+        except FileExistsError:
+            return
+        except OSError:  # no hard links here: the last one to come wins, which is read again
+            fresh.rename(path)
+    finally:
+        os.close(fd)
+        with suppress(OSError):
+            fresh.unlink()
