@@ -189,10 +189,12 @@ class _Inquiry:
         self._content = content
         self._dialer = dialer
         self._stop = threading.Event()
+        self._answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
         self._sessions: list[HttpSession] = []
 
     def stop(self) -> None:
         self._stop.set()
+        self._answers.put(Answer(None, None))  # nobody is waited for, not even who cannot be made to stop
         for session in list(self._sessions):
             session.abort()
 
@@ -202,8 +204,7 @@ class _Inquiry:
     def ask(self, listers: Mapping[str, BlockListing], trusted: str) -> dict[str, BlockList]:
         """Their lists, by name; the trusted source's alone where it has one."""
         until = time.monotonic() + _PATIENCE_S + self._content.entry.size / _MADE_BYTES_S
-        answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
-        workers = Workers(answers.put, len(listers))
+        workers = Workers(self._answers.put, len(listers))
         self._sessions = [HttpSession(self._dialer) for _ in listers]
         for (name, lister), session in zip(listers.items(), self._sessions, strict=True):
             workers.run(name, self._asking(lister, session, until))
@@ -211,11 +212,11 @@ class _Inquiry:
         lists: dict[str, BlockList] = {}
         with suppress(queue.Empty):  # who has not answered by now is not waited for
             for _ in listers:
-                answer = answers.get(timeout=max(0.0, until - time.monotonic()) + _RETRY_LEAST_S)
+                if trusted in lists or self.stopped():
+                    break
+                answer = self._answers.get(timeout=max(0.0, until - time.monotonic()) + _RETRY_LEAST_S)
                 if isinstance(answer.result, BlockList):
                     lists[str(answer.owner)] = answer.result
-                if trusted in lists:
-                    break
         for session in self._sessions:
             session.abort()
         return lists
