@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 FACADE = "__init__"
-VOCABULARY = frozenset({"errors", "names", "ranges", "manifest", "layout", "wire", "events", "lockfile", "blocklist"})
+VOCABULARY = frozenset(
+    {"errors", "names", "ranges", "manifest", "layout", "wire", "events", "lockfile", "blocklist"}
+)
 
 # Top to bottom. A part imports what stands in rows below its own. Parts of one row do not know each other,
 # but for the facade's two halves and the vocabulary.

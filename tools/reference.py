@@ -144,6 +144,8 @@ def _errors() -> Iterator[str]:
         events.SegmentFailed,
         events.SourceSilent,
         events.BlobMismatch,
+        events.BlocksAsked,
+        events.BlobRepaired,
         events.BlobFailed,
         events.Warned,
     ):

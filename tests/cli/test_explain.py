@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,9 @@ from headrace.cli.notes import Notes
 from headrace.cli.picture import ASCII, Picture
 from headrace.cli.summary import summarise
 from headrace.events import (
+    BlobRepaired,
     BlobStarted,
+    BlocksAsked,
     BytesLanded,
     Done,
     Explained,
@@ -23,6 +26,7 @@ from headrace.events import (
     SourceLied,
     SourceReturned,
     SourceStruck,
+    as_json,
 )
 from headrace.testing import ChaosHub, Fault, content
 from headrace.transfer.account import Account, SourceAccount
@@ -197,3 +201,19 @@ def test_killed_while_a_liars_bytes_are_replaced_the_next_pull_gets_the_right_fi
     said = at_chaos("pull", "org/big", *sources)
     assert said.code == 0, said.err
     assert Path(said.lines[-1], "model.safetensors").read_bytes() == content(12_000_000)
+
+
+def test_repaired_blocks_are_told_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    one = BlobRepaired("model.bin", "D", 512, 3, {"slow": 9, "": 2}, {"fast": 11})
+    line = "model.bin: 3 of 512 blocks were wrong, from slow, an earlier run; fetched again from fast"
+    account = told(FAST, SLOW, repairs=(one,))
+    assert line in explanation(account)
+    assert Notes(verbose=False).of(one, 0.0) == line
+    asked = BlocksAsked("model.bin", "D", ("fast", "slow"))
+    assert Notes(verbose=True).of(asked, 0.0) == "model.bin: asking which of its blocks are wrong: fast, slow"
+    summarise(DONE, account, 0)
+    summarise(replace(DONE, sources={"fast": 100 * MIB}), told(FAST, repairs=(one,)), 0)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[3] == "  3 blocks repaired"
+    assert lines[5] == "  100 MiB from fast, 10.0 MiB/s, 3 blocks repaired"
+    assert json.loads(json.dumps(as_json(account)))["repairs"][0]["wrong"] == 3

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -54,7 +55,8 @@ def list_of(node: NodeProcess, url: str) -> Reply:
 
 def test_a_file_of_several_blocks_leads_to_its_list(calm: NodeProcess) -> None:
     url = calm.endpoint + BIG_FILE
-    for headers in ({}, {"Range": "bytes=5-9"}, {"If_None_Match": f'"{DIGEST.hex}"'}):
+    asked: tuple[dict[str, Any], ...] = ({}, {"Range": "bytes=5-9"}, {"If_None_Match": f'"{DIGEST.hex}"'})
+    for headers in asked:
         assert ask(url, **headers).headers[BLOCKS.lower()].startswith(f"{BLOCKS_PATH}{DIGEST}?")
     reply = list_of(calm, url)
     assert reply.status == 200

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+import headrace
 from headrace.blocklist import BLOCKS, BLOCKS_PATH, BlockList
 from headrace.errors import SourceError
 from headrace.events import BlobMismatch, BlobRepaired, BlobStarted, BlocksAsked, SourceLied
@@ -169,7 +170,7 @@ def wrong_in(*blocks: int, data: bytes = DATA) -> bytes:
     return bytes(flipped)
 
 
-def is_right(snapshot: Any) -> bool:
+def is_right(snapshot: headrace.Snapshot) -> bool:
     return (snapshot.path / FILE).read_bytes() == DATA
 
 

@@ -88,3 +88,9 @@ def test_an_empty_range_is_false_and_shown_as_the_rest() -> None:
     assert str(Range(3, 7)) == "3..7"
     assert repr(RangeSet([Range(0, 2), Range(5, 6)])) == "<RangeSet 0..2 5..6>"
     assert repr(RangeSet()) == "<RangeSet empty>"
+
+
+@given(changes, some)
+def test_touches_what_it_has_a_byte_of(steps: list[tuple[bool, Range]], other: Range) -> None:
+    ranges, model = built(steps)
+    assert ranges.touches(other) is bool(model & members([other]))
