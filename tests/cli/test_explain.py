@@ -210,7 +210,10 @@ def test_repaired_blocks_are_told_in_words(capsys: pytest.CaptureFixture[str]) -
     assert line in explanation(account)
     assert Notes(verbose=False).of(one, 0.0) == line
     asked = BlocksAsked("model.bin", "D", ("fast", "slow"))
-    assert Notes(verbose=True).of(asked, 0.0) == "model.bin: asking which of its blocks are wrong: fast, slow"
+    assert (
+        Notes(verbose=False).of(asked, 0.0)
+        == "model.bin does not match its digest: asking fast, slow which blocks are wrong"
+    )
     summarise(DONE, account, 0)
     summarise(replace(DONE, sources={"fast": 100 * MIB}), told(FAST, repairs=(one,)), 0)
     lines = capsys.readouterr().err.splitlines()

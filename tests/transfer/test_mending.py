@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import threading
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -177,9 +176,8 @@ def test_who_waits_for_a_list_can_be_stopped(tmp_path: Path) -> None:
     thread = threading.Thread(target=rig.run)
     thread.start()
     assert asked.wait(10)
-    began = time.monotonic()
     rig.engine.stop()
-    thread.join(10)
+    thread.join(20)
     assert not thread.is_alive()
-    assert time.monotonic() - began < 4
+    assert bad.questions == 1  # it did not wait for the next
     assert rig.wish.ends == []

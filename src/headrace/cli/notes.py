@@ -108,7 +108,7 @@ def _mismatch(event: BlobMismatch) -> _Told:
 
 def _asked(event: BlocksAsked) -> _Told:
     whom = ", ".join(event.sources)
-    return (), f"{event.path}: asking which of its blocks are wrong: {whom}"
+    return (), f"{event.path} does not match its digest: asking {whom} which blocks are wrong"
 
 
 def _repaired(event: BlobRepaired) -> _Told:
@@ -159,6 +159,7 @@ _ALWAYS: dict[type[Event], Callable[[Any], _Told]] = {
     SourceReturned: _returned,
     SourceLied: _lied,
     BlobMismatch: _mismatch,
+    BlocksAsked: _asked,
     BlobRepaired: _repaired,
     BlobAwaited: _awaited,
     Warned: _warned,
@@ -166,7 +167,6 @@ _ALWAYS: dict[type[Event], Callable[[Any], _Told]] = {
 _VERBOSE: dict[type[Event], Callable[[Any], _Told]] = {
     BlobFailed: _failed,
     BlobStarted: _file_started,
-    BlocksAsked: _asked,
     SegmentOpened: _opened,
     BlobPublished: _published,
     FileReused: _reused,

@@ -9,9 +9,9 @@ others has to deliver it alone, the most trusted first; the last one left is bor
 Where block lists mark what is wrong (`marks`), that and nothing else is fetched again, from those that gave none of
 it: as often as it takes on the trusted source's word, since each time fewer are left to ask, once on that of others.
 
-Without lists, with n sources at most 2n times the size of the blob is fetched again, whoever lies: n - 1 times while sources are
-taken away one by one, n - 1 times while each of the others tries alone, twice from the last one. On top come once
-the bytes of an earlier run, which are doubted before anybody's: it is not known who gave them.
+Without lists, with n sources at most 2n times the size of the blob is fetched again, whoever lies: n - 1 times while
+sources are taken away one by one, n - 1 times while each of the others tries alone, twice from the last one. On top
+come once the bytes of an earlier run, which are doubted before anybody's: it is not known who gave them.
 """
 
 from __future__ import annotations

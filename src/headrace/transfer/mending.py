@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 
 from headrace.blocklist import BlockList, block_at, blocks_in
 from headrace.errors import Busy, HeadraceError, StoreError
@@ -29,7 +30,8 @@ from headrace.transfer.job import Job
 from headrace.wire import BLOCK_BYTES
 
 _PATIENCE_S = 10.0
-_MADE_BYTES_S = 100e6  # a node that makes a list reads the whole file, at this rate at least
+_PATIENCE_MOST_S = 120.0  # whoever has others wait for a list that never comes gains no more than this
+_MADE_BYTES_S = 100e6  # a node that makes a list reads the whole file, at this rate or so
 _RETRY_LEAST_S = 0.2
 EARLIER = ""
 """Who gave what was here from an earlier run: nobody knows any more."""
@@ -91,12 +93,15 @@ class Mending:
         self._content = job.content
         self._partial = partial
         self._trusted = mender.trusted
-        named = ((name, mender.sources[name]) for name in job.sources)
-        self._listers = {name: one for name, one in named if isinstance(one, BlockListing)}
+        self._sources = {name: mender.sources[name] for name in job.sources}
         self._inquiry = _Inquiry(job.content, mender.dialer)
         self._given = {EARLIER: partial.have.copy()}
         self._lists: Mapping[str, BlockList] | None = None
         self._pieces: list[Piece] = []
+
+    @cached_property
+    def _listers(self) -> dict[str, BlockListing]:
+        return {name: one for name, one in self._sources.items() if isinstance(one, BlockListing)}
 
     def gave(self, source: str, arrived: Range) -> None:
         """Bytes came from there."""
@@ -203,7 +208,8 @@ class _Inquiry:
 
     def ask(self, listers: Mapping[str, BlockListing], trusted: str) -> dict[str, BlockList]:
         """Their lists, by name; the trusted source's alone where it has one."""
-        until = time.monotonic() + _PATIENCE_S + self._content.entry.size / _MADE_BYTES_S
+        patience_s = _PATIENCE_S + self._content.entry.size / _MADE_BYTES_S
+        until = time.monotonic() + min(patience_s, _PATIENCE_MOST_S)
         workers = Workers(self._answers.put, len(listers))
         self._sessions = [HttpSession(self._dialer) for _ in listers]
         for (name, lister), session in zip(listers.items(), self._sessions, strict=True):
