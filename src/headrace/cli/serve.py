@@ -69,6 +69,7 @@ def serve(listen: str | None, data: Path | None, sources: tuple[str, ...], manne
         ref_ttl_s=settings["ref_ttl_s"],
         limits=limits_of(settings),
         road=road_of(settings),
+        trusted_proxies=settings["trusted_proxies"],
     )
 
     def on_ready(ready: server.Ready) -> None:

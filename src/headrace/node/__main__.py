@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from headrace.errors import HeadraceError
-from headrace.node.config import NodeConfig, Upstream, parse_listen
+from headrace.node.config import LOOPBACK, NodeConfig, Upstream, parse_listen
 from headrace.node.lines import LineFormatter
 from headrace.node.serve import Ready, serve
 from headrace.plan.limits import Limits
@@ -41,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         patience_s=options.patience,
         farewell_s=options.farewell,
         page_entries=options.page_entries,
+        trusted_proxies=tuple(filter(None, options.trusted_proxies.split(","))),
     )
     if options.with_parent:
         threading.Thread(target=_await_parent, daemon=True).start()
@@ -77,6 +78,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--patience", type=float, default=6.0, help="seconds to wait for a source [%(default)s]"
+    )
+    parser.add_argument(
+        "--trusted-proxies", default=",".join(LOOPBACK), help="networks of proxies in front [%(default)s]"
     )
     parser.add_argument("--log-level", default="warning", help="debug, info, warning or error [%(default)s]")
     parser.add_argument("--with-parent", action="store_true", help="stop when standard input ends")

@@ -17,6 +17,9 @@ OUTAGE_S = 5.0
 """A source that gave no answer is not asked again sooner; longer would hide that it is back. One that complains
 about a single question is set aside only if it asked for that."""
 
+LOOPBACK = ("127.0.0.0/8", "::1/128")
+"""Proxies that are trusted unless others are named: those on this machine."""
+
 _PORT_MOST = 65535
 
 
@@ -57,6 +60,7 @@ class NodeConfig:
             already, or that there is nothing. Hub clients hang up after 10.
         farewell_s: seconds that streams get to end after the node was told to stop.
         page_entries: files on one page of a tree answer.
+        trusted_proxies: addresses and networks of proxies whose word counts for how clients reach this node.
     """
 
     sources: tuple[Upstream, ...]
@@ -70,6 +74,7 @@ class NodeConfig:
     patience_s: float = 6.0
     farewell_s: float = 10.0
     page_entries: int = 1000
+    trusted_proxies: tuple[str, ...] = LOOPBACK
 
     def __post_init__(self) -> None:
         names = [source.name for source in self.sources]

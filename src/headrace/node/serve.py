@@ -14,6 +14,7 @@ from aiohttp import web
 from headrace.errors import StoreError, Unreachable, UsageError
 from headrace.metrics import Metrics
 from headrace.node.api.app import Services, create_app
+from headrace.node.api.outside import Outside, parse_networks
 from headrace.node.body.blobs import BlobStore
 from headrace.node.body.bodies import Bodies
 from headrace.node.body.sender import Sender
@@ -113,6 +114,7 @@ class Node:
                 metrics=metrics,
                 check=self._check,
                 page_entries=config.page_entries,
+                outside=Outside(parse_networks(config.trusted_proxies)),
             )
         )
 

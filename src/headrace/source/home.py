@@ -81,6 +81,11 @@ class Home:
         """Ask for metadata, with the patience for such. Errors as `follow`."""
         return self.follow(session, url, {"Accept": accept}, lambda _: ("", self.patience_s), method=method)
 
+    def post(self, session: HttpSession, url: str, posted: bytes) -> HttpResponse:
+        """Ask for metadata with a question in JSON, which must bear to be asked twice. Errors as `follow`."""
+        headers = {"Accept": "application/json", "Content-Type": "application/json"}
+        return self.follow(session, url, headers, lambda _: ("", self.patience_s), method="POST", body=posted)
+
     def metadata(
         self, session: HttpSession, url: str, accept: str = "*/*", method: str = "GET"
     ) -> HttpResponse:
@@ -127,6 +132,7 @@ class Home:
         route: Route,
         on_redirect: Callable[[HttpResponse, str], None] | None = None,
         method: str = "GET",
+        body: bytes = b"",
     ) -> HttpResponse:
         """Ask, and follow where it leads; `on_redirect` is told of each such answer and of where it leads.
 
@@ -142,7 +148,7 @@ class Home:
             kind = (origin_of(url), apart)
             with self._budget.request(kind, session.check):
                 response = session.request(
-                    method, url, {**headers, **credentials}, address=address, patience_s=patience_s
+                    method, url, {**headers, **credentials}, address=address, patience_s=patience_s, body=body
                 )
                 self._budget.learn(kind, response.status, response.headers)
             if response.status not in REDIRECTS:

@@ -98,14 +98,17 @@ class HubSource:
 
     # Metadata
 
-    def ask(self, target: str, session: HttpSession) -> HubAnswer:
-        """GET `target`, a path and query of this hub. `session` is the calling thread's own.
+    def ask(self, target: str, session: HttpSession, posted: bytes = b"") -> HubAnswer:
+        """GET `target`, a path and query of this hub, or POST it JSON. `session` is the calling thread's own.
 
         Raises:
             SourceError: no answer came, or none can be had for now (429, 5xx).
         """
         url = self.endpoint + target
-        response = self.home.get(session, url, "application/json")
+        if posted:
+            response = self.home.post(session, url, posted)
+        else:
+            response = self.home.get(session, url, "application/json")
         try:
             if is_passing(response.status):
                 raise self._refusal(response, shown(url))

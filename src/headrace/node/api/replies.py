@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from typing import Any
-from urllib.parse import quote
 
 from aiohttp import web
 
@@ -40,7 +39,7 @@ def refused(told: Refusal, headers: dict[str, str] | None = None) -> web.Respons
     return web.Response(
         status=told.status,
         body=told.body,
-        headers={**kept, **told.headers, "Content-Type": "application/json; charset=utf-8"},
+        headers={**kept, **told.headers, "Content-Type": told.content_type},
     )
 
 
@@ -51,8 +50,4 @@ def no_page() -> Refusal:
 
 def next_link(request: web.Request, target: str) -> str:
     """The next page, on the address by which the client knows this node."""
-    headers = request.headers
-    scheme = headers.get("X-Forwarded-Proto", request.scheme)
-    host = headers.get("X-Forwarded-Host", request.host)
-    prefix = quote(headers.get("X-Forwarded-Prefix", "").rstrip("/"))
-    return header_text(f'<{scheme}://{host}{prefix}{target}>; rel="next"')
+    return header_text(f'<{request["view"].address}{target}>; rel="next"')

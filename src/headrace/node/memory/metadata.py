@@ -10,17 +10,23 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from headrace.errors import EntryNotFound, RevisionNotFound, SourceError, Stalled
 from headrace.manifest import Entry
 from headrace.names import DEFAULT_REVISION, Repo, is_commit
 from headrace.node.memory.catalog import Catalog, Kept, Ref, Row, Seen, Visibility
+from headrace.node.memory.gitids import tree_ids
 from headrace.node.memory.origin import Origin, info_key
 from headrace.node.threads import Threads
+from headrace.source.hub import HubAnswer
 
+T = TypeVar("T")
+
+_ROWS_AT_ONCE = 5000
+_FOLDERS_MOST = 200_000  # remembered, of all commits together
 _REFUSED_TTL_S = 10.0  # a repo that was just published should not stay refused for a minute
 
 
@@ -67,6 +73,7 @@ class Metadata:
         self._origin = origin
         self._threads = threads
         self._trust = trust
+        self._folders: dict[tuple[Repo, str], Mapping[str, str]] = {}
 
     async def resolved(self, repo: Repo, revision: str) -> Resolved:
         """The commit a revision means, of a repo that everybody may read now.
@@ -132,6 +139,27 @@ class Metadata:
         await self._ensure_manifest(at)
         return await self._threads.disk(read)
 
+    async def folders(self, at: Resolved) -> Mapping[str, str]:
+        """All folders of a commit, sorted by path, with git's ids of them. Raises as `row`."""
+
+        def read() -> Mapping[str, str]:
+            after = ""
+            rows: list[Row] = []
+            while page := self._catalog.page(
+                at.repo, at.commit, "", deep=True, after=after, most=_ROWS_AT_ONCE
+            ):
+                rows += page
+                after = page[-1].path
+            return tree_ids(rows)
+
+        await self._ensure_manifest(at)
+        key = (at.repo, at.commit)
+        if key not in self._folders:
+            self._folders[key] = await self._threads.once(("folders", *key), lambda: self._threads.disk(read))
+            while len(self._folders) > 1 and sum(map(len, self._folders.values())) > _FOLDERS_MOST:
+                self._folders.pop(next(iter(self._folders)))
+        return self._folders[key]
+
     async def passed(self, target: str, at: Resolved) -> Answered:
         """What the source answers at a path and query of its own, at most `ref_ttl_s` old; stale if it is away.
 
@@ -139,10 +167,20 @@ class Metadata:
         """
         return await self._passed(target, at, ttl_s=self._trust.ref_ttl_s)
 
-    async def searched(self, target: str) -> Answered:
-        """What the source finds, as a path and query of its own; not remembered. Raises as `Origin.fetch`."""
-        found: Kept = await self._asked(("search", target), self._origin.search, target)
-        return Answered(json.loads(found.body), found.link)
+    async def relayed(
+        self, target: str, shape: Callable[[HubAnswer, str | None], T], posted: bytes = b""
+    ) -> T:
+        """What the source says to anybody at a path and query of its own, or to JSON that is posted there.
+
+        It is asked once for all who wait, and not remembered. `shape` makes the answer and the target of the next page
+        ready, on the source's thread; whoever asks for one target must want one shape. Raises `SourceError`.
+        """
+
+        def ask() -> T:
+            return shape(*self._origin.relay(target, posted))
+
+        told: T = await self._asked(("relay", target, posted), ask)
+        return told
 
     async def _passed(self, target: str, at: Resolved, *, ttl_s: float) -> Answered:
         kept: Kept | None = await self._threads.disk(self._catalog.kept, target)

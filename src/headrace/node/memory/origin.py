@@ -79,13 +79,7 @@ class Origin:
             raise RevisionNotFound(f"Invalid rev id: {commit}") from error
 
     def fetch(self, target: str) -> Kept:
-        """As `search`, and remembered."""
-        kept = self.search(target)
-        self._catalog.keep(target, kept)
-        return kept
-
-    def search(self, target: str) -> Kept:
-        """The JSON at a path and query of the source.
+        """The JSON at a path and query of the source, and remembered.
 
         Raises:
             NotFound, AccessDenied: the source says so.
@@ -99,14 +93,32 @@ class Origin:
                 raise AccessDenied(message)
             raise known.get(answer.headers.get(ERROR_CODE, ""), NotFound)(message)
         _parsed(answer)
-        link = parse_next_link(answer.headers.get("Link"))
-        parts = urlsplit(link) if link else None
-        return Kept(answer.body.decode(), f"{parts.path}?{parts.query}" if parts else None, time.time())
+        kept = Kept(answer.body.decode(), self._following(answer), time.time())
+        self._catalog.keep(target, kept)
+        return kept
 
-    def _ask(self, target: str) -> HubAnswer:
+    def relay(self, target: str, posted: bytes = b"") -> tuple[HubAnswer, str | None]:
+        """Whatever the source says to a GET of `target`, or to JSON that is posted there; and its next page's target.
+
+        Raises:
+            SourceError: it cannot be asked now.
+        """
+        answer = self._ask(target, posted)
+        return answer, self._following(answer)
+
+    def _following(self, answer: HubAnswer) -> str | None:
+        """The next page, as a path and query below the source's endpoint."""
+        link = parse_next_link(answer.headers.get("Link"))
+        if not link:
+            return None
+        parts = urlsplit(link)
+        path = parts.path.removeprefix(urlsplit(self._source.endpoint).path)
+        return f"{path}?{parts.query}"
+
+    def _ask(self, target: str, posted: bytes = b"") -> HubAnswer:
         if not hasattr(self._local, "session"):
             self._local.session = HttpSession(self._dialer)
-        return self._watched(lambda: self._source.ask(target, self._local.session))
+        return self._watched(lambda: self._source.ask(target, self._local.session, posted))
 
     def _worded(self, error: SourceError) -> SourceError:
         """The failure as any client may hear of it: not which repo another one asked for, nor our upstream's URL."""
