@@ -65,7 +65,12 @@ SHA = "a" * 40
         ),
         ("/api/models/org/x/xet-read-token/main", None),
         ("/api/kernels/org/x/xet-read-token/main", None),
+        (
+            "/api/models/gpt2/treesize/refs%2Fpr%2F1/",
+            Call("passed", Repo("gpt2"), path="/api/models/gpt2/treesize/refs%2Fpr%2F1/"),
+        ),
         ("/api/users/..%2Fmodels/overview", None),
+        ("/api/users/a%2Fxet-read-token/overview", None),
         ("/api/users/../overview", None),
         ("/", None),
         ("/org/x", None),

@@ -20,40 +20,27 @@ _OWNERS = {"settings", "jobs", "scheduled-jobs", "notifications"}
 
 def answer(catalog: Catalog, request: Request, words: list[str]) -> Answer | None:
     """`/api/{words}`; None where it is about one repo, or nothing."""
+    path = "/".join(words)
+    if path in _FIXED:
+        return json_answer(_FIXED[path])
+    if words[0] in _OWNERS or path.startswith("spaces/zero-gpu"):
+        return _refused()
     match words:
         case [plural] if plural in _PLURALS:
             return _search(catalog, _PLURALS[plural], request)
-        case ["jobs", "hardware"] | ["spaces", "hardware"]:
-            return json_answer([_HARDWARE])
-        case ["spaces", "zero-gpu", *_]:
-            return _refused()
-        case ["spaces", "templates"]:
-            template = {"name": "Blank", "repoId": "org/blank", "sdk": "docker", "preferredPrivate": True}
-            return json_answer({"templates": [template]})
         case ["spaces", "semantic-search"]:
-            return json_answer(
-                [{"id": "org/app", "author": "org", "title": request.arguments["q"][0], "likes": 1}]
-            )
-        case [noun, *_] if noun in _OWNERS:
-            return _refused()
+            return json_answer([{"id": "org/app", "author": "org", "title": request.arguments["q"][0]}])
         case ["collections"]:
             # Their place in the list is the list's to tell.
-            return _paged(
-                request, [{k: v for k, v in _collection(n).items() if k != "position"} for n in range(3)]
-            )
+            told = ({k: v for k, v in _collection(n).items() if k != "position"} for n in range(3))
+            return _paged(request, list(told))
         case ["collections", *slug]:
             known = {one["slug"]: one for one in map(_collection, range(3))}
             return _one(known.get("/".join(slug)), "Collection not found")
-        case ["kernels", "org", "kernel", *_]:
-            return json_answer({"id": "org/kernel", "author": "org", "downloads": 1, "gated": False})
-        case ["papers", "search"] | ["daily_papers"]:
-            return json_answer([_paper(number) for number in range(2)])
         case ["papers", number]:
             return _one(_paper(0) if number == _paper(0)["id"] else None, "Paper not found")
         case ["users" | "organizations", *_]:
             return _people(request, words)
-        case [noun] if noun in ("models-tags-by-type", "datasets-tags-by-type"):
-            return json_answer({"library": [{"id": "pytorch", "label": "PyTorch", "type": "library"}]})
     return None
 
 
@@ -167,4 +154,17 @@ _HARDWARE = {
     "unitCostMicroUSD": 0,
     "unitCostUSD": 0.0,
     "unitLabel": "hour",
+}
+_TAGS = {"library": [{"id": "pytorch", "label": "PyTorch", "type": "library"}]}
+_TEMPLATE = {"name": "Blank", "repoId": "org/blank", "sdk": "docker", "preferredPrivate": True}
+_KERNEL = {"id": "org/kernel", "author": "org", "downloads": 1, "gated": False}
+_FIXED: dict[str, Any] = {
+    "jobs/hardware": [_HARDWARE],
+    "spaces/hardware": [_HARDWARE],
+    "spaces/templates": {"templates": [_TEMPLATE]},
+    "models-tags-by-type": _TAGS,
+    "datasets-tags-by-type": _TAGS,
+    "daily_papers": [_paper(0), _paper(1)],
+    "papers/search": [_paper(0), _paper(1)],
+    "kernels/org/kernel": _KERNEL,
 }

@@ -122,8 +122,10 @@ def _chore(name: str, parts: list[str]) -> Chore | None:
 
 def _passed_path(parts: list[str]) -> str:
     """The path to pass on; empty for one that could lead elsewhere than it seems, or to what is absent here."""
-    strange = any(part in ("", ".", "..") or "/" in part or not part.isprintable() for part in parts)
-    if strange or not _ABSENT.isdisjoint(parts):
+    named = parts if parts[-1] else parts[:-1]  # a hub's root folder is an empty name
+    words = [word for part in named for word in part.split("/")]
+    strange = any(word in ("", ".", "..") or not word.isprintable() for word in words)
+    if strange or not _ABSENT.isdisjoint(words):
         return ""
     return "/" + "/".join(quote(part, safe="") for part in parts)
 
