@@ -41,6 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         patience_s=options.patience,
         farewell_s=options.farewell,
         page_entries=options.page_entries,
+        calls_most=options.calls_most,
     )
     if options.with_parent:
         threading.Thread(target=_await_parent, daemon=True).start()
@@ -77,6 +78,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--patience", type=float, default=6.0, help="seconds to wait for a source [%(default)s]"
+    )
+    parser.add_argument(
+        "--calls-most", type=int, default=0, help="calls to each source in five minutes; 0: as it says"
     )
     parser.add_argument("--log-level", default="warning", help="debug, info, warning or error [%(default)s]")
     parser.add_argument("--with-parent", action="store_true", help="stop when standard input ends")

@@ -8,7 +8,7 @@ from headrace.errors import BadManifest, EntryNotFound
 from headrace.node.api.answers import file_headers
 from headrace.node.api.calls import Call
 from headrace.node.api.refusals import refusal
-from headrace.node.api.replies import refused, stale_headers
+from headrace.node.api.replies import refused
 from headrace.node.api.repos import resolved
 from headrace.node.body.sender import Sender
 from headrace.node.memory.metadata import Metadata
@@ -31,7 +31,7 @@ class FileApi:
             entry = await self._metadata.entry(at, call.path)
         except BadManifest:
             raise EntryNotFound("Entry not found") from None  # no file could have that name
-        headers = {**file_headers(entry, at.commit), **stale_headers(at.stale_s)}
+        headers = {**file_headers(entry, at.commit), **at.freshness.headers}
         if parse_etag(request.headers.get("If-None-Match")) == entry.digest.hex:
             return web.Response(status=304, headers=headers)
         if request.method == "HEAD":

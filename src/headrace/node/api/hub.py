@@ -59,7 +59,7 @@ class HubApi:
             return refused(refusal(401, "This mirror knows no accounts; ask the hub itself."))
         if chore.name in ("models", "datasets", "spaces") and request.method in ("GET", "HEAD"):
             told = await self._metadata.searched(request.raw_path)
-            response = json_reply(without_xet(told.value), None, told.stale_s)
+            response = json_reply(without_xet(told.value), None, told.freshness)
             if told.link:
                 response.headers["Link"] = next_link(request, told.link)
             return response

@@ -44,14 +44,14 @@ class RepoApi:
         at = await resolved(self._metadata, request, call)
         if _expands(request):
             told = await self._metadata.passed(_passed_target(request, call.verb), at)
-            return json_reply(without_xet(told.value), at, told.stale_s)
-        told = await self._metadata.info(call.repo, call.revision)
+            return json_reply(without_xet(told.value), at, told.freshness)
+        told = await self._metadata.info(at)
         facts = without_xet(told.value)
         facts["sha"] = at.commit
         if _flag(request, "blobs"):
             facts["siblings"] = siblings_json([row async for row in self._all_rows(at)])
             facts["usedStorage"] = sum(one["size"] for one in facts["siblings"])
-        return json_reply(facts, at, told.stale_s)
+        return json_reply(facts, at, told.freshness)
 
     async def tree(self, request: web.Request, call: Call) -> web.StreamResponse:
         """Its files and folders, page by page."""
@@ -90,7 +90,7 @@ class RepoApi:
         """What only the source knows."""
         at = await resolved(self._metadata, request, call)
         told = await self._metadata.passed(_passed_target(request, call.verb), at)
-        response = json_reply(without_xet(told.value), at, told.stale_s)
+        response = json_reply(without_xet(told.value), at, told.freshness)
         if told.link:
             response.headers["Link"] = next_link(request, told.link)
         return response
@@ -115,7 +115,7 @@ class RepoApi:
 async def resolved(metadata: Metadata, request: web.Request, call: Call) -> Resolved:
     """What a call is about. Every answer about a repo begins here: repos that are not for everybody are refused."""
     at = await metadata.resolved(call.repo, call.revision)
-    request["commit"] = at.commit
+    request["commit"], request["freshness"] = at.commit, at.freshness
     return at
 
 
