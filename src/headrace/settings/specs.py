@@ -44,6 +44,10 @@ def _parse_network(text: str) -> str:
     return str(ip_network(text.strip("[]"), strict=False))
 
 
+def _parse_calls(text: str) -> int:
+    return 0 if text.strip() == "0" else _parse_count(text)
+
+
 def _parse_rate(text: str) -> int:
     """Bytes a second: a number, with K, M, G or T behind it for powers of 1024."""
     number = text.strip().upper()
@@ -187,6 +191,14 @@ SPECS = (
         60.0,
         "seconds a node believes what a branch meant",
         "seconds",
+    ),
+    Spec(
+        "calls_most",
+        ("HEADRACE_CALLS_MOST",),
+        _parse_calls,
+        0,
+        "calls that a node makes to one source in five minutes at most, whatever that allows; 0 is as it says",
+        "a number",
     ),
     Spec(
         "trusted_proxies",

@@ -15,7 +15,7 @@ from urllib.parse import quote, urljoin, urlsplit
 
 from headrace.errors import AccessDenied, BadAnswer, Busy, EntryNotFound, HeadraceError, SourceError, Stalled
 from headrace.source.access import NOBODY, Access
-from headrace.source.budget import Budget
+from headrace.source.budget import Allowance, Budget
 from headrace.source.http import URL_SAFE, Dialer, HttpResponse, HttpSession
 from headrace.wire import ERROR_CODE, is_loopback, origin_of, retry_after_s, shown
 
@@ -56,7 +56,7 @@ class Home:
         *,
         access: Access = NOBODY,
         present: Callable[[str], Mapping[str, str]] = bearer,
-        budget: Budget | None = None,
+        budget: Allowance | None = None,
         counted_apart: str = "",
         patience_s: float = 5.0,
     ) -> None:

@@ -24,7 +24,7 @@ from headrace.errors import (
 from headrace.manifest import Entry, Manifest, entries_of, siblings_of
 from headrace.names import Repo, is_commit
 from headrace.source.access import NOBODY, Access
-from headrace.source.budget import Budget
+from headrace.source.budget import Allowance
 from headrace.source.contract import Content, Request
 from headrace.source.delivery import Delivery
 from headrace.source.finding import FindingSource
@@ -76,7 +76,7 @@ class HubSource:
         *,
         access: Access = NOBODY,
         patience_s: float = 5.0,
-        budget: Budget | None = None,
+        budget: Allowance | None = None,
         warn: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.name = name

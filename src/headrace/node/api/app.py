@@ -14,7 +14,7 @@ from typing import Any
 
 from aiohttp import web
 
-from headrace.errors import HeadraceError
+from headrace.errors import HeadraceError, NotFound
 from headrace.metrics import CONTENT_TYPE, Metrics
 from headrace.node.api.hub import HubApi
 from headrace.node.api.outside import Outside
@@ -22,6 +22,7 @@ from headrace.node.api.refusals import closed_repo, refusal, refusal_of
 from headrace.node.api.replies import refused
 from headrace.node.body.sender import Sender
 from headrace.node.lines import flat
+from headrace.node.memory.freshness import Freshness
 from headrace.node.memory.metadata import Closed, Metadata
 
 _BODY_BYTES_MOST = 4 * 1024 * 1024  # a paths-info request names its paths in the body
@@ -125,7 +126,10 @@ async def _refusing(request: web.Request, handler: Handler) -> web.StreamRespons
     except Closed as closed:
         return refused(closed_repo(closed.visibility, request["repo"], signed_in=signed_in))
     except HeadraceError as error:
-        return refused(refusal_of(error, signed_in=signed_in, commit=request.get("commit")))
+        told = refusal_of(error, signed_in=signed_in, commit=request.get("commit"))
+        # Of what failed nothing is known; that something is not there is an answer as any other.
+        known: Freshness | None = request.get("freshness") if isinstance(error, NotFound) else None
+        return refused(told, dict(known.headers) if known is not None else {})
     except (web.HTTPException, ConnectionError):
         raise
     except Exception:  # noqa: BLE001  # a request's outermost frame: whatever it is, the client gets an answer

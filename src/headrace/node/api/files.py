@@ -9,7 +9,7 @@ from headrace.manifest import Digest, Entry
 from headrace.node.api.answers import file_headers
 from headrace.node.api.calls import Call
 from headrace.node.api.refusals import refusal
-from headrace.node.api.replies import refused, stale_headers
+from headrace.node.api.replies import refused
 from headrace.node.api.repos import resolved
 from headrace.node.body.sender import Sender
 from headrace.node.memory.gitids import blob_id, pointer
@@ -39,7 +39,7 @@ class FileApi:
             return await self._answer(request, at, entry)
         text, etag = pointer(entry.digest, entry.size), blob_id(entry.digest, entry.size)
         kept = Entry(entry.path, len(text), Digest(Digest.GIT_BLOB_SHA1, etag))
-        headers = {**file_headers(kept, at.commit), **stale_headers(at.stale_s)}
+        headers = {**file_headers(kept, at.commit), **at.freshness.headers}
         del headers["Accept-Ranges"]  # so little is sent whole
         if _is_known(request, etag):
             return _unchanged(headers)
@@ -52,7 +52,7 @@ class FileApi:
             raise EntryNotFound("Entry not found") from None  # no file could have that name
 
     async def _answer(self, request: web.Request, at: Resolved, entry: Entry) -> web.StreamResponse:
-        headers = {**file_headers(entry, at.commit), **stale_headers(at.stale_s)}
+        headers = {**file_headers(entry, at.commit), **at.freshness.headers}
         if _is_known(request, entry.digest.hex):
             return _unchanged(headers)
         if request.method == "HEAD":

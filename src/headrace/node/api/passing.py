@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from aiohttp import web
@@ -17,6 +17,7 @@ from aiohttp import web
 from headrace.node.api.answers import without_xet
 from headrace.node.api.refusals import header_text
 from headrace.node.api.replies import next_link, no_page, refused
+from headrace.node.memory.freshness import Freshness
 from headrace.node.memory.metadata import Metadata
 from headrace.source.hub import HubAnswer
 from headrace.wire import ERROR_CODE, ERROR_MESSAGE, REPO_COMMIT, WARNING
@@ -44,23 +45,23 @@ class PassingApi:
 
     async def json(self, request: web.Request, path: str, *, addressed: bool = False) -> web.StreamResponse:
         """The JSON at a path of the source, with the request's query; `addressed`: its URLs are made the node's."""
-        page = await self._page(request, path)
+        page, freshness = await self._page(request, path)
         if page is None or page.content_type != "json":
             return refused(no_page())
         body = page.body
         if addressed:
             body = json.dumps(_addressed(json.loads(body), request["view"].address)).encode()
-        return _reply(request, page, body, "application/json; charset=utf-8")
+        return _reply(request, replace(page, body=body), "application/json; charset=utf-8", freshness)
 
     async def text(self, request: web.Request, path: str) -> web.StreamResponse:
         """The text at a path of the source. Whatever it is, a browser must not run it in this node's name."""
-        page = await self._page(request, path)
+        page, freshness = await self._page(request, path)
         if page is None:
             return refused(no_page())
         kind = "application/json" if page.content_type == "json" else "text/plain"
-        return _reply(request, page, page.body, f"{kind}; charset=utf-8")
+        return _reply(request, page, f"{kind}; charset=utf-8", freshness)
 
-    async def _page(self, request: web.Request, path: str) -> Page | None:
+    async def _page(self, request: web.Request, path: str) -> tuple[Page | None, Freshness]:
         query = request.raw_path.partition("?")[2]
         return await self._metadata.relayed(f"{path}?{query}" if query else path, page_of)
 
@@ -80,11 +81,12 @@ def page_of(answer: HubAnswer, link: str | None) -> Page | None:
     return Page(answer.status, body, content_type, headers, link)
 
 
-def _reply(request: web.Request, page: Page, body: bytes, content_type: str) -> web.Response:
+def _reply(request: web.Request, page: Page, content_type: str, freshness: Freshness) -> web.Response:
     headers = {**page.headers, "Content-Type": content_type, "X-Content-Type-Options": "nosniff"}
+    headers |= freshness.headers
     if page.link:
         headers["Link"] = next_link(request, page.link)
-    return web.Response(status=page.status, body=body, headers=headers)
+    return web.Response(status=page.status, body=page.body, headers=headers)
 
 
 def _addressed(value: Any, address: str) -> Any:

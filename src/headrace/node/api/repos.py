@@ -35,13 +35,13 @@ class RepoApi:
         if _expands(request) or _flag(request, "securityStatus"):
             target = api_path(at.repo, "revision", at.commit)
             return await self._passed(request, at, target, "expand", "expand[]", "securityStatus", "blobs")
-        told = await self._metadata.info(call.repo, call.revision)
+        told = await self._metadata.info(at)
         facts = without_xet(told.value)
         facts["sha"] = at.commit
         if _flag(request, "blobs"):
             facts["siblings"] = siblings_json([row async for row in self._rows(at, "", deep=True)])
             facts.setdefault("usedStorage", sum(one["size"] for one in facts["siblings"]))
-        return json_reply(facts, at, told.stale_s)
+        return json_reply(facts, at, told.freshness)
 
     async def tree(self, request: web.Request, call: Call) -> web.StreamResponse:
         """Its files and folders, page by page."""
@@ -101,7 +101,7 @@ class RepoApi:
         """
         query = sorted((name, text) for name, text in request.query.items() if name in arguments)
         told = await self._metadata.passed(path + (f"?{urlencode(query)}" if query else ""), at)
-        response = json_reply(without_xet(told.value), at, told.stale_s)
+        response = json_reply(without_xet(told.value), at, told.freshness)
         if told.link:
             response.headers["Link"] = next_link(request, told.link)
         return response
@@ -110,7 +110,9 @@ class RepoApi:
         """What the source tells of these paths besides what they are; None where it cannot be asked."""
         posted = json.dumps({"paths": paths, "expand": True}).encode()
         try:
-            page = await self._metadata.relayed(api_path(at.repo, "paths-info", at.commit), page_of, posted)
+            page, _ = await self._metadata.relayed(
+                api_path(at.repo, "paths-info", at.commit), page_of, posted
+            )
         except SourceError:
             return None
         return json.loads(page.body) if page is not None and page.status == web.HTTPOk.status_code else None
@@ -147,7 +149,7 @@ class RepoApi:
 async def resolved(metadata: Metadata, request: web.Request, call: Call) -> Resolved:
     """What a call is about. Every answer about a repo begins here: repos that are not for everybody are refused."""
     at = await metadata.resolved(call.repo, call.revision)
-    request["commit"] = at.commit
+    request["commit"], request["freshness"] = at.commit, at.freshness
     return at
 
 
