@@ -320,7 +320,9 @@ class Metadata:
 
     async def _asked(self, key: Hashable, wait_s: float, question: Callable[..., T], *arguments: Any) -> T:
         """Ask the source, together with all who want to know the same; wait no longer than `wait_s`."""
+        self._origin.outage.look()  # not even for those who are still waiting for an answer
         asked_at = time.monotonic()
+        key = (key, self._origin.outage.failures)
         waiting = self._threads.once(key, lambda: self._ask(question, *arguments))
         try:
             return await asyncio.wait_for(waiting, wait_s)

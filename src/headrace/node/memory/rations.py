@@ -31,7 +31,7 @@ _OWN_WINDOW_S = 300.0
 _SAME_WINDOW_S = 2.0  # ends that lie closer together are the same one; they are told in whole seconds
 _RESERVE = 0.02  # of what a window allows: others behind the same address ask as well
 _AT_ONCE = 0.5  # of what a window allows
-_WAIT_MOST_S = 2.0
+_WAIT_MOST_S = 1.5
 _WAITERS_MOST = 4
 _LOOK_S = 0.05
 _BYTES_MOST = 65536
@@ -136,7 +136,7 @@ class Rations:
                 # Ours counts those on their way, too; theirs counts others behind the same address.
                 window.left, window.until = min(window.left, known.left), max(window.until, known.until)
             else:
-                window.left -= self._asked[kind] - 1  # those on their way are not counted there yet
+                window.left -= max(0, self._asked[kind] - 1)  # those on their way are not counted there yet
             windows[kind] = window
 
     def _wait(self, kind: str, wait_s: float, check: Callable[[], None]) -> None:
