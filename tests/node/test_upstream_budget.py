@@ -113,6 +113,16 @@ def test_half_goes_at_once_and_the_rest_is_spread(tmp_path: Path) -> None:
     assert 0 < (caught.value.retry_after_s or 0) <= 8  # one in four seconds
 
 
+def test_a_part_is_left_to_questions_about_what_is_known(tmp_path: Path) -> None:
+    rations = Rations("hub", HUB, tmp_path)
+    assert make(rations)
+    rations.learn(API, 200, answer(30, 2, "q=100;w=200"))
+    with rations.modestly():
+        made = sum(make(rations, API) for _ in range(10))
+    assert made == 5
+    assert make(rations)
+
+
 def test_a_wait_of_a_moment_is_waited(tmp_path: Path) -> None:
     rations = Rations("hub", HUB, tmp_path)
     assert make(rations)

@@ -10,6 +10,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from http import HTTPStatus
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -29,7 +30,7 @@ from headrace.names import Repo, is_commit
 from headrace.node.config import OUTAGE_S
 from headrace.node.memory.catalog import Catalog, Kept, Ref, Seen, Told, Visibility, info_key
 from headrace.node.memory.outage import Outage
-from headrace.node.memory.rations import Spent
+from headrace.node.memory.rations import Rations, Spent
 from headrace.source.http import Dialer, HttpSession
 from headrace.source.hub import HubAnswer, HubSource
 from headrace.wire import ERROR_CODE, ERROR_MESSAGE, api_path, parse_next_link
@@ -43,8 +44,9 @@ _SMALL = 64 * 1024
 class Origin:
     """Asks `source` and writes down what it says. `outage` knows whether it may be asked."""
 
-    def __init__(self, source: HubSource, dialer: Dialer, catalog: Catalog) -> None:
+    def __init__(self, source: HubSource, dialer: Dialer, rations: Rations, catalog: Catalog) -> None:
         self._source = source
+        self._rations = rations
         self._dialer = dialer
         self._catalog = catalog
         self._local = threading.local()
@@ -83,7 +85,9 @@ class Origin:
             SourceError: it cannot be asked now.
         """
         whole = known is None or self._is_small(repo, known)
-        answer = self._ask(api_path(repo, "revision", revision) + ("?blobs=true" if whole else ""))
+        seen = self._catalog.seen(repo)
+        with nullcontext() if known is not None and seen is not None else self._rations.modestly():
+            answer = self._ask(api_path(repo, "revision", revision) + ("?blobs=true" if whole else ""))
         now = time.time()
         if answer.status != HTTPStatus.OK and answer.headers.get(ERROR_CODE) == "RevisionNotFound":
             if known is not None and not is_commit(revision):
@@ -94,7 +98,7 @@ class Origin:
         else:
             told = self._told(repo, revision, _parsed(answer), now)
         # Of a repo that nobody here has read nothing is kept: anybody could fill the catalog with names.
-        if told.seen.visibility is Visibility.PUBLIC or self._catalog.seen(repo) is not None:
+        if told.seen.visibility is Visibility.PUBLIC or seen is not None:
             self._catalog.learn(repo, revision, told)
         return told
 
@@ -112,7 +116,7 @@ class Origin:
 
     def fetch(self, target: str) -> Kept:
         """As `search`, and remembered."""
-        kept = self.search(target)
+        kept = self._json(target)
         self._catalog.keep(target, kept)
         return kept
 
@@ -123,6 +127,10 @@ class Origin:
             NotFound, AccessDenied: the source says so.
             SourceError: it cannot be asked now.
         """
+        with self._rations.modestly():
+            return self._json(target)
+
+    def _json(self, target: str) -> Kept:
         answer = self._ask(target)
         if answer.status != HTTPStatus.OK:
             message = answer.headers.get(ERROR_MESSAGE) or f"HTTP {answer.status}"
