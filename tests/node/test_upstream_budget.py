@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 from collections import Counter
@@ -36,12 +37,18 @@ def make(rations: Rations, key: object = API) -> bool:
         return False
 
 
+def write_many(root: Path, count: int) -> list[str]:
+    """Write repos with several revisions and files each; where those are asked for."""
+    targets = []
+    for number, revision in itertools.product(range(count), ("main", "refs/pr/1", "dev")):
+        files = {"config.json": b"%d" % number, "tokenizer.json": revision.encode()}
+        write_repo(root, f"org/r{number}", files, revision=revision)
+        targets += [f"/org/r{number}/resolve/{revision.replace('/', '%2F')}/{name}" for name in files]
+    return targets
+
+
 def test_a_thousand_requests_of_many_clients_earn_no_429(tmp_path: Path, start_node: StartNode) -> None:
-    revisions = ("main", "refs/pr/1", "dev")
-    for number in range(40):
-        for revision in revisions:
-            files = {"config.json": b"%d" % number, "tokenizer.json": revision.encode()}
-            write_repo(tmp_path / "hub", f"org/r{number}", files, revision=revision)
+    targets = write_many(tmp_path / "hub", 40)
     with ChaosHub(tmp_path / "hub") as hub:
         quotas = [Fault("quota", host="hub", how=how, most=60, delay_s=300) for how in ("api", "resolvers")]
         hub.set_faults(*quotas)
@@ -49,12 +56,6 @@ def test_a_thousand_requests_of_many_clients_earn_no_429(tmp_path: Path, start_n
         known = [f"/org/r{number}/resolve/main/config.json" for number in range(5)]
         for target in known:
             assert ask(node.endpoint + target).status == 200
-        targets = [
-            f"/org/r{number}/resolve/{revision.replace('/', '%2F')}/{name}"
-            for number in range(40)
-            for revision in revisions
-            for name in ("config.json", "tokenizer.json")
-        ]
 
         def get(index: int) -> tuple[str, Reply]:
             target = known[index // 2 % 5] if index % 2 else targets[index // 2 % len(targets)]
