@@ -75,6 +75,19 @@ def test_a_hub_that_only_complains_is_away(
     assert (unknown.status, unknown.headers["retry-after"]) == (503, "7")
 
 
+@pytest.mark.parametrize("how", ["truncated", "types", "empty"])
+def test_a_hub_that_talks_nonsense_is_not_believed(
+    how: str, hub: ChaosHub, start_node: Callable[..., NodeProcess]
+) -> None:
+    node = start_node(hub, ref_ttl=0, visibility_ttl=0)
+    target = node.endpoint + "/org/tiny/resolve/main/config.json"
+    assert ask(target).status == 200
+    hub.set_faults(Fault("json", host="hub", how=how))
+    reply = ask(target)
+    assert (reply.status, reply.body) == (200, TINY["config.json"])
+    assert "x-hf-warning" in reply.headers
+
+
 def test_a_restarted_node_asks_for_no_byte_again(
     hub: ChaosHub, start_node: Callable[..., NodeProcess]
 ) -> None:

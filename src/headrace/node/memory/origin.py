@@ -116,7 +116,8 @@ class Origin:
 
     def fetch(self, target: str) -> Kept:
         """As `search`, and remembered."""
-        kept = self._json(target)
+        with nullcontext() if self._catalog.kept(target) is not None else self._rations.modestly():
+            kept = self._json(target)
         self._catalog.keep(target, kept)
         return kept
 
@@ -155,7 +156,7 @@ class Origin:
     def _told(self, repo: Repo, revision: str, facts: Any, now: float) -> Told:
         commit = facts.get("sha") if isinstance(facts, dict) else None
         if not isinstance(commit, str) or not is_commit(commit):
-            raise BadManifest(f"{self._source.name} does not say which commit {revision!r} of {repo} is")
+            raise BadAnswer(f"{self._source.name} does not say which commit {revision!r} of {repo} is")
         seen = Seen(_visibility_of(facts), now)
         if seen.visibility is not Visibility.PUBLIC:
             return Told(seen)
