@@ -10,8 +10,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import pytest
-
 from headrace.manifest import Digest, Entry, Manifest
 from headrace.names import Repo
 from headrace.node.memory.catalog import Bound, Kept, Ref, Seen, SqlCatalog, Told, Visibility, info_key
@@ -104,6 +102,32 @@ def test_a_commit_by_its_name_alone_is_one_question(hub: ChaosHub, start_node: S
     assert calls(hub) == [f"/api/models/org/tiny/revision/{commit}"]
 
 
+def test_a_commit_that_the_hub_has_forgotten_is_still_here(tmp_path: Path, start_node: StartNode) -> None:
+    write_repo(tmp_path / "hub", "org/x", {"a.txt": b"old"})
+    with ChaosHub(tmp_path / "hub") as hub:
+        commit = ask(f"{hub.endpoint}/api/models/org/x").json()["sha"]
+        node = start_node(hub, ref_ttl=0, visibility_ttl=0)
+        target = f"{node.endpoint}/org/x/resolve/{commit}/a.txt"
+        assert ask(target).body == b"old"
+        write_repo(tmp_path / "hub", "org/x", {"a.txt": b"new"})
+        assert [ask(target).body for _ in range(2)] == [b"old"] * 2
+
+
+def test_files_alone_are_enough_to_answer_while_the_hub_is_away(
+    hub: ChaosHub, start_node: StartNode, tmp_path: Path
+) -> None:
+    node = start_node(hub)
+    assert ask(node.endpoint + "/api/models/org/tiny").status == 200
+    node.stop()
+    with sqlite3.connect(tmp_path / "node/catalog.sqlite") as database:
+        database.execute("DELETE FROM answers")  # as those do that make room
+    database.close()
+    hub.stop()
+    again = start_node(hub)
+    told = ask(again.endpoint + "/api/models/org/tiny?blobs=true").json()
+    assert [one["rfilename"] for one in told["siblings"]] == sorted(TINY)
+
+
 def test_who_asks_at_the_same_moment_asks_once(hub: ChaosHub, start_node: StartNode) -> None:
     node = start_node(hub, ref_ttl=0, visibility_ttl=0)
     hub.set_faults(Fault("latency", host="hub", delay_s=2.0))
@@ -191,7 +215,7 @@ def test_a_clock_that_was_set_back_makes_nothing_fresh(
     node.stop()
     with sqlite3.connect(tmp_path / "node/catalog.sqlite") as database:
         for table in ("repos", "refs", "answers"):
-            database.execute(f"UPDATE {table} SET at = at + 1000000")  # noqa: S608 - no input of anybody's
+            database.execute(f"UPDATE {table} SET at = at + 1000000")
     database.close()
     hub.clear_log()
     again = start_node(hub)
@@ -204,9 +228,7 @@ def test_what_everybody_searches_is_asked_once(hub: ChaosHub, start_node: StartN
     node = start_node(hub)
     hub.clear_log()
     with ThreadPoolExecutor(8) as pool:
-        replies = list(
-            pool.map(lambda _: ask(node.endpoint + "/api/models?search=tiny&limit=5"), range(16))
-        )
+        replies = list(pool.map(lambda _: ask(node.endpoint + "/api/models?search=tiny&limit=5"), range(16)))
     assert len({(reply.status, reply.body) for reply in replies}) == 1
     assert calls(hub) == ["/api/models"]
 

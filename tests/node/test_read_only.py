@@ -13,7 +13,7 @@ from headrace.manifest import Digest
 from headrace.node.memory.catalog import Row
 from headrace.node.memory.gitids import tree_ids
 from headrace.node.process import NodeProcess
-from headrace.testing import ChaosHub, Fault
+from headrace.testing import ChaosHub, Fault, write_repo
 from tests.node.asking import BIG_FILE, ask
 
 
@@ -103,6 +103,23 @@ def test_a_source_that_is_away_is_said_to_be(hub: ChaosHub, start_node: type[Nod
     form = b"paths=config.json&expand=true"
     reply = ask(f"{node.endpoint}/api/models/org/tiny/paths-info/main", "POST", form)
     assert reply.status in (200, 502)
+
+
+def test_a_file_of_very_many_is_answered_for_before_all_are_listed(
+    tmp_path: Path, start_node: type[NodeProcess]
+) -> None:
+    names = {f"d/{number:03d}.json": b"%d" % number for number in range(60)}
+    # What the repo's info tells of its files is not enough, so that the tree must be asked, page by page.
+    write_repo(tmp_path / "hub", "org/many", names, tree_extra=[{"type": "file", "path": "odd"}])
+    with ChaosHub(tmp_path / "hub", page_size=1, latency_s=0.3) as hub:
+        node = start_node(hub)
+        url = f"{node.endpoint}/org/many/resolve/main/d"
+        reply = ask(f"{url}/042.json", "HEAD")
+        assert (reply.status, reply.headers["content-length"]) == (200, "2")
+        assert ask(f"{url}/absent", "HEAD").headers["x-error-code"] == "EntryNotFound"
+        assert ask(url, "HEAD").status == 404
+        assert ask(f"{url}/042.json").body == b"42"
+        assert 0 < hub.log().count(path_glob="*/tree/*") < len(names)
 
 
 def test_ids_of_folders_are_gits_own(tmp_path: Path) -> None:

@@ -41,11 +41,12 @@ class Upstream:
             raise UsageError(f"{text!r} is no source", hint="write NAME=URL")
         return cls(name, normalized_endpoint(url))
 
-    def source(
-        self, dialer: Dialer, data: Path, *, calls_most: int = 0, patience_s: float = 5.0
-    ) -> HubSource:
-        """The hub as a node asks it, whose processes share what it allows by a file in the folder `data`."""
-        rations = Rations(self.name, self.url, data, calls_most)
+    def rations(self, data: Path, calls_most: int = 0) -> Rations:
+        """What the hub allows a node, whose processes share it by a file in the folder `data`."""
+        return Rations(self.name, self.url, data, calls_most)
+
+    def source(self, dialer: Dialer, rations: Rations, patience_s: float = 5.0) -> HubSource:
+        """The hub as a node asks it."""
         return HubSource(self.name, self.url, dialer, patience_s=patience_s, budget=rations)
 
 

@@ -108,11 +108,10 @@ class Node:
         self.link.hear, self.link.bereaved = self._fills.take, self._fills.worker_died
         # Who asked may have left by then; the next one finds the answer.
         patience_s = config.patience_s + _PATIENCE_MORE_S
-        trusted = config.sources[0].source(
-            dialer, config.data, calls_most=config.calls_most, patience_s=patience_s
-        )
+        rations = config.sources[0].rations(config.data, config.calls_most)
+        trusted = config.sources[0].source(dialer, rations, patience_s)
         trust = Trust(config.ref_ttl_s, config.visibility_ttl_s, config.patience_s)
-        origin = Origin(trusted, dialer, self._catalog)
+        origin = Origin(trusted, dialer, rations, self._catalog)
         bodies = Bodies(store, self._fills, self._threads, config.patience_s)
         self.app = create_app(
             Services(

@@ -165,10 +165,8 @@ def main() -> None:
     reporter = Reporter(sys.stdout.buffer)
     dialer = Road(**orders["road"]).dialer()
     data, calls_most = Path(orders["data"]), orders["calls_most"]
-    sources = {
-        name: Upstream(name, url).source(dialer, data, calls_most=calls_most)
-        for name, url in orders["sources"]
-    }
+    upstreams = [Upstream(name, url) for name, url in orders["sources"]]
+    sources = {one.name: one.source(dialer, one.rations(data, calls_most)) for one in upstreams}
     layout = DataTree(data)
     engine = Engine(sources, dialer, Limits(**orders["limits"]), reporter.emit)
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, unquote
@@ -49,6 +49,8 @@ _HASTE_S = 0.5  # how long a source is waited for that has just been away, where
 _LEAST_S = 1.0  # how long the second question of a request is waited for at least
 _JUST_BEGUN = 0.9  # of its patience is left to who has not waited for anything yet
 _QUESTIONS_MOST = 2000  # under way at once; more than that is an attack, or an outage not yet noticed
+_FILES_MOST = 50_000  # in one answer, as with hubs
+_LISTING_S = 2.0  # how long a list of all files is waited for by who asks for one
 _FIXED_FIELDS = frozenset({"sha", "siblings", "createdAt"})
 _FOR_EVER = float("inf")
 
@@ -136,21 +138,36 @@ class Metadata:
         kept = await self._read(self._catalog.kept, key)
         if kept is not None:
             return Answered(kept.value, None, at.freshness)
-        told: Told = await self._asked(
-            ("learn", at.repo, at.commit),
-            self._wait_s(at.deadline),
-            self._origin.learn,
-            at.repo,
-            at.commit,
-            None,
-        )
+        try:
+            told = await self._learned(at.repo, at.commit, None, self._wait_s(at.deadline))
+        except SourceError:
+            if not await self._read(self._catalog.has_manifest, at.repo, at.commit):
+                raise
+            stale = replace(at.freshness, grade=Grade.STALE)
+            return Answered(await self._threads.disk(self._least, at), None, stale)
         if told.info is None:
             raise Closed(told.seen.visibility)
         return Answered(told.info.value, None, worst(at.freshness, Freshness(Grade.MISS)))
 
+    def _least(self, at: Resolved) -> dict[str, Any]:
+        """What can be said of a commit whose files alone are known: enough to get them."""
+        rows = self._catalog.page(at.repo, at.commit, "", deep=True, after="", most=_FILES_MOST)
+        files = [{"rfilename": row.path} for row in rows if row.digest is not None]
+        said = {"id": at.repo.name, "sha": at.commit, "private": False, "gated": False, "disabled": False}
+        return {**said, "tags": [], "siblings": files}
+
     async def row(self, at: Resolved, path: str) -> Row | None:
-        """A file or folder of a commit. Raises as `Source.manifest` where the commit is not known yet."""
-        await self._ensure_manifest(at)
+        """A file or folder of a commit. Raises as `Source.manifest` where the commit is not known yet.
+
+        A list of very many files takes longer than a client waits; until it is here, single paths are asked for.
+        """
+        try:
+            await self._ensure_manifest(at, min(_LISTING_S, self._trust.patience_s / 2))
+        except Stalled:
+            if self._origin.outage.lasts:
+                raise
+            key, wait_s = ("path", at.repo, at.commit, path), self._wait_s(at.deadline)
+            return await self._asked(key, wait_s, self._origin.look_up, at.repo, at.commit, path)
         return await self._read(self._catalog.entry, at.repo, at.commit, path)
 
     async def entry(self, at: Resolved, path: str) -> Entry:
@@ -306,10 +323,11 @@ class Metadata:
         try:
             told = await self._learned(repo, asked, known, wait_s)
         except RevisionNotFound:
-            if asked == revision:
+            if not is_commit(revision) or known is None:
                 raise
-            # The repo has no such branch any more; the commit in question may still tell who may read it.
-            told = await self._learned(repo, revision, revision, wait_s)
+            # The hub has forgotten that branch, or the commit. Who may read the repo, the other one may still tell.
+            other = DEFAULT_REVISION if asked == revision else revision
+            told = await self._learned(repo, other, None, wait_s)
         return told.seen, Ref(revision, told.seen.at) if is_commit(revision) else told.ref
 
     async def _learned(self, repo: Repo, revision: str, known: str | None, wait_s: float) -> Told:
@@ -326,12 +344,12 @@ class Metadata:
             self._refusals.put(("repo", repo), told.seen, ttl_s)
         return told
 
-    async def _ensure_manifest(self, at: Resolved) -> None:
+    async def _ensure_manifest(self, at: Resolved, most_s: float = _FOR_EVER) -> None:
         if await self._read(self._catalog.has_manifest, at.repo, at.commit):
             return
         key = ("revision", at.repo, at.commit)
         self._recall(key)
-        wait_s = self._wait_s(at.deadline)
+        wait_s = min(self._wait_s(at.deadline), most_s)
         try:
             await self._asked(
                 ("manifest", at.repo, at.commit), wait_s, self._origin.fetch_manifest, at.repo, at.commit
@@ -357,7 +375,9 @@ class Metadata:
 
     async def _asked(self, key: Hashable, wait_s: float, question: Callable[..., T], *arguments: Any) -> T:
         """Ask the source, together with all who want to know the same; wait no longer than `wait_s`."""
+        self._origin.outage.look()  # not even for those who are still waiting for an answer
         asked_at = time.monotonic()
+        key = (key, self._origin.outage.failures)
         waiting = self._threads.once(key, lambda: self._ask(question, *arguments))
         try:
             return await asyncio.wait_for(waiting, wait_s)

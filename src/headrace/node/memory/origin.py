@@ -10,6 +10,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from http import HTTPStatus
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -24,12 +25,12 @@ from headrace.errors import (
     RevisionNotFound,
     SourceError,
 )
-from headrace.manifest import Manifest, siblings_of
+from headrace.manifest import Manifest, entries_of, siblings_of
 from headrace.names import Repo, is_commit
 from headrace.node.config import OUTAGE_S
-from headrace.node.memory.catalog import Catalog, Kept, Ref, Seen, Told, Visibility, info_key
+from headrace.node.memory.catalog import Catalog, Kept, Ref, Row, Seen, Told, Visibility, info_key
 from headrace.node.memory.outage import Outage
-from headrace.node.memory.rations import Spent
+from headrace.node.memory.rations import Rations, Spent
 from headrace.source.http import Dialer, HttpSession
 from headrace.source.hub import HubAnswer, HubSource
 from headrace.wire import ERROR_CODE, ERROR_MESSAGE, api_path, parse_next_link
@@ -43,8 +44,9 @@ _SMALL = 64 * 1024
 class Origin:
     """Asks `source` and writes down what it says. `outage` knows whether it may be asked."""
 
-    def __init__(self, source: HubSource, dialer: Dialer, catalog: Catalog) -> None:
+    def __init__(self, source: HubSource, dialer: Dialer, rations: Rations, catalog: Catalog) -> None:
         self._source = source
+        self._rations = rations
         self._dialer = dialer
         self._catalog = catalog
         self._local = threading.local()
@@ -83,7 +85,9 @@ class Origin:
             SourceError: it cannot be asked now.
         """
         whole = known is None or self._is_small(repo, known)
-        answer = self._ask(api_path(repo, "revision", revision) + ("?blobs=true" if whole else ""))
+        seen = self._catalog.seen(repo)
+        with nullcontext() if known is not None and seen is not None else self._rations.modestly():
+            answer = self._ask(api_path(repo, "revision", revision) + ("?blobs=true" if whole else ""))
         now = time.time()
         if answer.status != HTTPStatus.OK and answer.headers.get(ERROR_CODE) == "RevisionNotFound":
             if known is not None and not is_commit(revision):
@@ -94,7 +98,7 @@ class Origin:
         else:
             told = self._told(repo, revision, _parsed(answer), now)
         # Of a repo that nobody here has read nothing is kept: anybody could fill the catalog with names.
-        if told.seen.visibility is Visibility.PUBLIC or self._catalog.seen(repo) is not None:
+        if told.seen.visibility is Visibility.PUBLIC or seen is not None:
             self._catalog.learn(repo, revision, told)
         return told
 
@@ -110,6 +114,24 @@ class Origin:
             # The repo was just seen: what a hub does not find now is the commit.
             raise RevisionNotFound(f"Invalid rev id: {commit}") from error
 
+    def look_up(self, repo: Repo, commit: str, path: str) -> Row | None:
+        """Ask about one path of a commit: far quicker than listing very many.
+
+        Raises:
+            BadAnswer, BadManifest: what is told makes no sense.
+            SourceError: it cannot be asked now.
+        """
+        posted = json.dumps({"paths": [path], "expand": False}).encode()
+        answer = self._ask(api_path(repo, "paths-info", commit), posted)
+        told = _parsed(answer) if answer.status == HTTPStatus.OK else None
+        if not isinstance(told, list):
+            raise BadAnswer(f"{self._source.name} does not say what a commit of {repo} has at a path")
+        named = [one for one in told if isinstance(one, dict) and one.get("path") == path]
+        if not named:
+            return None
+        files = entries_of(named)
+        return Row(path, files[0].size, files[0].digest) if files else Row(path, 0, None)
+
     def fetch(self, target: str) -> Kept:
         """The JSON at a path and query of the source, and remembered.
 
@@ -117,7 +139,8 @@ class Origin:
             NotFound, AccessDenied: the source says so.
             SourceError: it cannot be asked now.
         """
-        answer = self._ask(target)
+        with nullcontext() if self._catalog.kept(target) is not None else self._rations.modestly():
+            answer = self._ask(target)
         if answer.status != HTTPStatus.OK:
             message = answer.headers.get(ERROR_MESSAGE) or f"HTTP {answer.status}"
             known = {"RevisionNotFound": RevisionNotFound, "RepoNotFound": RepoNotFound}
@@ -135,7 +158,8 @@ class Origin:
         Raises:
             SourceError: it cannot be asked now.
         """
-        answer = self._ask(target, posted)
+        with self._rations.modestly():
+            answer = self._ask(target, posted)
         return answer, self._following(answer)
 
     def _following(self, answer: HubAnswer) -> str | None:
@@ -159,7 +183,7 @@ class Origin:
     def _told(self, repo: Repo, revision: str, facts: Any, now: float) -> Told:
         commit = facts.get("sha") if isinstance(facts, dict) else None
         if not isinstance(commit, str) or not is_commit(commit):
-            raise BadManifest(f"{self._source.name} does not say which commit {revision!r} of {repo} is")
+            raise BadAnswer(f"{self._source.name} does not say which commit {revision!r} of {repo} is")
         seen = Seen(_visibility_of(facts), now)
         if seen.visibility is not Visibility.PUBLIC:
             return Told(seen)

@@ -21,6 +21,9 @@ class Outage:
     Args:
         name: what to call the source.
         pause_s: for how long at most it is not asked again.
+
+    Attributes:
+        failures: how many there were; who asks after one does not wait for what was asked before it.
     """
 
     def __init__(self, name: str, pause_s: float) -> None:
@@ -28,6 +31,7 @@ class Outage:
         self._pause_s = pause_s
         self._lock = threading.Lock()
         self._refuse: Callable[[], SourceError] | None = None
+        self.failures = 0
         self._failed_at = 0.0
         self._heard_at = 0.0
         self._until = 0.0
@@ -40,18 +44,20 @@ class Outage:
         """Whether the last thing heard of the source is that it cannot be asked."""
         return self._refuse is not None
 
-    def enter(self) -> float:
-        """Before a question: the moment of asking, to be shown to `check`.
+    def look(self) -> None:
+        """Raise `SourceError` where there was no answer a moment ago; one who comes later may try."""
+        now = time.monotonic()
+        with self._lock:
+            if self._refuse is not None and now < self._until:
+                raise self._refusal(self._refuse, now)
 
-        Raises:
-            SourceError: there was no answer a moment ago; one who comes later may try.
-        """
+    def enter(self) -> float:
+        """Before a question: the moment of asking, to be shown to `check`. Raises as `look`."""
+        self.look()
         now = time.monotonic()
         with self._lock:
             if self._refuse is not None:
-                if now < self._until:
-                    raise self._refusal(self._refuse, now)
-                self._until = now + self._pause_s  # this one finds out; the others wait for what it hears
+                self._until = now + self._pause_s  # this one finds out, for all others
         return now
 
     def check(self, asked_at: float) -> None:
@@ -86,6 +92,7 @@ class Outage:
             self._failed_at = time.monotonic()
             self._until = self._failed_at + pause_s
             self._refuse = refuse
+            self.failures += 1
 
     def _refusal(self, refuse: Callable[[], SourceError], now: float) -> SourceError:
         """A new error each time: one that is raised again and again would collect all those tracebacks."""

@@ -31,7 +31,8 @@ _OWN_WINDOW_S = 300.0
 _SAME_WINDOW_S = 2.0  # ends that lie closer together are the same one; they are told in whole seconds
 _RESERVE = 0.02  # of what a window allows: others behind the same address ask as well
 _AT_ONCE = 0.5  # of what a window allows
-_WAIT_MOST_S = 2.0
+_KEPT_FOR_KNOWN = 0.25  # of what a window allows
+_WAIT_MOST_S = 1.5
 _WAITERS_MOST = 4
 _LOOK_S = 0.05
 _BYTES_MOST = 65536
@@ -57,9 +58,9 @@ class _Window:
             return None
         return _Window(self.limit, now + self.window_s, self.limit, self.window_s)
 
-    def wait_s(self, now: float) -> float:
-        """How long the next call has to wait."""
-        rest_s, spare = self.until - now, self.left - int(self.limit * _RESERVE)
+    def wait_s(self, now: float, kept: float) -> float:
+        """How long the next call has to wait that leaves this share of the limit to others."""
+        rest_s, spare = self.until - now, self.left - int(self.limit * kept)
         if spare <= 0:
             return rest_s
         if not self.limit or not self.window_s:
@@ -92,9 +93,22 @@ class Rations:
         self._asked: Counter[str] = Counter()
         self._heard: set[str] = set()
         self._waiting = 0
+        self._manner = threading.local()
 
     def __repr__(self) -> str:
         return f"<Rations of {self._name}>"
+
+    @contextmanager
+    def modestly(self) -> Iterator[None]:
+        """What this thread asks meanwhile is about what nobody knows here: anybody can think of any number of names.
+
+        A part of what is allowed is left to questions about what is known, which say who may still read it.
+        """
+        self._manner.modest = True
+        try:
+            yield
+        finally:
+            self._manner.modest = False
 
     @contextmanager
     def request(self, key: Hashable, check: Callable[[], None] = lambda: None) -> Iterator[None]:
@@ -136,8 +150,12 @@ class Rations:
                 # Ours counts those on their way, too; theirs counts others behind the same address.
                 window.left, window.until = min(window.left, known.left), max(window.until, known.until)
             else:
-                window.left -= self._asked[kind] - 1  # those on their way are not counted there yet
+                window.left -= max(0, self._asked[kind] - 1)  # those on their way are not counted there yet
             windows[kind] = window
+
+    @property
+    def _kept(self) -> float:
+        return _KEPT_FOR_KNOWN if getattr(self._manner, "modest", False) else _RESERVE
 
     def _wait(self, kind: str, wait_s: float, check: Callable[[], None]) -> None:
         deadline = time.monotonic() + _WAIT_MOST_S
@@ -173,7 +191,7 @@ class Rations:
             if self._calls_most and kind.startswith(self._home):
                 fresh = _Window(self._calls_most, now + _OWN_WINDOW_S, self._calls_most, _OWN_WINDOW_S)
                 counted.append(windows.setdefault(_ALL, fresh))
-            wait_s = max((window.wait_s(now) for window in counted), default=0.0)
+            wait_s = max((window.wait_s(now, self._kept) for window in counted), default=0.0)
             if wait_s <= 0:
                 for window in counted:
                     window.left -= 1
