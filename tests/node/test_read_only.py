@@ -108,16 +108,15 @@ def test_a_source_that_is_away_is_said_to_be(hub: ChaosHub, start_node: type[Nod
 def test_a_file_of_very_many_is_answered_for_before_all_are_listed(
     tmp_path: Path, start_node: type[NodeProcess]
 ) -> None:
-    names = {f"d/{number:03d}.json": b"%d" % number for number in range(60)}
+    names = {f"d/{number:03d}.json": b"%d" % number for number in range(150)}
     # What the repo's info tells of its files is not enough, so that the tree must be asked, page by page.
     write_repo(tmp_path / "hub", "org/many", names, tree_extra=[{"type": "file", "path": "odd"}])
-    with ChaosHub(tmp_path / "hub", page_size=1, latency_s=0.3) as hub:
-        node = start_node(hub)
+    with ChaosHub(tmp_path / "hub", page_size=1, latency_s=0.1) as hub:
+        node = start_node(hub, patience=2)
         url = f"{node.endpoint}/org/many/resolve/main/d"
         reply = ask(f"{url}/042.json", "HEAD")
         assert (reply.status, reply.headers["content-length"]) == (200, "2")
         assert ask(f"{url}/absent", "HEAD").headers["x-error-code"] == "EntryNotFound"
-        assert ask(url, "HEAD").status == 404
         assert ask(f"{url}/042.json").body == b"42"
         assert 0 < hub.log().count(path_glob="*/tree/*") < len(names)
 
