@@ -242,9 +242,10 @@ TARGETS: list[tuple[str, str, dict[str, str]]] = [
 
 def matter(endpoint: str, method: str, target: str, asked: dict[str, str]) -> dict[str, Any]:
     """What clients take from the answer, and from the redirects that lead to it on a hub."""
-    url, told, first = endpoint + target, {}, {}
+    url, first = endpoint + target, dict[str, str]()
+    told: dict[str, Any] = {}
     for _ in range(5):
-        reply = ask(url, method, **{name.replace("-", "_"): text for name, text in asked.items()})
+        reply = ask(url, method, None, **{name.replace("-", "_"): text for name, text in asked.items()})
         first = {**reply.headers, **first}  # what a redirect says of a file counts before the CDN's own word
         if reply.status not in (302, 307):
             break

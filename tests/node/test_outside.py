@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
 
@@ -92,7 +93,7 @@ def test_what_is_no_network_of_proxies() -> None:
 
 
 def next_page(node: NodeProcess, **headers: str) -> str:
-    reply = ask(f"{node.endpoint}/api/models/org/tiny/tree/main?recursive=true", **headers)
+    reply = ask(f"{node.endpoint}/api/models/org/tiny/tree/main?recursive=true", "GET", None, **headers)
     return reply.headers["link"].partition("<")[2].partition("/api/")[0]
 
 
@@ -103,11 +104,22 @@ def test_links_lead_where_the_client_came_from(calm: NodeProcess) -> None:
     assert next_page(calm, Host="other:1234") == "http://other:1234"
 
 
-def test_nobody_is_trusted_who_is_not_named(calm_hub: ChaosHub, start_node: type[NodeProcess]) -> None:
+def test_nobody_is_trusted_who_is_not_named(
+    calm_hub: ChaosHub, start_node: Callable[..., NodeProcess]
+) -> None:
     node = start_node(calm_hub, trusted_proxies="10.0.0.0/8", page_entries=3)
     told = {"X_Forwarded_Proto": "https", "X_Forwarded_Host": "hub.example", "X_Forwarded_Prefix": "/mirror"}
     assert next_page(node, **told) == node.endpoint
     assert next_page(node, Forwarded="host=hub.example;proto=https") == node.endpoint
+
+
+def test_the_access_log_names_the_client(
+    calm_hub: ChaosHub, start_node: Callable[..., NodeProcess], capfd: pytest.CaptureFixture[str]
+) -> None:
+    node = start_node(calm_hub, log_level="info")
+    ask(f"{node.endpoint}/healthz", X_Forwarded_For="8.8.8.8, 203.0.113.7")
+    node.stop()
+    assert "remote=203.0.113.7 " in capfd.readouterr().err
 
 
 GUIDE = Path(__file__).parents[2] / "docs/guides/node-behind-nginx.md"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -56,7 +57,9 @@ def test_git_is_told_in_its_own_words(calm: NodeProcess, tmp_path: Path) -> None
     assert "this mirror does not speak git" in result.stderr
 
 
-def test_the_stock_clients_upload_says_why(calm: NodeProcess, stock_client: type) -> None:
+def test_the_stock_clients_upload_says_why(
+    calm: NodeProcess, stock_client: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
     pytest.importorskip("huggingface_hub", reason="the stock client is what this test runs")
     script = """
 from huggingface_hub import HfApi
@@ -83,7 +86,9 @@ def test_talk_about_repos_that_are_not_for_everybody_is_refused(calm: NodeProces
             assert ask(f"{calm.endpoint}/api/models/{repo}/{verb}").status == status
 
 
-def test_many_who_ask_the_same_cost_one_question(hub: ChaosHub, start_node: type[NodeProcess]) -> None:
+def test_many_who_ask_the_same_cost_one_question(
+    hub: ChaosHub, start_node: Callable[..., NodeProcess]
+) -> None:
     node = start_node(hub)
     hub.set_faults(Fault("latency", delay_s=1.0))
     with ThreadPoolExecutor(8) as pool:
@@ -92,7 +97,7 @@ def test_many_who_ask_the_same_cost_one_question(hub: ChaosHub, start_node: type
     assert hub.log().count(path_glob="/api/models") == 1
 
 
-def test_a_source_that_is_away_is_said_to_be(hub: ChaosHub, start_node: type[NodeProcess]) -> None:
+def test_a_source_that_is_away_is_said_to_be(hub: ChaosHub, start_node: Callable[..., NodeProcess]) -> None:
     node = start_node(hub)
     assert ask(f"{node.endpoint}/api/models/org/tiny").status == 200
     hub.stop()
@@ -106,7 +111,7 @@ def test_a_source_that_is_away_is_said_to_be(hub: ChaosHub, start_node: type[Nod
 
 
 def test_a_file_of_very_many_is_answered_for_before_all_are_listed(
-    tmp_path: Path, start_node: type[NodeProcess]
+    tmp_path: Path, start_node: Callable[..., NodeProcess]
 ) -> None:
     names = {f"d/{number:03d}.json": b"%d" % number for number in range(150)}
     # What the repo's info tells of its files is not enough, so that the tree must be asked, page by page.
