@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from headrace.errors import UsageError
 from headrace.names import Repo, RepoKind
-from headrace.node.api.calls import Call, Chore, parse_call
+from headrace.node.api.calls import Call, Chore, is_git, parse_call
 from headrace.node.config import Upstream, parse_listen
 from headrace.wire import api_path, is_loopback, resolve_path
 
@@ -69,8 +69,10 @@ SHA = "a" * 40
             "/api/models/gpt2/treesize/refs%2Fpr%2F1/",
             Call("passed", Repo("gpt2"), path="/api/models/gpt2/treesize/refs%2Fpr%2F1/"),
         ),
+        ("/api/users/jwt/overview", Chore("users", "/api/users/jwt/overview")),
+        ("/gpt2/resolve/main/info/refs", Call("resolve", Repo("gpt2"), "main", "info/refs")),
         ("/api/users/..%2Fmodels/overview", None),
-        ("/api/users/a%2Fxet-read-token/overview", None),
+        ("/api/users/a%2Fxet-read-token", None),
         ("/api/users/../overview", None),
         ("/", None),
         ("/org/x", None),
@@ -87,6 +89,22 @@ SHA = "a" * 40
 )
 def test_paths(path: str, expected: object) -> None:
     assert parse_call(path) == expected
+
+
+def test_what_git_asks() -> None:
+    for path in (
+        "/org/x.git/info/refs",
+        "/org/x/info/refs",
+        "/datasets/org/x/git-upload-pack",
+        "/gpt2.git/info/lfs/locks",
+    ):
+        assert is_git(path)
+    for path in (
+        "/gpt2/resolve/main/info/refs",
+        "/org/x/raw/main/git-receive-pack",
+        "/api/models/org/x/refs",
+    ):
+        assert not is_git(path)
 
 
 PARTS = st.text(min_size=1).filter(lambda text: "/" not in text and text not in (".", ".."))

@@ -14,10 +14,8 @@ from headrace.errors import UsageError
 from headrace.names import DEFAULT_REVISION, Repo, RepoKind, check_revision, is_commit
 
 _OWN_VERBS = frozenset({"revision", "tree", "paths-info", "refs", "commits", "auth-check", "resolve", "raw"})
-# What leads to bytes in other places, or lets a client write them there: no hub's answer to it may be passed on.
-_ABSENT = frozenset(
-    {"xet-read-token", "xet-write-token", "resolve-cache", "upload", "preupload", "lfs", "jwt"}
-)
+# What leads to bytes in other places: no hub's answer to it may be passed on.
+_ABSENT = frozenset({"xet-read-token", "xet-write-token", "resolve-cache", "jwt"})
 # What a hub tells only the owners of things; and logs, which do not end.
 _OWNERS_VERBS = frozenset(
     {
@@ -53,7 +51,10 @@ _VERBS = _OWN_VERBS | _ABSENT | _OWNERS_VERBS | _PUBLIC_VERBS
 _NO_REPOS = frozenset({("spaces", "templates"), ("spaces", "hardware"), ("spaces", "semantic-search")})
 _KINDS = {kind.plural: kind for kind in RepoKind}
 _REF_SPACES = frozenset({"pr", "convert", "heads", "tags"})
-_GIT = re.compile(r"(?:/[^/]+){1,3}/(?:info/refs|info/lfs/.*|git-(?:upload|receive)-pack)")
+_GIT = re.compile(
+    r"(?!.*/(?:resolve|raw)/)(?:/[^/]+){1,3}/(?:info/refs|info/lfs/.*|git-(?:upload|receive)-pack)"
+)
+_NAMED = 3  # parts of `/api/users/NAME`: somebody may be called anything
 _PARQUET = 4  # parts: the verb, configuration, split, number
 
 
@@ -125,7 +126,7 @@ def _passed_path(parts: list[str]) -> str:
     named = parts if parts[-1] else parts[:-1]  # a hub's root folder is an empty name
     words = [word for part in named for word in part.split("/")]
     strange = any(word in ("", ".", "..") or not word.isprintable() for word in words)
-    if strange or not _ABSENT.isdisjoint(words):
+    if strange or not _ABSENT.isdisjoint(words[_NAMED:]):
         return ""
     return "/" + "/".join(quote(part, safe="") for part in parts)
 
