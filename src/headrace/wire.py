@@ -34,6 +34,7 @@ _NEXT_LINK = re.compile(r"<([^>]*)>\s*;(?:[^,]*[;\s])?rel=\"?next(?![^\s\";,])",
 _SECONDS = re.compile(r"[0-9]{1,9}")
 _LEFT = re.compile(r";\s*r=([0-9]{1,9})\s*(?:;|$)")
 _LIMIT = re.compile(r";\s*q=([0-9]{1,9})\s*(?:;|,|$)")
+_WINDOW = re.compile(r";\s*w=([0-9]{1,9})\s*(?:;|,|$)")
 _EPOCH = re.compile(r"[0-9]{1,12}(?:\.[0-9]{1,9})?")
 _MONTHS = "JanFebMarAprMayJunJulAugSepOctNovDec"
 _DATE = re.compile(
@@ -289,11 +290,15 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
 
 @dataclass(frozen=True)
 class RateLimit:
-    """How many more requests are welcome before `reset_s` seconds have passed, of `limit` in all if that is told."""
+    """How many more requests are welcome before `reset_s` seconds have passed.
+
+    `limit` is how many there are in all in `window_s` seconds, where that is told.
+    """
 
     left: int
     reset_s: float
     limit: int | None = None
+    window_s: float | None = None
 
 
 def rate_limit(headers: Mapping[str, str]) -> RateLimit | None:
@@ -309,8 +314,13 @@ def rate_limit(headers: Mapping[str, str]) -> RateLimit | None:
     if not found:
         return None
     least = min(found, key=lambda one: (one.left, -one.reset_s))
-    limit = _LIMIT.search(headers.get("RateLimit-Policy") or "") if len(found) == 1 else None
-    return replace(least, limit=int(limit.group(1))) if limit else least
+    policy = headers.get("RateLimit-Policy") or "" if len(found) == 1 else ""
+    limit, window = _LIMIT.search(policy), _WINDOW.search(policy)
+    return replace(
+        least,
+        limit=int(limit.group(1)) if limit else None,
+        window_s=float(window.group(1)) if window else None,
+    )
 
 
 def signed_life_s(url: str, date: str | None) -> float | None:

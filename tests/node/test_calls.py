@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from headrace.errors import UsageError
 from headrace.names import Repo, RepoKind
-from headrace.node.api.calls import Call, Chore, parse_call
+from headrace.node.api.calls import Call, Chore, is_git, parse_call
 from headrace.node.config import Upstream, parse_listen
 from headrace.wire import api_path, is_loopback, resolve_path
 
@@ -40,9 +40,40 @@ SHA = "a" * 40
             f"/api/resolve-cache/datasets/o/x/{SHA}/a/b",
             Call("resolve", Repo("o/x", RepoKind.DATASET), SHA, "a/b"),
         ),
-        ("/api/models", Chore("models")),
-        ("/api/whoami-v2", Chore("whoami-v2")),
-        ("/api/telemetry/a/b", Chore("telemetry")),
+        ("/org/x/raw/main/a.txt", Call("raw", Repo("org/x"), "main", "a.txt")),
+        ("/api/models", Chore("models", "/api/models")),
+        ("/api/whoami-v2", Chore("owners", "")),
+        ("/api/jobs/hardware", Chore("jobs", "/api/jobs/hardware")),
+        ("/api/jobs/org", Chore("owners", "")),
+        ("/api/telemetry/a/b", Chore("telemetry", "/api/telemetry/a/b")),
+        ("/api/spaces/templates", Chore("spaces", "/api/spaces/templates")),
+        ("/api/users/a%20b/likes", Chore("users", "/api/users/a%20b/likes")),
+        ("/papers/2501.00001.md", Chore("paper-text", "/papers/2501.00001.md")),
+        ("/papers/2501.00001", None),
+        (
+            "/api/models/gpt2/discussions/3",
+            Call("passed", Repo("gpt2"), path="/api/models/gpt2/discussions/3"),
+        ),
+        (
+            "/api/models/org/x/anything/else",
+            Call("passed", Repo("org/x"), path="/api/models/org/x/anything/else"),
+        ),
+        ("/api/spaces/org/x/secrets", Call("owners", Repo("org/x", RepoKind.SPACE))),
+        (
+            "/api/datasets/org/x/parquet/en/train/7.parquet",
+            Call("resolve", Repo("org/x", RepoKind.DATASET), "refs/convert/parquet", "en/train/0007.parquet"),
+        ),
+        ("/api/models/org/x/xet-read-token/main", None),
+        ("/api/kernels/org/x/xet-read-token/main", None),
+        (
+            "/api/models/gpt2/treesize/refs%2Fpr%2F1/",
+            Call("passed", Repo("gpt2"), path="/api/models/gpt2/treesize/refs%2Fpr%2F1/"),
+        ),
+        ("/api/users/jwt/overview", Chore("users", "/api/users/jwt/overview")),
+        ("/gpt2/resolve/main/info/refs", Call("resolve", Repo("gpt2"), "main", "info/refs")),
+        ("/api/users/..%2Fmodels/overview", None),
+        ("/api/users/a%2Fxet-read-token", None),
+        ("/api/users/../overview", None),
         ("/", None),
         ("/org/x", None),
         ("/org/x/resolve/main", None),
@@ -51,7 +82,6 @@ SHA = "a" * 40
         ("/org/x/blob/main/a", None),
         ("/..%2Fx/resolve/main/a", None),
         ("/org/x/resolve/..%2F/a", None),
-        ("/api/models/org/x/nonsense", None),
         ("/api/models/org/x/revision/a/b", None),
         ("/org/x/resolve/main/%ff", None),
         ("/api/resolve-cache/models/org/x", None),
@@ -59,6 +89,22 @@ SHA = "a" * 40
 )
 def test_paths(path: str, expected: object) -> None:
     assert parse_call(path) == expected
+
+
+def test_what_git_asks() -> None:
+    for path in (
+        "/org/x.git/info/refs",
+        "/org/x/info/refs",
+        "/datasets/org/x/git-upload-pack",
+        "/gpt2.git/info/lfs/locks",
+    ):
+        assert is_git(path)
+    for path in (
+        "/gpt2/resolve/main/info/refs",
+        "/org/x/raw/main/git-receive-pack",
+        "/api/models/org/x/refs",
+    ):
+        assert not is_git(path)
 
 
 PARTS = st.text(min_size=1).filter(lambda text: "/" not in text and text not in (".", ".."))

@@ -125,7 +125,7 @@ def test_many_clients_cost_one_fetch(rig: Rig) -> None:
     assert bodies == [rig.big] * 4
     assert rig.fetched == len(rig.big)
     log = rig.hub.log()
-    assert log.count(path_glob=f"*/{rig.repo}/revision/*") == log.count(path_glob=f"*/{rig.repo}/tree/*") == 1
+    assert log.count(path_glob=f"/api/models/{rig.repo}/*") == 1
 
 
 @pytest.mark.parametrize(

@@ -265,6 +265,31 @@ def test_a_checkout_may_say_how(read: Callable[..., Settings], project: Callable
     assert {settings.origins[key] for key in said} == {str(path)}
 
 
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        ("10.0.0.5, fd00::/8", ("10.0.0.5/32", "fd00::/8")),
+        ("[::1]", ("::1/128",)),
+        ("", ("127.0.0.0/8", "::1/128")),
+        (None, ("127.0.0.0/8", "::1/128")),
+    ],
+)
+def test_proxies_that_are_trusted_are_networks(
+    read: Callable[..., Settings], told: str | None, expected: tuple[str, ...]
+) -> None:
+    environment = {} if told is None else {"HEADRACE_TRUSTED_PROXIES": told}
+    assert read(environment)["trusted_proxies"] == expected
+    with pytest.raises(UsageError, match="HEADRACE_TRUSTED_PROXIES"):
+        read({"HEADRACE_TRUSTED_PROXIES": "proxy.example"})
+
+
+def test_a_file_may_say_that_no_proxy_is_trusted(
+    read: Callable[..., Settings], user: Callable[[str], Path]
+) -> None:
+    user("trusted_proxies = []")
+    assert read()["trusted_proxies"] == ()
+
+
 def test_folders_to_reuse_come_as_a_list_or_with_separators(
     read: Callable[..., Settings], user: Callable[[str], Path], tmp_path: Path
 ) -> None:

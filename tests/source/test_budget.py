@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from headrace.errors import Busy
-from headrace.node.config import OUTAGE_S, Upstream
 from headrace.ranges import Range
 from headrace.source.budget import Budget
 from headrace.source.http import Dialer, HttpSession
@@ -236,13 +235,3 @@ def test_a_pause_is_judged_by_the_servers_clock(
     with pytest.raises(Busy) as caught:
         hub(serve(always(raw)).url, dialer).open(ask_for(SOME), session)
     assert caught.value.retry_after_s == expected
-
-
-def test_a_node_asks_again_soon(serve: Serve, session: HttpSession, dialer: Dialer) -> None:
-    server = serve(always(answer(200, b"{}", RateLimit='"api";r=0;t=86400')))
-    source = Upstream("hub", server.url).source(dialer)
-    assert source.ask("/api/x", session).status == 200
-    with pytest.raises(Busy) as caught:
-        source.ask("/api/x", session)
-    assert caught.value.retry_after_s is not None
-    assert caught.value.retry_after_s <= OUTAGE_S

@@ -353,7 +353,7 @@ def test_any_signature_and_date_may_come(query: str, date: str) -> None:
                 "RateLimit": '"resolvers";r=2;t=9',
                 "RateLimit-Policy": '"fixed window";"resolvers";q=3000;w=300',
             },
-            RateLimit(2, 9, 3000),
+            RateLimit(2, 9, 3000, 300),
         ),
         ({"RateLimit": '"a";r=5;t=9, "b";r=1;t=60'}, RateLimit(1, 60)),
         ({"RateLimit": '"a";r=0;t=9, "b";r=0;t=60'}, RateLimit(0, 60)),

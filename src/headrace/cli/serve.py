@@ -67,8 +67,10 @@ def serve(listen: str | None, data: Path | None, sources: tuple[str, ...], manne
         host=host,
         port=port,
         ref_ttl_s=settings["ref_ttl_s"],
+        calls_most=settings["calls_most"],
         limits=limits_of(settings),
         road=road_of(settings),
+        trusted_proxies=settings["trusted_proxies"],
     )
 
     def on_ready(ready: server.Ready) -> None:

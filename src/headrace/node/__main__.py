@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from headrace.errors import HeadraceError
-from headrace.node.config import NodeConfig, Upstream, parse_listen
+from headrace.node.config import LOOPBACK, NodeConfig, Upstream, parse_listen
 from headrace.node.lines import LineFormatter
 from headrace.node.serve import Ready, serve
 from headrace.plan.limits import Limits
@@ -41,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         patience_s=options.patience,
         farewell_s=options.farewell,
         page_entries=options.page_entries,
+        trusted_proxies=tuple(filter(None, options.trusted_proxies.split(","))),
+        calls_most=options.calls_most,
     )
     if options.with_parent:
         threading.Thread(target=_await_parent, daemon=True).start()
@@ -77,6 +79,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--patience", type=float, default=6.0, help="seconds to wait for a source [%(default)s]"
+    )
+    parser.add_argument(
+        "--trusted-proxies", default=",".join(LOOPBACK), help="networks of proxies in front [%(default)s]"
+    )
+    parser.add_argument(
+        "--calls-most", type=int, default=0, help="calls to each source in five minutes; 0: as it says"
     )
     parser.add_argument("--log-level", default="warning", help="debug, info, warning or error [%(default)s]")
     parser.add_argument("--with-parent", action="store_true", help="stop when standard input ends")

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from headrace.errors import UsageError
+from headrace.node.memory.rations import Rations
 from headrace.plan.limits import Limits
-from headrace.source.budget import Budget
 from headrace.source.dialer import Dialer, Road
 from headrace.source.hub import HubSource
 from headrace.wire import normalized_endpoint
@@ -16,6 +16,12 @@ DEFAULT_PORT = 8090
 OUTAGE_S = 5.0
 """A source that gave no answer is not asked again sooner; longer would hide that it is back. One that complains
 about a single question is set aside only if it asked for that."""
+
+VISIBILITY_S = 60.0
+"""How long a repo that was closed may stay readable, at most."""
+
+LOOPBACK = ("127.0.0.0/8", "::1/128")
+"""Proxies that are trusted unless others are named: those on this machine."""
 
 _PORT_MOST = 65535
 
@@ -35,10 +41,13 @@ class Upstream:
             raise UsageError(f"{text!r} is no source", hint="write NAME=URL")
         return cls(name, normalized_endpoint(url))
 
-    def source(self, dialer: Dialer, patience_s: float = 5.0) -> HubSource:
-        """The hub as a node asks it: for all of the node's life, so that no word of the hub counts for long."""
-        budget = Budget(self.name, believed_s=OUTAGE_S, obeyed_s=OUTAGE_S)
-        return HubSource(self.name, self.url, dialer, patience_s=patience_s, budget=budget)
+    def rations(self, data: Path, calls_most: int = 0) -> Rations:
+        """What the hub allows a node, whose processes share it by a file in the folder `data`."""
+        return Rations(self.name, self.url, data, calls_most)
+
+    def source(self, dialer: Dialer, rations: Rations, patience_s: float = 5.0) -> HubSource:
+        """The hub as a node asks it."""
+        return HubSource(self.name, self.url, dialer, patience_s=patience_s, budget=rations)
 
 
 @dataclass(frozen=True)
@@ -57,6 +66,8 @@ class NodeConfig:
             already, or that there is nothing. Hub clients hang up after 10.
         farewell_s: seconds that streams get to end after the node was told to stop.
         page_entries: files on one page of a tree answer.
+        calls_most: calls that each source gets in five minutes at most; 0 leaves that to what it says itself.
+        trusted_proxies: addresses and networks of proxies whose word counts for how clients reach this node.
     """
 
     sources: tuple[Upstream, ...]
@@ -70,11 +81,18 @@ class NodeConfig:
     patience_s: float = 6.0
     farewell_s: float = 10.0
     page_entries: int = 1000
+    calls_most: int = 0
+    trusted_proxies: tuple[str, ...] = LOOPBACK
 
     def __post_init__(self) -> None:
         names = [source.name for source in self.sources]
         if len(set(names)) != len(names):
             raise UsageError(f"two sources have one name: {', '.join(names)}", hint="give each its own")
+        if not 0 <= self.visibility_ttl_s <= VISIBILITY_S:
+            raise UsageError(
+                f"a repo would stay public for {self.visibility_ttl_s:.0f} s after it was closed",
+                hint=f"let a node believe that one is public for {VISIBILITY_S:.0f} s at most",
+            )
 
 
 def parse_listen(text: str) -> tuple[str, int]:

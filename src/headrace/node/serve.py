@@ -16,6 +16,7 @@ from headrace.metrics import Metrics
 from headrace.node.api.app import Services, create_app
 from headrace.node.api.blocks import BlockApi
 from headrace.node.api.capability import Capabilities, node_key
+from headrace.node.api.outside import Outside, parse_networks
 from headrace.node.body.blobs import BlobStore
 from headrace.node.body.blocks import BlockLists
 from headrace.node.body.bodies import Bodies
@@ -27,11 +28,13 @@ from headrace.node.fill.link import WorkerLink
 from headrace.node.memory.catalog import SqlCatalog
 from headrace.node.memory.metadata import Metadata, Trust
 from headrace.node.memory.origin import Origin
+from headrace.node.memory.recent import RecentCatalog
 from headrace.node.threads import Threads
 from headrace.source.http import Dialer
 from headrace.wire import is_loopback, origin_of
 
 _BACKLOG = 1024
+_PATIENCE_MORE_S = 10.0
 
 _log = logging.getLogger("headrace.node")
 
@@ -97,7 +100,8 @@ class Node:
         layout.prepare()
         dialer = config.road.dialer()
         self._threads = Threads()
-        self._catalog = SqlCatalog.in_folder(config.data)
+        self._kept = SqlCatalog.in_folder(config.data)
+        self._catalog = RecentCatalog(self._kept)
         self.link = WorkerLink(config)
         metrics = Metrics()
         store = BlobStore(layout, self._catalog)
@@ -105,9 +109,12 @@ class Node:
         self._fills.observers.append(metrics.take)
         metrics.running.set_function(lambda: len(self._fills))
         self.link.hear, self.link.bereaved = self._fills.take, self._fills.worker_died
-        trusted = config.sources[0].source(dialer, config.patience_s)
+        # Who asked may have left by then; the next one finds the answer.
+        patience_s = config.patience_s + _PATIENCE_MORE_S
+        rations = config.sources[0].rations(config.data, config.calls_most)
+        trusted = config.sources[0].source(dialer, rations, patience_s)
         trust = Trust(config.ref_ttl_s, config.visibility_ttl_s, config.patience_s)
-        origin = Origin(trusted, dialer, self._catalog)
+        origin = Origin(trusted, dialer, rations, self._catalog)
         bodies = Bodies(store, self._fills, self._threads, config.patience_s)
         self.app = create_app(
             Services(
@@ -117,6 +124,7 @@ class Node:
                 metrics=metrics,
                 check=self._check,
                 page_entries=config.page_entries,
+                outside=Outside(parse_networks(config.trusted_proxies)),
             )
         )
 
@@ -129,7 +137,7 @@ class Node:
         await self.link.stop()
         await self._fills.close()
         self._threads.close()
-        self._catalog.close()
+        self._kept.close()
 
     async def _check(self) -> None:
         if self.link.pid is None:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-_SOURCE_THREADS = 16
+_SOURCE_THREADS = 32
 _DISK_THREADS = 8
 _HASH_THREADS = 2
 

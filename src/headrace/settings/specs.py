@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,14 @@ def _parse_count(text: str) -> int:
     if value < 1:
         raise ValueError(text)
     return value
+
+
+def _parse_network(text: str) -> str:
+    return str(ip_network(text.strip("[]"), strict=False))
+
+
+def _parse_calls(text: str) -> int:
+    return 0 if text.strip() == "0" else _parse_count(text)
 
 
 def _parse_rate(text: str) -> int:
@@ -182,5 +191,22 @@ SPECS = (
         60.0,
         "seconds a node believes what a branch meant",
         "seconds",
+    ),
+    Spec(
+        "calls_most",
+        ("HEADRACE_CALLS_MOST",),
+        _parse_calls,
+        0,
+        "calls that a node makes to one source in five minutes at most, whatever that allows; 0 is as it says",
+        "a number",
+    ),
+    Spec(
+        "trusted_proxies",
+        ("HEADRACE_TRUSTED_PROXIES",),
+        _parse_network,
+        ("127.0.0.0/8", "::1/128"),
+        "proxies in front of a node whose `Forwarded` and `X-Forwarded-*` count",
+        "addresses or networks, commas between them; in a file a list",
+        between=",",
     ),
 )

@@ -12,9 +12,10 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Protocol
 
 from headrace.errors import Busy
 from headrace.wire import rate_limit, retry_after_s
@@ -23,6 +24,18 @@ _SAME_WINDOW_S = 2.0  # ends that lie closer together are the same one; they are
 _RESERVE = 0.01  # of what a window allows: other processes behind the same address ask as well
 _LOOK_S = 0.1  # how soon it is noticed that nobody waits any more
 _AGAIN_S = 1.0
+
+
+class Allowance(Protocol):
+    """Says whether a request may be made; see `Budget`, which is for one process."""
+
+    def request(
+        self, key: Hashable, check: Callable[[], None] = lambda: None
+    ) -> AbstractContextManager[None]:
+        """For the time of a request. Raises `Busy` where it may not be made now."""
+
+    def learn(self, key: Hashable, status: int, headers: Mapping[str, str]) -> None:
+        """Take in what its answer says."""
 
 
 @dataclass

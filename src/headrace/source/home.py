@@ -15,7 +15,7 @@ from urllib.parse import quote, urljoin, urlsplit
 
 from headrace.errors import AccessDenied, BadAnswer, Busy, EntryNotFound, HeadraceError, SourceError, Stalled
 from headrace.source.access import NOBODY, Access
-from headrace.source.budget import Budget
+from headrace.source.budget import Allowance, Budget
 from headrace.source.http import URL_SAFE, Dialer, HttpResponse, HttpSession
 from headrace.wire import ERROR_CODE, is_loopback, origin_of, retry_after_s, shown
 
@@ -56,7 +56,7 @@ class Home:
         *,
         access: Access = NOBODY,
         present: Callable[[str], Mapping[str, str]] = bearer,
-        budget: Budget | None = None,
+        budget: Allowance | None = None,
         counted_apart: str = "",
         patience_s: float = 5.0,
     ) -> None:
@@ -89,6 +89,11 @@ class Home:
         return self.follow(
             session, url, {"Accept": accept}, lambda _: ("", self.patience_s), on_redirect, method=method
         )
+
+    def post(self, session: HttpSession, url: str, posted: bytes) -> HttpResponse:
+        """Ask for metadata with a question in JSON, which must bear to be asked twice. Errors as `follow`."""
+        headers = {"Accept": "application/json", "Content-Type": "application/json"}
+        return self.follow(session, url, headers, lambda _: ("", self.patience_s), method="POST", body=posted)
 
     def metadata(
         self, session: HttpSession, url: str, accept: str = "*/*", method: str = "GET"
@@ -136,6 +141,7 @@ class Home:
         route: Route,
         on_redirect: Callable[[HttpResponse, str], None] | None = None,
         method: str = "GET",
+        body: bytes = b"",
     ) -> HttpResponse:
         """Ask, and follow where it leads; `on_redirect` is told of each such answer and of where it leads.
 
@@ -151,7 +157,7 @@ class Home:
             kind = (origin_of(url), apart)
             with self._budget.request(kind, session.check):
                 response = session.request(
-                    method, url, {**headers, **credentials}, address=address, patience_s=patience_s
+                    method, url, {**headers, **credentials}, address=address, patience_s=patience_s, body=body
                 )
                 self._budget.learn(kind, response.status, response.headers)
             if response.status not in REDIRECTS:

@@ -25,7 +25,7 @@ from headrace.errors import (
 from headrace.manifest import Entry, Manifest, entries_of, siblings_of
 from headrace.names import Repo, is_commit
 from headrace.source.access import NOBODY, Access
-from headrace.source.budget import Budget
+from headrace.source.budget import Allowance
 from headrace.source.contract import Content, Request
 from headrace.source.delivery import Delivery
 from headrace.source.finding import FindingSource
@@ -82,7 +82,7 @@ class HubSource:
         *,
         access: Access = NOBODY,
         patience_s: float = 5.0,
-        budget: Budget | None = None,
+        budget: Allowance | None = None,
         warn: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.name = name
@@ -104,14 +104,17 @@ class HubSource:
 
     # Metadata
 
-    def ask(self, target: str, session: HttpSession) -> HubAnswer:
-        """GET `target`, a path and query of this hub. `session` is the calling thread's own.
+    def ask(self, target: str, session: HttpSession, posted: bytes = b"") -> HubAnswer:
+        """GET `target`, a path and query of this hub, or POST it JSON. `session` is the calling thread's own.
 
         Raises:
             SourceError: no answer came, or none can be had for now (429, 5xx).
         """
         url = self.endpoint + target
-        response = self.home.get(session, url, "application/json")
+        if posted:
+            response = self.home.post(session, url, posted)
+        else:
+            response = self.home.get(session, url, "application/json")
         try:
             if is_passing(response.status):
                 raise self._refusal(response, shown(url))

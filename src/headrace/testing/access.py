@@ -58,7 +58,7 @@ class Access:
                 raise Refused(refusal(401, "Invalid username or password.", REPO_NOT_FOUND))
             raise Refused(refusal(404, "Repository not found", REPO_NOT_FOUND))
         if repo.settings.renamed_to is not None:
-            raise Refused(_moved(request, repo, repo.settings.renamed_to))
+            raise Refused(moved(request, repo.name, repo.settings.renamed_to))
         if repo.settings.disabled:
             raise Refused(refusal(403, "Access to this resource is disabled."))
         return repo
@@ -85,9 +85,9 @@ class Access:
         return any(fnmatch.fnmatchcase(repo.name, glob) for glob in self._tokens.get(caller, ()))
 
 
-def _moved(request: Request, repo: Repo, name: str) -> Answer:
+def moved(request: Request, asked: str, name: str) -> Answer:
     """The hub leads old names to new ones by a relative redirect, on the API and on resolve alike."""
-    target = request.path.replace(f"/{repo.url_path}", f"/{quote(name)}", 1)
+    target = request.path.replace(f"/{quote(asked)}", f"/{quote(name)}", 1)
     target += f"?{request.query}" if request.query else ""
     text = f"Temporary Redirect. Redirecting to {target}".encode()
     return Answer(307, (("Content-Type", "text/plain; charset=utf-8"), ("Location", target)), text)

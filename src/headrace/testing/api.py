@@ -5,9 +5,12 @@ from __future__ import annotations
 import hashlib
 from datetime import datetime, timezone
 from typing import Any
+from urllib.parse import urlencode
 
 from headrace.testing.answer import Answer, Request, json_answer, refusal
 from headrace.testing.catalog import DEFAULT_REVISION, Catalog, Commit, Repo
+
+_COMMITS_A_PAGE = 50
 
 
 def no_revision(revision: str) -> Answer:
@@ -55,6 +58,8 @@ def info(repo: Repo, commit: Commit, siblings: list[Any], request: Request) -> A
     if repo.kind == "model":
         facts["modelId"] = repo.name
         facts["pipeline_tag"] = settings.pipeline_tag
+    if request.flag("securityStatus"):
+        facts["securityRepoStatus"] = {"scansDone": True, "filesWithIssues": []}
     wanted = {name for key in ("expand", "expand[]") for name in request.arguments.get(key, [])}
     if wanted - {"true", "false", "True", "False"}:
         facts = {name: value for name, value in facts.items() if name in wanted | {"_id", "id", "modelId"}}
@@ -79,9 +84,10 @@ def refs(catalog: Catalog, repo: Repo, *, include_pulls: bool) -> Answer:
     return json_answer(found)
 
 
-def commits(catalog: Catalog, repo: Repo, commit: Commit) -> Answer:
-    """`/api/{kind}s/{name}/commits/{rev}`: the commit, and those that its settings call its `history`."""
+def commits(catalog: Catalog, repo: Repo, commit: Commit, request: Request, page_size: int) -> Answer:
+    """`/api/{kind}s/{name}/commits/{rev}`: the commit, and those that its settings call its `history`, by pages."""
     before = [catalog.commit(repo, revision) for revision in commit.settings.history]
+    formatted = "formatted" in request.arguments.get("expand[]", [])
     found = [
         {
             "id": one.sha,
@@ -89,11 +95,17 @@ def commits(catalog: Catalog, repo: Repo, commit: Commit) -> Answer:
             "message": "",
             "authors": [{"user": "chaos"}],
             "date": _instant(one.modified_s),
+            **({"formatted": {"title": "<p>Upload files</p>", "message": ""}} if formatted else {}),
         }
         for one in (commit, *before)
         if one is not None
     ]
-    return json_answer(found).having(("X-Total-Count", str(len(found))))
+    page, most = int(request.arguments.get("p", ["0"])[0]), min(page_size, _COMMITS_A_PAGE)
+    answer = json_answer(found[page * most : (page + 1) * most]).having(("X-Total-Count", str(len(found))))
+    if (page + 1) * most >= len(found):
+        return answer
+    query = urlencode({**request.arguments, "p": [str(page + 1)]}, doseq=True)
+    return answer.having(("Link", f'<{request.origin}{request.path}?{query}>; rel="next"'))
 
 
 def last_commit(commit: Commit) -> dict[str, str]:

@@ -49,6 +49,7 @@ class Settings:
     digests: dict[str, str] = field(default_factory=dict)  # path → hex, taken on trust: lies, huge files
     tags: tuple[str, ...] = ()
     pipeline_tag: str | None = None
+    xet: bool = False  # large files have hints at Xet, as almost all have on the real hub
     history: tuple[str, ...] = ()  # revisions that this one was at before, newest first
 
     @classmethod
@@ -97,6 +98,11 @@ class Entry:
         return hasher.hexdigest()
 
     @property
+    def xet_hash(self) -> str:
+        """A name in Xet's manner: not the digest, and as long."""
+        return hashlib.sha256(f"xet {self.digest}".encode()).hexdigest()
+
+    @property
     def pointer(self) -> bytes:
         """The text that git keeps in place of an LFS file."""
         spec = "https://git-lfs.github.com/spec/v1"
@@ -121,6 +127,28 @@ class Commit:
             parts = path.split("/")[:-1]
             found.update("/".join(parts[: depth + 1]) for depth in range(len(parts)))
         return found
+
+    @property
+    def tree_ids(self) -> dict[str, str]:
+        """Git's id of each folder; all files are plain ones."""
+        lines: dict[str, list[tuple[bytes, bytes]]] = {folder: [] for folder in self.folders}
+        lines[""] = []
+
+        def put(path: str, mode: str, end: str, oid: str) -> None:
+            folder, _, name = path.rpartition("/")
+            raw = name.encode(errors="surrogateescape")
+            lines[folder].append(
+                (raw + end.encode(), b"%s %s\0%s" % (mode.encode(), raw, bytes.fromhex(oid)))
+            )
+
+        for entry in self.entries.values():
+            put(entry.path, "100644", "", entry.git_oid)
+        ids = {}
+        for folder in sorted(self.folders, key=lambda one: one.count("/"), reverse=True):
+            body = b"".join(line for _, line in sorted(lines[folder]))
+            ids[folder] = hashlib.sha1(b"tree %d\0%s" % (len(body), body), usedforsecurity=False).hexdigest()
+            put(folder, "40000", "/", ids[folder])
+        return ids
 
 
 @dataclass(frozen=True)
@@ -162,6 +190,14 @@ class Catalog:
             return None
         home = revisions.get(DEFAULT_REVISION) or next(iter(revisions.values()))
         return Repo(kind, name, Settings.read(home / SETTINGS_FILE), revisions)
+
+    def repos(self, kind: str) -> list[Repo]:
+        """All repos of a kind, sorted by name."""
+        shelf = self._root / f"{kind}s"
+        folders = [one for one in shelf.iterdir() if one.is_dir()] if shelf.is_dir() else []
+        names = {one.name.partition("@")[0] for one in folders}
+        names |= {f"{one.name}/{inner.name.partition('@')[0]}" for one in folders for inner in one.iterdir()}
+        return [repo for name in sorted(names) if (repo := self.repo(kind, name)) is not None]
 
     def commit(self, repo: Repo, revision: str) -> Commit | None:
         """Resolve a branch, a tag, a ref or a commit hash (of at least 7 digits), or None."""

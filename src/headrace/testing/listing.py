@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import json
 from typing import Any
 from urllib.parse import parse_qs, urlencode
@@ -57,7 +56,7 @@ def paths_info(commit: Commit, request: Request) -> Answer:
         if path in commit.entries:
             rows.append(_file_row(commit, commit.entries[path], expand=expand))
         elif path in folders:
-            rows.append(_folder_row(commit, path, expand=expand))
+            rows.append(_folder_row(commit, path, commit.tree_ids, expand=expand))
     return json_answer(rows)
 
 
@@ -71,7 +70,8 @@ def _rows(commit: Commit, folders: set[str], path: str, request: Request) -> lis
     def listed(name: str) -> bool:
         return name.startswith(prefix) and (recursive or "/" not in name[len(prefix) :])
 
-    rows = [_folder_row(commit, name, expand=expand) for name in sorted(folders) if listed(name)]
+    ids = commit.tree_ids
+    rows = [_folder_row(commit, name, ids, expand=expand) for name in sorted(folders) if listed(name)]
     rows += [
         _file_row(commit, entry, expand=expand) for name, entry in commit.entries.items() if listed(name)
     ]
@@ -82,8 +82,11 @@ def _file_row(commit: Commit, entry: Entry, *, expand: bool) -> dict[str, Any]:
     row: dict[str, Any] = {"type": "file", "oid": entry.git_oid, "size": entry.size, "path": entry.path}
     if entry.lfs:
         row["lfs"] = {"oid": entry.digest, "size": entry.size, _POINTER_BYTES: len(entry.pointer)}
+    if entry.lfs and commit.settings.xet:
+        row["xetHash"] = entry.xet_hash
     if expand:
         row["lastCommit"] = last_commit(commit)
+        row["securityFileStatus"] = {"status": "safe", "avScan": None, "pickleImportScan": None}
     return row
 
 
@@ -94,19 +97,17 @@ def _is_folder(row: Any) -> bool:
 def _sibling(row: Any, *, blobs: bool) -> Any:
     if not isinstance(row, dict):
         return row  # the author of the repo wants to see what clients make of it
-    names = {"path": "rfilename"} | ({"oid": "blobId", "size": "size", "lfs": "lfs"} if blobs else {})
+    names = {"path": "rfilename"} | (
+        {"oid": "blobId", "size": "size", "lfs": "lfs", "xetHash": "xetHash"} if blobs else {}
+    )
     sibling = {new: row[old] for old, new in names.items() if old in row}
     if isinstance(sibling.get("lfs"), dict):
         sibling["lfs"] = {{"oid": "sha256"}.get(name, name): value for name, value in row["lfs"].items()}
     return sibling
 
 
-def _folder_row(commit: Commit, path: str, *, expand: bool) -> dict[str, Any]:
-    # Git's tree id needs the whole tree below; clients only want forty hex digits that are stable.
-    oid = hashlib.sha1(
-        f"{commit.sha}:{path}".encode(errors="surrogateescape"), usedforsecurity=False
-    ).hexdigest()
-    row: dict[str, Any] = {"type": "directory", "oid": oid, "size": 0, "path": path}
+def _folder_row(commit: Commit, path: str, ids: dict[str, str], *, expand: bool) -> dict[str, Any]:
+    row: dict[str, Any] = {"type": "directory", "oid": ids[path], "size": 0, "path": path}
     if expand:
         row["lastCommit"] = last_commit(commit)
     return row

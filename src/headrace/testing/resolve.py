@@ -29,8 +29,22 @@ class Resolver:
         if entry is None:
             return _no_entry(commit, path)
         if entry.lfs:
-            return self._to_cdn(repo, commit, entry)
+            hints = xet_hints(request.origin, repo, commit, entry) if commit.settings.xet else ()
+            return self._to_cdn(repo, commit, entry).having(*hints)
         return _to_cache(repo, commit, entry, request)
+
+    def raw(self, repo: Repo, revision: str, path: str, request: Request) -> Answer:
+        """What git keeps under that name: of a large file, the pointer."""
+        commit, entry = self.catalog.entry(repo, revision, path)
+        if commit is None:
+            return no_revision(revision)
+        if entry is None:
+            return _no_entry(commit, path)
+        about = ("X-Repo-Commit", commit.sha)
+        if not entry.lfs:
+            return file_answer(entry, request.headers, f'"{entry.digest}"').having(about)
+        kind = ("Content-Type", "text/plain; charset=utf-8")
+        return Answer(200, (kind, ("ETag", f'"{entry.git_oid}"'), about), entry.pointer)
 
     def cached(self, repo: Repo, revision: str, path: str, request: Request) -> Answer:
         """A small file's bytes; the query is for the hub's own caches and may be absent."""
@@ -55,6 +69,12 @@ def _to_cache(repo: Repo, commit: Commit, entry: Entry, request: Request) -> Ans
     base = f"/api/resolve-cache/{repo.kind}s/{repo.url_path}/{commit.sha}/{quote(entry.path)}"
     query = f"{quote(request.path, safe='')}=&etag={quote(chr(34) + entry.digest + chr(34), safe='')}"
     return _redirect(307, "Temporary Redirect", f"{base}?{query}", commit, entry)
+
+
+def xet_hints(origin: str, repo: Repo, commit: Commit, entry: Entry) -> tuple[tuple[str, str], ...]:
+    """What leads clients away from plain HTTP."""
+    token = f"{origin}/api/{repo.kind}s/{repo.url_path}/xet-read-token/{commit.sha}"
+    return ("X-Xet-Hash", entry.xet_hash), ("Link", f'<{token}>; rel="xet-auth"')
 
 
 def _redirect(status: int, phrase: str, target: str, commit: Commit, entry: Entry) -> Answer:

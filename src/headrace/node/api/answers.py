@@ -8,25 +8,25 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
-from headrace.errors import (
-    UsageError,
-)
+from headrace.errors import UsageError
 from headrace.manifest import Digest, Entry
 from headrace.node.api.refusals import HEADER_SAFE
 from headrace.node.memory.catalog import Row
+from headrace.node.memory.gitids import blob_id, pointer
 from headrace.wire import LINKED_ETAG, LINKED_SIZE, REPO_COMMIT
 
+_SMALL, _LARGE = "text/plain; charset=utf-8", "application/octet-stream"  # as hubs say, whatever the file is
 _XET_KEYS = frozenset({"xetHash", "xetEnabled"})
 
 
-def rows_json(rows: Iterable[Row]) -> list[dict[str, Any]]:
-    """Tree entries as the hub lists them."""
-    return [_row_json(row) for row in rows]
+def rows_json(rows: Iterable[Row], folders: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Tree entries as the hub lists them; `folders` has git's id of each folder."""
+    return [_row_json(row, folders) for row in rows]
 
 
 def siblings_json(rows: Iterable[Row]) -> list[dict[str, Any]]:
@@ -38,10 +38,10 @@ def siblings_json(rows: Iterable[Row]) -> list[dict[str, Any]]:
         sibling: dict[str, Any] = {
             "rfilename": row.path,
             "size": row.size,
-            "blobId": _git_oid(row.digest, row.size),
+            "blobId": blob_id(row.digest, row.size),
         }
         if row.digest.algorithm == Digest.SHA256:
-            pointer_size = len(_pointer(row.digest, row.size))
+            pointer_size = len(pointer(row.digest, row.size))
             sibling["lfs"] = {"sha256": row.digest.hex, "size": row.size, "pointerSize": pointer_size}
         siblings.append(sibling)
     return siblings
@@ -54,17 +54,30 @@ def without_xet(value: Any) -> Any:
     return [without_xet(one) for one in value] if isinstance(value, list) else value
 
 
-def write_cursor(after: str) -> str:
-    """Where the next page begins, as clients hand it back."""
-    return base64.urlsafe_b64encode(after.encode()).decode()
+@dataclass(frozen=True)
+class Place:
+    """Where a page of a tree begins: behind this path, of the folders, which come first, or of the files."""
 
+    after: str = ""
+    in_files: bool = False
 
-def read_cursor(cursor: str) -> str:
-    """The path that a page comes after. Raises `UsageError` for a cursor nobody wrote."""
-    try:
-        return base64.urlsafe_b64decode(cursor).decode()
-    except (binascii.Error, ValueError):
-        raise UsageError("the cursor is not one of ours", hint="begin again without it") from None
+    @property
+    def cursor(self) -> str:
+        """As clients hand it back."""
+        return base64.urlsafe_b64encode(f"{'f' if self.in_files else 'd'}{self.after}".encode()).decode()
+
+    @classmethod
+    def of(cls, cursor: str) -> Place:
+        """Read a cursor; an empty one is the beginning. Raises `UsageError` for a cursor nobody wrote."""
+        if not cursor:
+            return cls()
+        try:
+            told = base64.urlsafe_b64decode(cursor).decode()
+        except (binascii.Error, ValueError):
+            told = ""
+        if told[:1] not in ("d", "f"):
+            raise UsageError("the cursor is not one of ours", hint="begin again without it")
+        return cls(told[1:], told[0] == "f")
 
 
 def file_headers(entry: Entry, commit: str) -> dict[str, str]:
@@ -74,7 +87,7 @@ def file_headers(entry: Entry, commit: str) -> dict[str, str]:
     plain = "".join(c if c in HEADER_SAFE and c not in '"\\%' else "_" for c in name)
     return {
         # Whatever the file is, a browser must not run it in this node's name.
-        "Content-Type": "application/octet-stream",
+        "Content-Type": _SMALL if entry.digest.algorithm == Digest.GIT_BLOB_SHA1 else _LARGE,
         "X-Content-Type-Options": "nosniff",
         "Content-Disposition": f"inline; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}",
         "ETag": etag,
@@ -85,31 +98,16 @@ def file_headers(entry: Entry, commit: str) -> dict[str, str]:
     }
 
 
-def _row_json(row: Row) -> dict[str, Any]:
+def _row_json(row: Row, folders: Mapping[str, str]) -> dict[str, Any]:
     if row.digest is None:
-        # Git's id of a folder needs the modes of all files below; clients want forty stable digits.
-        oid = hashlib.sha1(row.path.encode(), usedforsecurity=False).hexdigest()
-        return {"type": "directory", "oid": oid, "size": 0, "path": row.path}
+        return {"type": "directory", "oid": folders[row.path], "size": 0, "path": row.path}
     told: dict[str, Any] = {
         "type": "file",
-        "oid": _git_oid(row.digest, row.size),
+        "oid": blob_id(row.digest, row.size),
         "size": row.size,
         "path": row.path,
     }
     if row.digest.algorithm == Digest.SHA256:
-        pointer_size = len(_pointer(row.digest, row.size))
+        pointer_size = len(pointer(row.digest, row.size))
         told["lfs"] = {"oid": row.digest.hex, "size": row.size, "pointerSize": pointer_size}
     return told
-
-
-def _git_oid(digest: Digest, size: int) -> str:
-    """The id of what git itself keeps: the file, or the pointer to it."""
-    if digest.algorithm == Digest.GIT_BLOB_SHA1:
-        return digest.hex
-    pointer = _pointer(digest, size)
-    return hashlib.sha1(b"blob %d\0" % len(pointer) + pointer, usedforsecurity=False).hexdigest()
-
-
-def _pointer(digest: Digest, size: int) -> bytes:
-    """The text that git keeps in place of a large file (git-lfs, docs/spec.md)."""
-    return f"version https://git-lfs.github.com/spec/v1\noid sha256:{digest.hex}\nsize {size}\n".encode()

@@ -15,14 +15,16 @@ from typing import Any
 from aiohttp import web
 
 from headrace.blocklist import BLOCKS_PATH
-from headrace.errors import HeadraceError
+from headrace.errors import HeadraceError, NotFound
 from headrace.metrics import CONTENT_TYPE, Metrics
 from headrace.node.api.blocks import BlockApi
 from headrace.node.api.hub import HubApi
+from headrace.node.api.outside import Outside
 from headrace.node.api.refusals import closed_repo, refusal, refusal_of
 from headrace.node.api.replies import refused
 from headrace.node.body.sender import Sender
 from headrace.node.lines import flat
+from headrace.node.memory.freshness import Freshness
 from headrace.node.memory.metadata import Closed, Metadata
 
 _BODY_BYTES_MOST = 4 * 1024 * 1024  # a paths-info request names its paths in the body
@@ -43,6 +45,7 @@ class Services:
     metrics: Metrics
     check: Callable[[], Awaitable[None]]
     page_entries: int
+    outside: Outside
 
 
 def create_app(services: Services) -> web.Application:
@@ -65,9 +68,7 @@ def create_app(services: Services) -> web.Application:
         request["route"] = "metrics"
         return web.Response(body=services.metrics.text(), headers={"Content-Type": CONTENT_TYPE})
 
-    app = web.Application(
-        middlewares=[_observing(services.metrics), _refusing], client_max_size=_BODY_BYTES_MOST
-    )
+    app = web.Application(middlewares=[_observing(services), _refusing], client_max_size=_BODY_BYTES_MOST)
     app.on_response_prepare.append(_sign)
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
@@ -81,12 +82,14 @@ async def _sign(_request: web.Request, response: web.StreamResponse) -> None:
     response.headers["Server"] = "headrace"  # instead of the versions of what it is made of
 
 
-def _observing(metrics: Metrics) -> Any:
+def _observing(services: Services) -> Any:
     """Count and log every request: what was asked and what became of it, without query and credentials."""
 
     @web.middleware
     async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
         request["began"], request["route"] = time.monotonic(), "other"
+        told = {name.lower(): request.headers.getall(name) for name in request.headers}
+        request["view"] = services.outside.view(request.remote or "", request.scheme, request.host, told)
         status = 500
         try:
             response = await handler(request)
@@ -99,7 +102,7 @@ def _observing(metrics: Metrics) -> Any:
         finally:
             if request.get("broken"):
                 status = _BROKEN
-            metrics.requests.labels(request["route"], str(status)).inc()
+            services.metrics.requests.labels(request["route"], str(status)).inc()
             _log_access(request, status)
 
     return observe
@@ -107,7 +110,7 @@ def _observing(metrics: Metrics) -> Any:
 
 def _log_access(request: web.Request, status: int) -> None:
     facts = {
-        "remote": request.remote,
+        "remote": request["view"].remote,
         "method": request.method,
         "path": flat(request.raw_path.partition("?")[0]),
         "route": request["route"],
@@ -127,7 +130,10 @@ async def _refusing(request: web.Request, handler: Handler) -> web.StreamRespons
     except Closed as closed:
         return refused(closed_repo(closed.visibility, request["repo"], signed_in=signed_in))
     except HeadraceError as error:
-        return refused(refusal_of(error, signed_in=signed_in, commit=request.get("commit")))
+        told = refusal_of(error, signed_in=signed_in, commit=request.get("commit"))
+        # Of what failed nothing is known; that something is not there is an answer as any other.
+        known: Freshness | None = request.get("freshness") if isinstance(error, NotFound) else None
+        return refused(told, dict(known.headers) if known is not None else {})
     except (web.HTTPException, ConnectionError):
         raise
     except Exception:  # noqa: BLE001  # a request's outermost frame: whatever it is, the client gets an answer

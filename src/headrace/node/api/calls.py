@@ -6,22 +6,65 @@ line breaks included. A repo has one name or two; which, is told by where a verb
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from headrace.errors import UsageError
 from headrace.names import DEFAULT_REVISION, Repo, RepoKind, check_revision, is_commit
 
-REPO_VERBS = frozenset(
-    {"revision", "tree", "paths-info", "refs", "commits", "auth-check", "xet-read-token", "resolve"}
+_OWN_VERBS = frozenset({"revision", "tree", "paths-info", "refs", "commits", "auth-check", "resolve", "raw"})
+# What leads to bytes in other places: no hub's answer to it may be passed on.
+_ABSENT = frozenset({"xet-read-token", "xet-write-token", "resolve-cache", "jwt"})
+# What a hub tells only the owners of things; and logs, which do not end.
+_OWNERS_VERBS = frozenset(
+    {
+        "secrets",
+        "variables",
+        "settings",
+        "user-access-request",
+        "logs",
+        "events",
+        "metrics",
+        "resource-group",
+        "lfs-files",
+    }
 )
+_OWNERS_NOUNS = frozenset(
+    {"whoami-v2", "settings", "jobs", "scheduled-jobs", "notifications", "oauth", "billing"}
+)
+_PUBLIC_VERBS = frozenset(
+    {
+        "discussions",
+        "likers",
+        "leaderboard",
+        "runtime",
+        "treesize",
+        "parquet",
+        "croissant",
+        "safetensors-metadata",
+        "compare",
+    }
+)
+_VERBS = _OWN_VERBS | _ABSENT | _OWNERS_VERBS | _PUBLIC_VERBS
+# What stands where a repo's name would.
+_NO_REPOS = frozenset({("spaces", "templates"), ("spaces", "hardware"), ("spaces", "semantic-search")})
 _KINDS = {kind.plural: kind for kind in RepoKind}
 _REF_SPACES = frozenset({"pr", "convert", "heads", "tags"})
+_GIT = re.compile(
+    r"(?!.*/(?:resolve|raw)/)(?:/[^/]+){1,3}/(?:info/refs|info/lfs/.*|git-(?:upload|receive)-pack)"
+)
+_NAMED = 3  # parts of `/api/users/NAME`: somebody may be called anything
+_PARQUET = 4  # parts: the verb, configuration, split, number
 
 
 @dataclass(frozen=True)
 class Call:
-    """One question about one repo. `path` is the rest: a file, or a folder; empty for none."""
+    """One question about one repo. `path` is the rest: a file, or a folder; empty for none.
+
+    The verbs are those of the hub's paths, but for `info`; `passed` is what a hub tells anybody besides, and `owners`
+    what it tells owners only, each with the hub's own path in `path`.
+    """
 
     verb: str
     repo: Repo
@@ -31,9 +74,13 @@ class Call:
 
 @dataclass(frozen=True)
 class Chore:
-    """One question about no repo: `name` is the word after `/api/`."""
+    """One question about no repo: `name` is the word after `/api/`, `path` the hub's own path, encoded anew.
+
+    The name `owners` is for what a hub tells owners only.
+    """
 
     name: str
+    path: str
 
 
 def parse_call(raw_path: str) -> Call | Chore | None:
@@ -42,27 +89,64 @@ def parse_call(raw_path: str) -> Call | Chore | None:
         parts = [unquote(part, errors="strict") for part in raw_path.removeprefix("/").split("/")]
         if parts[0] == "api":
             return _api_call(parts[1:])
+        if parts[0] == "papers":
+            return _chore("paper-text", parts) if parts[1:] and parts[-1].endswith(".md") else None
         return _file_call(parts)
     except (UsageError, UnicodeDecodeError):
         return None  # no repo or revision could have this name
+
+
+def is_git(raw_path: str) -> bool:
+    """Whether git or git-lfs itself asks; the repo's name may end in `.git`."""
+    return _GIT.fullmatch(raw_path) is not None
 
 
 def _api_call(parts: list[str]) -> Call | Chore | None:
     noun, rest = parts[0] if parts else "", [part for part in parts[1:2] if part] + parts[2:]
     if noun == "resolve-cache" and rest and rest[0] in _KINDS:
         return _cached_call(_KINDS[rest[0]], rest[1:])
-    if noun not in _KINDS or not rest:
-        return Chore(noun)
-    length = 1 if len(rest) == 1 or rest[1] in REPO_VERBS else 2
+    if noun not in _KINDS or not rest or tuple(parts[:2]) in _NO_REPOS:
+        return _chore(noun, ["api", noun, *rest])
+    if tuple(parts[:2]) == ("spaces", "zero-gpu"):
+        return Chore("owners", "")  # a quota
+    length = 1 if len(rest) == 1 or rest[1] in _VERBS else 2
     repo, tail = Repo("/".join(rest[:length]), _KINDS[noun]), rest[length:]
     return _repo_call(repo, tail[0], tail[1:]) if tail else Call("info", repo)
+
+
+def _chore(name: str, parts: list[str]) -> Chore | None:
+    if name in _OWNERS_NOUNS and parts[1:] != ["jobs", "hardware"]:
+        return Chore("owners", "")
+    path = _passed_path(parts)
+    return Chore(name, path) if path else None
+
+
+def _passed_path(parts: list[str]) -> str:
+    """The path to pass on; empty for one that could lead elsewhere than it seems, or to what is absent here."""
+    named = parts if parts[-1] else parts[:-1]  # a hub's root folder is an empty name
+    words = [word for part in named for word in part.split("/")]
+    strange = any(word in ("", ".", "..") or not word.isprintable() for word in words)
+    if strange or not _ABSENT.isdisjoint(words[_NAMED:]):
+        return ""
+    return "/" + "/".join(quote(part, safe="") for part in parts)
 
 
 def _repo_call(repo: Repo, verb: str, arguments: list[str]) -> Call | None:
     if verb in ("refs", "auth-check"):
         return Call(verb, repo) if not arguments else None
-    if verb not in REPO_VERBS:
-        return None
+    if verb in _OWNERS_VERBS:
+        return Call("owners", repo)
+    if (
+        verb == "parquet"
+        and len(arguments) + 1 == _PARQUET
+        and arguments[2].removesuffix(".parquet").isdecimal()
+    ):
+        return _parquet_call(repo, *arguments)
+    if verb not in _OWN_VERBS:
+        path = _passed_path(["api", repo.kind.plural, *repo.name.split("/"), verb, *arguments])
+        return Call("passed", repo, path=path) if path else None
+    if verb in ("resolve", "raw"):
+        return None  # not under /api/
     revision, path = _split_revision(arguments)
     if verb == "tree":
         return Call(verb, repo, revision, path.strip("/"))
@@ -71,14 +155,20 @@ def _repo_call(repo: Repo, verb: str, arguments: list[str]) -> Call | None:
     return Call("info" if verb == "revision" else verb, repo, revision)
 
 
+def _parquet_call(repo: Repo, config: str, split: str, name: str) -> Call:
+    """A dataset's rows as parquet: a hub redirects from the number of a file to the branch where such are kept."""
+    number = int(name.removesuffix(".parquet"))
+    return Call("resolve", repo, "refs/convert/parquet", f"{config}/{split}/{number:04d}.parquet")
+
+
 def _file_call(parts: list[str]) -> Call | None:
     kind = _KINDS.get(parts[0], RepoKind.MODEL)
     parts = parts[1:] if parts[0] in _KINDS else parts
-    at = next((index for index in (1, 2) if parts[index : index + 1] == ["resolve"]), None)
+    at = next((index for index in (1, 2) if parts[index : index + 1] in (["resolve"], ["raw"])), None)
     if at is None:
         return None
     revision, path = _split_revision(parts[at + 1 :])
-    return Call("resolve", Repo("/".join(parts[:at]), kind), revision, path) if path else None
+    return Call(parts[at], Repo("/".join(parts[:at]), kind), revision, path) if path else None
 
 
 def _cached_call(kind: RepoKind, parts: list[str]) -> Call | None:

@@ -6,15 +6,18 @@ from collections.abc import Awaitable, Callable
 
 from aiohttp import web
 
-from headrace.node.api.answers import without_xet
+from headrace.errors import RevisionNotFound
 from headrace.node.api.blocks import BlockApi
-from headrace.node.api.calls import Call, Chore, parse_call
+from headrace.node.api.calls import Call, Chore, is_git, parse_call
 from headrace.node.api.files import FileApi
-from headrace.node.api.refusals import refusal
-from headrace.node.api.replies import json_reply, next_link, no_page, refused
-from headrace.node.api.repos import RepoApi
+from headrace.node.api.passing import PassingApi
+from headrace.node.api.refusals import no_account, no_git, read_only
+from headrace.node.api.replies import no_page, refused
+from headrace.node.api.repos import RepoApi, resolved
 from headrace.node.body.sender import Sender
 from headrace.node.memory.metadata import Metadata
+
+_READING = ("GET", "HEAD")
 
 
 class HubApi:
@@ -22,46 +25,69 @@ class HubApi:
 
     def __init__(self, metadata: Metadata, sender: Sender, blocks: BlockApi, page_entries: int) -> None:
         self._metadata = metadata
+        self._passing = PassingApi(metadata)
         repos, files = RepoApi(metadata, page_entries), FileApi(metadata, sender, blocks)
         self._calls: dict[str, Callable[[web.Request, Call], Awaitable[web.StreamResponse]]] = {
             "info": repos.info,
             "tree": repos.tree,
             "paths-info": repos.paths_info,
-            "refs": repos.passed,
-            "commits": repos.passed,
+            "refs": repos.refs,
+            "commits": repos.commits,
             "auth-check": repos.auth_check,
             "resolve": files.resolve,
+            "raw": files.raw,
+            "owners": self._owners,
+            "passed": self._passed,
         }
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Answer any path that is not the node's own."""
-        call = parse_call(request.raw_path.partition("?")[0])
+        path = request.raw_path.partition("?")[0]
+        if is_git(path):
+            return refused(no_git(writes=_is_push(request)))
+        call = parse_call(path)
+        if isinstance(call, Chore) and call.name == "telemetry":
+            return web.Response(status=204)  # nobody's business but the hub's, and not the hub's from here
+        asks = request.method in _READING
+        if isinstance(call, Call) and call.verb == "paths-info":
+            if request.method != "POST":
+                return refused(read_only(request.method, allowed="POST"))
+        elif not asks:
+            return refused(read_only(request.method, allowed=", ".join(_READING)))
         if call is None:
             return refused(no_page())
         if isinstance(call, Chore):
             request["route"] = "api"
             return await self._chore(request, call)
         request["route"], request["repo"] = call.verb, str(call.repo)
-        if request.method not in ("GET", "HEAD") and not (
-            call.verb == "paths-info" and request.method == "POST"
-        ):
-            return refused(refusal(405, f"{request.method} is not for this path", Allow="GET, HEAD"))
-        answer = self._calls.get(call.verb)
-        if answer is None:
-            return refused(no_page())
-        return await answer(request, call)
+        return await self._calls[call.verb](request, call)
 
     async def _chore(self, request: web.Request, chore: Chore) -> web.StreamResponse:
-        if chore.name == "telemetry":
-            return web.Response(status=204)
         if chore.name == "agent-harnesses":
             return web.json_response({"standardEnvVars": [], "harnesses": {}})
-        if chore.name == "whoami-v2":
-            return refused(refusal(401, "This mirror knows no accounts; ask the hub itself."))
-        if chore.name in ("models", "datasets", "spaces") and request.method in ("GET", "HEAD"):
-            told = await self._metadata.searched(request.raw_path)
-            response = json_reply(without_xet(told.value), None, told.stale_s)
-            if told.link:
-                response.headers["Link"] = next_link(request, told.link)
-            return response
-        return refused(no_page())
+        if chore.name == "owners":
+            return refused(no_account(signed_in="Authorization" in request.headers))
+        if chore.name == "paper-text":
+            return await self._passing.text(request, chore.path)
+        return await self._passing.json(request, chore.path)
+
+    async def _passed(self, request: web.Request, call: Call) -> web.StreamResponse:
+        await self._readable(request, call)
+        return await self._passing.json(request, call.path, addressed="/parquet" in call.path)
+
+    async def _owners(self, request: web.Request, call: Call) -> web.StreamResponse:
+        await self._readable(request, call)
+        return refused(no_account(signed_in="Authorization" in request.headers))
+
+    async def _readable(self, request: web.Request, call: Call) -> None:
+        try:
+            await resolved(self._metadata, request, call)
+        except RevisionNotFound:
+            return  # the repo is readable, and has no branch of that name: what is asked is not about a branch
+
+
+def _is_push(request: web.Request) -> bool:
+    """Whether git wants to write. It asks what there is before it sends anything."""
+    return request.query.get("service") == "git-receive-pack" or request.path.endswith(
+        ("/git-receive-pack", "/info/lfs/objects/batch", "/info/lfs/locks")
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from urllib.parse import quote
 
@@ -57,11 +57,17 @@ class Refusal:
     status: int
     message: str
     headers: Mapping[str, str]
+    is_json: bool = True
 
     @property
     def body(self) -> bytes:
-        """The JSON."""
-        return json.dumps({"error": self.message}).encode()
+        """The JSON, or the bare text."""
+        return json.dumps({"error": self.message}).encode() if self.is_json else f"{self.message}\n".encode()
+
+    @property
+    def content_type(self) -> str:
+        """What the body is."""
+        return f"{'application/json' if self.is_json else 'text/plain'}; charset=utf-8"
 
 
 def refusal(status: int, message: str, code: str | None = None, **headers: str) -> Refusal:
@@ -88,6 +94,31 @@ def refusal_of(error: HeadraceError, *, signed_in: bool, commit: str | None = No
     if isinstance(error, SourceError) and error.retry_after_s is not None:
         more["Retry-After"] = str(max(1, round(error.retry_after_s)))
     return Refusal(told.status, told.message, {**told.headers, **more})
+
+
+def read_only(method: str, *, allowed: str) -> Refusal:
+    """A mirror changes nothing."""
+    told = (
+        f"{method} is not for this path: this mirror only reads. To create, upload or change anything, "
+        "ask the hub itself (HF_ENDPOINT unset, or set to the hub's URL)."
+    )
+    return refusal(405, told, Allow=allowed)
+
+
+def no_git(*, writes: bool) -> Refusal:
+    """Git is told in plain text: that is what it shows to people."""
+    if writes:
+        told = "this mirror only reads: push to the hub itself (git remote set-url --push origin HUB_URL)"
+        return replace(refusal(405, told, Allow="GET, HEAD"), is_json=False)
+    told = "this mirror does not speak git: clone from the hub itself, or get the files by `hf download`"
+    return replace(refusal(404, told), is_json=False)
+
+
+def no_account(*, signed_in: bool) -> Refusal:
+    """What only an owner is told; whose token it is, only the hub knows."""
+    if signed_in:
+        return refusal(401, "This mirror knows no accounts: ask the hub itself.")
+    return refusal(401, "Invalid username or password.")
 
 
 def no_repo(*, signed_in: bool) -> Refusal:

@@ -4,30 +4,24 @@ from __future__ import annotations
 
 import json
 from typing import Any
-from urllib.parse import quote
 
 from aiohttp import web
 
 from headrace.node.api.refusals import Refusal, header_text, refusal
+from headrace.node.memory.freshness import Freshness
 from headrace.node.memory.metadata import Resolved
-from headrace.wire import REPO_COMMIT, WARNING
+from headrace.wire import REPO_COMMIT
 
 
-def json_reply(value: Any, at: Resolved | None, stale_s: float | None = None) -> web.Response:
-    """An answer about a repo, or about none; `stale_s`: how old it is, where the source could not be asked."""
+def json_reply(value: Any, at: Resolved | None, freshness: Freshness | None = None) -> web.Response:
+    """An answer about a repo, or about none; `freshness` where it is not that of `at`."""
     headers = {"Content-Type": "application/json; charset=utf-8"}
     if at is not None:
         headers[REPO_COMMIT] = at.commit
-    headers |= stale_headers(stale_s if stale_s is not None else at.stale_s if at else None)
+    if freshness is None and at is not None:
+        freshness = at.freshness
+    headers |= freshness.headers if freshness is not None else {}
     return web.Response(body=json.dumps(value).encode(), headers=headers)
-
-
-def stale_headers(stale_s: float | None) -> dict[str, str]:
-    """What says that an answer is old."""
-    if stale_s is None:
-        return {}
-    told = f"mirror; the hub cannot be asked: this is what was known {stale_s:.0f} s ago"
-    return {WARNING: told, "Age": f"{stale_s:.0f}", "Cache-Status": "headrace; hit; detail=stale-if-error"}
 
 
 def refused(told: Refusal, headers: dict[str, str] | None = None) -> web.Response:
@@ -40,7 +34,7 @@ def refused(told: Refusal, headers: dict[str, str] | None = None) -> web.Respons
     return web.Response(
         status=told.status,
         body=told.body,
-        headers={**kept, **told.headers, "Content-Type": "application/json; charset=utf-8"},
+        headers={**kept, **told.headers, "Content-Type": told.content_type},
     )
 
 
@@ -51,8 +45,4 @@ def no_page() -> Refusal:
 
 def next_link(request: web.Request, target: str) -> str:
     """The next page, on the address by which the client knows this node."""
-    headers = request.headers
-    scheme = headers.get("X-Forwarded-Proto", request.scheme)
-    host = headers.get("X-Forwarded-Host", request.host)
-    prefix = quote(headers.get("X-Forwarded-Prefix", "").rstrip("/"))
-    return header_text(f'<{scheme}://{host}{prefix}{target}>; rel="next"')
+    return header_text(f'<{request["view"].address}{target}>; rel="next"')

@@ -15,9 +15,10 @@ from typing import BinaryIO
 from aiohttp import web
 
 from headrace.errors import Busy
-from headrace.metrics import Metrics
+from headrace.metrics import HIT, Metrics
 from headrace.node.body.bodies import Bodies, Body
 from headrace.node.fill.fills import Disrupted, FillFailed
+from headrace.node.memory.freshness import CACHE_STATUS, MISSED
 from headrace.ranges import Range
 from headrace.source.contract import Content
 
@@ -64,7 +65,8 @@ class Sender:
                 # Asked of each generation, after its body was opened: what is doubted later ends that body.
                 if wanted is not None and wanted.start > 0 and await self._bodies.is_doubted(content):
                     wanted = None  # this client may hold a wrong beginning: it gets the right one
-                reply = Reply.of(content.entry.size, headers, wanted)
+                told = headers if body.origin == HIT else {**headers, CACHE_STATUS: MISSED}
+                reply = Reply.of(content.entry.size, told, wanted)
                 first = await body.reach(reply.range.start, reply.range.stop)
                 body.file()
                 return await self._transmit(request, body, reply, first)

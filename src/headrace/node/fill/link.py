@@ -37,6 +37,7 @@ class WorkerLink:
             "sources": [[source.name, source.url] for source in config.sources],
             "road": asdict(config.road),
             "limits": asdict(replace(config.limits, fair=True)),
+            "calls_most": config.calls_most,
         }
         self._process: asyncio.subprocess.Process | None = None
         self._keeper: asyncio.Task[None] | None = None

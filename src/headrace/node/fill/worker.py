@@ -1,6 +1,6 @@
 """The worker: the transfer engine in an interpreter of its own, told what to fetch by lines of JSON.
 
-    in    first how to work, `{"data": …, "sources": [[name, url], …], "limits": {…}}`,
+    in    first how to work, `{"data": …, "sources": [[name, url], …], "limits": {…}, …}`,
           then blobs: `{"digest": …, "size": …, "kind": …, "repo": …, "commit": …, "path": …}`
     out   events, as `events.as_json` writes them; what lands is told in ranges that grow while nobody reads
 
@@ -164,9 +164,11 @@ def main() -> None:
     orders = json.loads(lines.readline())
     reporter = Reporter(sys.stdout.buffer)
     dialer = Road(**orders["road"]).dialer()
-    sources = {name: Upstream(name, url).source(dialer) for name, url in orders["sources"]}
-    layout = DataTree(Path(orders["data"]))
-    engine = Engine(sources, dialer, Limits(**orders["limits"]), reporter.emit, trusted=next(iter(sources)))
+    data, calls_most = Path(orders["data"]), orders["calls_most"]
+    upstreams = [Upstream(name, url) for name, url in orders["sources"]]
+    sources = {one.name: one.source(dialer, one.rations(data, calls_most)) for one in upstreams}
+    layout = DataTree(data)
+    engine = Engine(sources, dialer, Limits(**orders["limits"]), reporter.emit, trusted=upstreams[0].name)
 
     def listen() -> None:
         for line in lines:

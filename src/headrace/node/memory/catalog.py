@@ -9,20 +9,37 @@ from __future__ import annotations
 
 import enum
 import itertools
+import json
+import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from headrace.errors import Corrupt, UsageError
+from headrace.errors import Corrupt
 from headrace.manifest import Digest, Entry, Manifest
-from headrace.names import Repo
+from headrace.names import Repo, is_commit
+from headrace.node.memory.schema import (
+    answers,
+    blobs,
+    commits,
+    doubts,
+    entries,
+    refs,
+    repos,
+    schema,
+    set_up,
+    totals,
+)
+from headrace.wire import api_path
 
-_SCHEMA_VERSION = 1
 _ROWS_AT_ONCE = 5000
+_DROPPED_AT_ONCE, _DROPPED_SHARE = 64, 16  # rows, and one in so many
 
 
 class Visibility(enum.Enum):
@@ -67,6 +84,21 @@ class Kept:
     link: str | None
     at: float
 
+    @cached_property
+    def value(self) -> Any:
+        """The answer, read once. It is shared: do not change it."""
+        return json.loads(self.body)
+
+
+@dataclass(frozen=True)
+class Told:
+    """What one answer of the source said about a revision of a repo: all of it where the repo is for everybody."""
+
+    seen: Seen
+    ref: Ref | None = None
+    info: Kept | None = None
+    manifest: Manifest | None = None
+
 
 @dataclass(frozen=True)
 class Identity:
@@ -91,6 +123,9 @@ class Catalog(Protocol):
 
     def point(self, repo: Repo, revision: str, ref: Ref | None) -> None:
         """Remember what a revision means; None: it means nothing any more."""
+
+    def learn(self, repo: Repo, revision: str, told: Told) -> None:
+        """Remember all that an answer said, at once. What is told of a commit is found under `info_key`."""
 
     def has_manifest(self, repo: Repo, commit: str) -> bool:
         """Whether it is known what a commit holds."""
@@ -128,86 +163,33 @@ class Catalog(Protocol):
         """Raises `Corrupt` where the catalog cannot be asked."""
 
 
-_tables = sa.MetaData()
-# Paths are compared byte by byte everywhere, so that pages have one order.
-_Path = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+@dataclass(frozen=True)
+class Bound:
+    """How many rows of a kind are kept, and how much text in them (characters); the oldest go first."""
 
-_schema = sa.Table("schema", _tables, sa.Column("version", sa.Integer, primary_key=True))
-_repos = sa.Table(
-    "repos",
-    _tables,
-    sa.Column("repo", sa.Text, primary_key=True),
-    sa.Column("visibility", sa.Text, nullable=False),
-    sa.Column("at", sa.Float, nullable=False),
-)
-_refs = sa.Table(
-    "refs",
-    _tables,
-    sa.Column("repo", sa.Text, primary_key=True),
-    sa.Column("revision", sa.Text, primary_key=True),
-    sa.Column("commit", sa.Text, nullable=False),
-    sa.Column("at", sa.Float, nullable=False),
-)
-_commits = sa.Table(
-    "commits",
-    _tables,
-    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
-    sa.Column("repo", sa.Text, nullable=False),
-    sa.Column("commit", sa.Text, nullable=False),
-    sa.Column("source", sa.Text, nullable=False),
-    sa.UniqueConstraint("repo", "commit"),
-)
-_entries = sa.Table(
-    "entries",
-    _tables,
-    sa.Column("commit_id", sa.Integer, primary_key=True),
-    sa.Column("path", _Path, primary_key=True),
-    sa.Column("folder", _Path, nullable=False),
-    sa.Column("size", sa.BigInteger, nullable=False),
-    sa.Column("digest", sa.Text),
-    sa.Index("entries_by_folder", "commit_id", "folder", "path"),
-)
-_answers = sa.Table(
-    "answers",
-    _tables,
-    sa.Column("key", sa.Text, primary_key=True),
-    sa.Column("body", sa.Text, nullable=False),
-    sa.Column("link", sa.Text),
-    sa.Column("at", sa.Float, nullable=False),
-)
-_blobs = sa.Table(
-    "blobs",
-    _tables,
-    sa.Column("digest", sa.Text, primary_key=True),
-    sa.Column("size", sa.BigInteger, nullable=False),
-    sa.Column("inode", sa.BigInteger, nullable=False),
-    sa.Column("modified_ns", sa.BigInteger, nullable=False),
-)
-_doubts = sa.Table(
-    "doubts",
-    _tables,
-    sa.Column("digest", sa.Text, primary_key=True),
-    sa.Column("until", sa.Float, nullable=False),
-)
+    rows: int
+    weight: int = 2**62
+
+
+BOUNDS: Mapping[str, Bound] = {
+    repos.name: Bound(200_000),
+    refs.name: Bound(500_000),
+    answers.name: Bound(100_000, 256 * 1024 * 1024),
+}
+_CONNECTIONS = 16
 
 
 class SqlCatalog:
     """See `Catalog`. `url` is SQLAlchemy's; raises `UsageError` for a catalog of a newer version."""
 
-    def __init__(self, url: str) -> None:
-        self._engine = sa.create_engine(url)
+    def __init__(self, url: str, bounds: Mapping[str, Bound] = BOUNDS) -> None:
+        self._engine = sa.create_engine(url, pool_size=_CONNECTIONS, max_overflow=-1)
         if self._engine.dialect.name == "sqlite":
             sa.event.listen(self._engine, "connect", _set_up_sqlite)
-        _tables.create_all(self._engine)
-        with self._engine.begin() as connection:
-            version = connection.scalar(sa.select(_schema.c.version))
-            if version is None:
-                connection.execute(sa.insert(_schema).values(version=_SCHEMA_VERSION))
-        if version is not None and version > _SCHEMA_VERSION:
-            raise UsageError(
-                f"the catalog is of version {version}, and this Headrace knows {_SCHEMA_VERSION}",
-                hint="use the newer Headrace that made it, or another --data folder",
-            )
+        set_up(self._engine)
+        self._bounds = bounds
+        # SQLite lets one write at a time and has the others sleep and look again: here they queue instead.
+        self._turn = threading.Lock()
 
     @classmethod
     def in_folder(cls, folder: Path) -> SqlCatalog:
@@ -220,45 +202,48 @@ class SqlCatalog:
 
     def seen(self, repo: Repo) -> Seen | None:
         """See `Catalog.seen`."""
-        found = self._one(sa.select(_repos.c.visibility, _repos.c.at).where(_repos.c.repo == _key(repo)))
+        found = self._one(sa.select(repos.c.visibility, repos.c.at).where(repos.c.repo == _key(repo)))
         return Seen(Visibility(found.visibility), found.at) if found else None
 
     def see(self, repo: Repo, seen: Seen) -> None:
         """See `Catalog.see`."""
-        self._put(_repos, {"repo": _key(repo)}, {"visibility": seen.visibility.value, "at": seen.at})
+        with self._writing() as connection:
+            self._see(connection, repo, seen)
 
     def ref(self, repo: Repo, revision: str) -> Ref | None:
         """See `Catalog.ref`."""
-        named = (_refs.c.repo == _key(repo)) & (_refs.c.revision == revision)
-        found = self._one(sa.select(_refs.c.commit, _refs.c.at).where(named))
+        named = (refs.c.repo == _key(repo)) & (refs.c.revision == revision)
+        found = self._one(sa.select(refs.c.commit, refs.c.at).where(named))
         return Ref(found.commit, found.at) if found else None
 
     def point(self, repo: Repo, revision: str, ref: Ref | None) -> None:
         """See `Catalog.point`."""
-        key = {"repo": _key(repo), "revision": revision}
-        self._put(_refs, key, None if ref is None else {"commit": ref.commit, "at": ref.at})
+        with self._writing() as connection:
+            self._point(connection, repo, revision, ref)
+
+    def learn(self, repo: Repo, revision: str, told: Told) -> None:
+        """See `Catalog.learn`."""
+        with self._writing() as connection:
+            if told.ref is not None and not is_commit(revision):
+                self._point(connection, repo, revision, told.ref)
+            if told.ref is not None and told.info is not None:
+                self._keep(connection, info_key(repo, told.ref.commit), told.info)
+            if told.manifest is not None:
+                self._keep_manifest(connection, told.manifest)
+            self._see(connection, repo, told.seen)
 
     def has_manifest(self, repo: Repo, commit: str) -> bool:
         """See `Catalog.has_manifest`."""
-        return self._one(sa.select(_commits.c.id).where(_of(repo, commit))) is not None
+        return self._one(sa.select(commits.c.id).where(_of(repo, commit))) is not None
 
     def keep_manifest(self, manifest: Manifest) -> None:
         """See `Catalog.keep_manifest`."""
-        name, commit = _key(manifest.repo), manifest.commit
-        rows = _rows_of(manifest.entries)
-        with self._engine.begin() as connection:
-            if connection.scalar(sa.select(_commits.c.id).where(_of(manifest.repo, commit))) is not None:
-                return
-            made = connection.execute(
-                sa.insert(_commits).values(repo=name, commit=commit, source=manifest.source)
-            )
-            (number,) = made.inserted_primary_key or (None,)
-            while batch := [{"commit_id": number, **row} for row in itertools.islice(rows, _ROWS_AT_ONCE)]:
-                connection.execute(sa.insert(_entries), batch)
+        with self._writing() as connection:
+            self._keep_manifest(connection, manifest)
 
     def entry(self, repo: Repo, commit: str, path: str) -> Row | None:
         """See `Catalog.entry`."""
-        found = self._one(_select_rows(repo, commit).where(_entries.c.path == path))
+        found = self._one(_select_rows(repo, commit).where(entries.c.path == path))
         return _row(found) if found else None
 
     def page(
@@ -267,48 +252,51 @@ class SqlCatalog:
         """See `Catalog.page`."""
         query = _select_rows(repo, commit)
         if not deep:
-            query = query.where(_entries.c.folder == folder)
+            query = query.where(entries.c.folder == folder)
         elif folder:
             # Everything that begins with "folder/": "0" is the character after "/".
-            query = query.where(_entries.c.path > f"{folder}/", _entries.c.path < f"{folder}0")
+            query = query.where(entries.c.path > f"{folder}/", entries.c.path < f"{folder}0")
         if after:
-            query = query.where(_entries.c.path > after)
+            query = query.where(entries.c.path > after)
         with self._engine.connect() as connection:
-            return [_row(found) for found in connection.execute(query.order_by(_entries.c.path).limit(most))]
+            return [_row(found) for found in connection.execute(query.order_by(entries.c.path).limit(most))]
 
     def kept(self, key: str) -> Kept | None:
         """See `Catalog.kept`."""
-        found = self._one(
-            sa.select(_answers.c.body, _answers.c.link, _answers.c.at).where(_answers.c.key == key)
-        )
+        found = self._one(sa.select(answers.c.body, answers.c.link, answers.c.at).where(answers.c.key == key))
         return Kept(found.body, found.link, found.at) if found else None
 
     def keep(self, key: str, kept: Kept) -> None:
         """See `Catalog.keep`."""
-        self._put(_answers, {"key": key}, {"body": kept.body, "link": kept.link, "at": kept.at})
+        with self._writing() as connection:
+            self._keep(connection, key, kept)
 
     def verified(self, digest: Digest) -> Identity | None:
         """See `Catalog.verified`."""
-        found = self._one(sa.select(_blobs).where(_blobs.c.digest == str(digest)))
+        found = self._one(sa.select(blobs).where(blobs.c.digest == str(digest)))
         return Identity(found.size, found.inode, found.modified_ns) if found else None
 
     def verify(self, digest: Digest, identity: Identity | None) -> None:
         """See `Catalog.verify`."""
-        self._put(_blobs, {"digest": str(digest)}, None if identity is None else asdict(identity))
+        with self._writing() as connection:
+            self._put(
+                connection, blobs, {"digest": str(digest)}, None if identity is None else asdict(identity)
+            )
 
     def doubted_until(self, digest: Digest) -> float:
         """See `Catalog.doubted_until`."""
-        found = self._one(sa.select(_doubts.c.until).where(_doubts.c.digest == str(digest)))
+        found = self._one(sa.select(doubts.c.until).where(doubts.c.digest == str(digest)))
         return found.until if found else 0.0
 
     def doubt(self, digest: Digest, until: float) -> None:
         """See `Catalog.doubt`."""
-        self._put(_doubts, {"digest": str(digest)}, {"until": until})
+        with self._writing() as connection:
+            self._put(connection, doubts, {"digest": str(digest)}, {"until": until})
 
     def ping(self) -> None:
         """See `Catalog.ping`."""
         try:
-            self._one(sa.select(_schema.c.version))
+            self._one(sa.select(schema.c.version))
         except sa.exc.SQLAlchemyError as error:
             raise Corrupt(f"the catalog cannot be read: {type(error).__name__}") from error
 
@@ -316,17 +304,98 @@ class SqlCatalog:
         with self._engine.connect() as connection:
             return connection.execute(query).first()
 
-    def _put(self, table: sa.Table, key: Mapping[str, Any], values: Mapping[str, Any] | None) -> None:
+    @contextmanager
+    def _writing(self) -> Iterator[sa.Connection]:
+        with self._turn, self._engine.begin() as connection:
+            yield connection
+
+    def _see(self, connection: sa.Connection, repo: Repo, seen: Seen) -> None:
+        values = {"visibility": seen.visibility.value, "at": seen.at}
+        self._put_bounded(connection, repos, {"repo": _key(repo)}, values)
+
+    def _point(self, connection: sa.Connection, repo: Repo, revision: str, ref: Ref | None) -> None:
+        key = {"repo": _key(repo), "revision": revision}
+        self._put_bounded(connection, refs, key, None if ref is None else asdict(ref))
+
+    def _keep(self, connection: sa.Connection, key: str, kept: Kept) -> None:
+        values = {"body": kept.body, "link": kept.link, "at": kept.at, "weight": len(kept.body)}
+        self._put_bounded(connection, answers, {"key": key}, values)
+
+    def _keep_manifest(self, connection: sa.Connection, manifest: Manifest) -> None:
+        if connection.scalar(sa.select(commits.c.id).where(_of(manifest.repo, manifest.commit))) is not None:
+            return
+        rows = _rows_of(manifest.entries)
+        made = connection.execute(
+            sa.insert(commits).values(
+                repo=_key(manifest.repo), commit=manifest.commit, source=manifest.source
+            )
+        )
+        (number,) = made.inserted_primary_key or (None,)
+        while batch := [{"commit_id": number, **row} for row in itertools.islice(rows, _ROWS_AT_ONCE)]:
+            connection.execute(sa.insert(entries), batch)
+
+    def _put(
+        self,
+        connection: sa.Connection,
+        table: sa.Table,
+        key: Mapping[str, Any],
+        values: Mapping[str, Any] | None,
+    ) -> None:
         """Write a row whether or not there is one; None takes it away."""
-        with self._engine.begin() as connection:
-            if values is None:
-                connection.execute(
-                    sa.delete(table).where(*(table.c[name] == one for name, one in key.items()))
-                )
-                return
-            dialect = sqlite if self._engine.dialect.name == "sqlite" else postgresql
-            insert = dialect.insert(table).values(**key, **values)
-            connection.execute(insert.on_conflict_do_update(index_elements=list(key), set_=dict(values)))
+        if values is None:
+            connection.execute(sa.delete(table).where(_is(table, key)))
+            return
+        insert = self._insert(table).values(**key, **values)
+        connection.execute(insert.on_conflict_do_update(index_elements=list(key), set_=dict(values)))
+
+    def _put_bounded(
+        self,
+        connection: sa.Connection,
+        table: sa.Table,
+        key: Mapping[str, Any],
+        values: Mapping[str, Any] | None,
+    ) -> None:
+        """As `_put`, for a kind of rows that is bounded: counts along, and drops the oldest where it must."""
+        weigh = table.c.weight if "weight" in table.c else sa.literal(0)
+        was = connection.scalar(sa.select(weigh).where(_is(table, key)))
+        self._put(connection, table, key, values)
+        rows = (values is not None) - (was is not None)
+        weight = (values or {}).get("weight", 0) - (was or 0)
+        if rows or weight:
+            self._count(connection, table, rows, weight)
+        if rows > 0 or weight > 0:
+            self._drop_oldest(connection, table, weigh)
+
+    def _count(self, connection: sa.Connection, table: sa.Table, rows: int, weight: int) -> None:
+        insert = self._insert(totals).values(name=table.name, rows=rows, weight=weight)
+        added = {"rows": totals.c.rows + rows, "weight": totals.c.weight + weight}
+        connection.execute(insert.on_conflict_do_update(index_elements=["name"], set_=added))
+
+    def _drop_oldest(self, connection: sa.Connection, table: sa.Table, weigh: sa.ColumnElement[Any]) -> None:
+        bound = self._bounds[table.name]
+        total = connection.execute(sa.select(totals).where(totals.c.name == table.name)).first()
+        if total is None or (total.rows <= bound.rows and total.weight <= bound.weight):
+            return
+        keys = list(table.primary_key.columns)
+        # Some at once, so that this is not done at every write; the newest always stays.
+        most = min(_DROPPED_AT_ONCE, total.rows // _DROPPED_SHARE + 1, total.rows - 1)
+        oldest = sa.select(*keys, weigh.label("weight")).order_by(table.c.at).limit(most)
+        dropped = connection.execute(oldest).mappings().all()
+        for row in dropped:
+            connection.execute(sa.delete(table).where(_is(table, {key.name: row[key.name] for key in keys})))
+        self._count(connection, table, -len(dropped), -sum(row["weight"] for row in dropped))
+
+    def _insert(self, table: sa.Table) -> Any:
+        return (sqlite if self._engine.dialect.name == "sqlite" else postgresql).insert(table)
+
+
+def _is(table: sa.Table, key: Mapping[str, Any]) -> sa.ColumnElement[bool]:
+    return sa.and_(*(table.c[name] == one for name, one in key.items()))
+
+
+def info_key(repo: Repo, commit: str) -> str:
+    """Under which the catalog keeps what the source says about a commit."""
+    return api_path(repo, "revision", commit)
 
 
 def _rows_of(entries: Sequence[Entry]) -> Iterator[dict[str, Any]]:
@@ -343,14 +412,12 @@ def _rows_of(entries: Sequence[Entry]) -> Iterator[dict[str, Any]]:
 
 
 def _select_rows(repo: Repo, commit: str) -> sa.Select[Any]:
-    of_commit = sa.select(_commits.c.id).where(_of(repo, commit)).scalar_subquery()
-    return sa.select(_entries.c.path, _entries.c.size, _entries.c.digest).where(
-        _entries.c.commit_id == of_commit
-    )
+    of_commit = sa.select(commits.c.id).where(_of(repo, commit)).scalar_subquery()
+    return sa.select(entries.c.path, entries.c.size, entries.c.digest).where(entries.c.commit_id == of_commit)
 
 
 def _of(repo: Repo, commit: str) -> sa.ColumnElement[bool]:
-    return (_commits.c.repo == _key(repo)) & (_commits.c.commit == commit)
+    return (commits.c.repo == _key(repo)) & (commits.c.commit == commit)
 
 
 def _row(found: sa.Row[Any]) -> Row:

@@ -1,6 +1,7 @@
 """The trusted source, asked: what a repo is now, what a commit holds. Whatever it says is put in the catalog.
 
-Called on threads. Which answers may still be believed, and what to do when there is none, is decided elsewhere.
+Questions are asked on threads. Which answers may still be believed, and what to do when there is none, is decided
+elsewhere.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from http import HTTPStatus
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -17,81 +19,128 @@ from headrace.errors import (
     AccessDenied,
     BadAnswer,
     BadManifest,
-    Busy,
+    HeadraceError,
     NotFound,
     RepoNotFound,
     RevisionNotFound,
     SourceError,
 )
+from headrace.manifest import Manifest, entries_of, siblings_of
 from headrace.names import Repo, is_commit
 from headrace.node.config import OUTAGE_S
-from headrace.node.memory.catalog import Catalog, Kept, Ref, Seen, Visibility
+from headrace.node.memory.catalog import Catalog, Kept, Ref, Row, Seen, Told, Visibility, info_key
+from headrace.node.memory.outage import Outage
+from headrace.node.memory.rations import Rations, Spent
 from headrace.source.http import Dialer, HttpSession
 from headrace.source.hub import HubAnswer, HubSource
 from headrace.wire import ERROR_CODE, ERROR_MESSAGE, api_path, parse_next_link
 
 T = TypeVar("T")
 
+_SMALL = 64 * 1024
+"""Characters of what is told of a repo, digests left out, up to which asking for all of it again costs nothing."""
+
 
 class Origin:
-    """Asks `source` and writes down what it says."""
+    """Asks `source` and writes down what it says. `outage` knows whether it may be asked."""
 
-    def __init__(self, source: HubSource, dialer: Dialer, catalog: Catalog) -> None:
+    def __init__(self, source: HubSource, dialer: Dialer, rations: Rations, catalog: Catalog) -> None:
         self._source = source
+        self._rations = rations
         self._dialer = dialer
         self._catalog = catalog
         self._local = threading.local()
-        self._outage: tuple[float, SourceError] | None = None
+        self.outage = Outage(source.name, OUTAGE_S)
 
     def __repr__(self) -> str:
-        return f"<Origin {self._source.name}{' away' if self._outage else ''}>"
+        return f"<Origin {self._source.name}{' away' if self.outage.lasts else ''}>"
 
-    def refresh(self, repo: Repo, revision: str) -> None:
-        """Ask what a revision means now and who may read the repo.
+    def put(self, asked_at: float, question: Callable[..., T], *arguments: Any) -> T:
+        """Put one of the questions below, decided on at `asked_at`, unless there was no answer since.
+
+        Raises:
+            SourceError: it cannot be asked now; worded for any client.
+        """
+        self.outage.check(asked_at)
+        try:
+            answer = question(*arguments)
+        except SourceError as error:
+            worded = self._worded(error)
+            if not isinstance(error, Spent):
+                self.outage.failed(worded)
+            raise worded from error
+        except HeadraceError:
+            self.outage.answered()
+            raise
+        self.outage.answered()
+        return answer
+
+    def learn(self, repo: Repo, revision: str, known: str | None) -> Told:
+        """Ask what a revision means now and who may read the repo; `known` is the commit it meant last.
+
+        One call, which also says what the commit holds where that is not known or not much.
 
         Raises:
             RevisionNotFound: there is no such revision any more.
             SourceError: it cannot be asked now.
         """
-        answer = self._ask(api_path(repo, "revision", revision))
+        whole = known is None or self._is_small(repo, known)
+        seen = self._catalog.seen(repo)
+        with nullcontext() if known is not None and seen is not None else self._rations.modestly():
+            answer = self._ask(api_path(repo, "revision", revision) + ("?blobs=true" if whole else ""))
         now = time.time()
         if answer.status != HTTPStatus.OK and answer.headers.get(ERROR_CODE) == "RevisionNotFound":
-            self._catalog.point(repo, revision, None)
+            if known is not None and not is_commit(revision):
+                self._catalog.point(repo, revision, None)
             raise RevisionNotFound(answer.headers.get(ERROR_MESSAGE) or f"Invalid rev id: {revision}")
         if answer.status != HTTPStatus.OK:
-            self._catalog.see(repo, Seen(_visibility_of_refusal(answer), now))
-            return
-        facts = _parsed(answer)
-        commit = facts.get("sha") if isinstance(facts, dict) else None
-        if not isinstance(commit, str) or not is_commit(commit):
-            raise BadManifest(f"{self._source.name} does not say which commit {revision!r} of {repo} is")
-        # The commit first: who sees the repo as public finds what it means.
-        self._catalog.keep(info_key(repo, revision), Kept(answer.body.decode(), None, now))
-        self._catalog.point(repo, revision, Ref(commit, now))
-        self._catalog.see(repo, Seen(_visibility_of(facts), now))
+            told = Told(Seen(_visibility_of_refusal(answer), now))
+        else:
+            told = self._told(repo, revision, _parsed(answer), now)
+        # Of a repo that nobody here has read nothing is kept: anybody could fill the catalog with names.
+        if told.seen.visibility is Visibility.PUBLIC or seen is not None:
+            self._catalog.learn(repo, revision, told)
+        return told
 
     def fetch_manifest(self, repo: Repo, commit: str) -> None:
         """Ask what a commit holds. Raises as `Source.manifest`."""
+        if self._catalog.kept(info_key(repo, commit)) is None:
+            self.learn(repo, commit, None)  # for most repos this says it all
+            if self._catalog.has_manifest(repo, commit):
+                return
         try:
-            self._catalog.keep_manifest(self._watched(lambda: self._source.manifest(repo, commit)))
+            self._catalog.keep_manifest(self._source.manifest(repo, commit))
         except NotFound as error:
             # The repo was just seen: what a hub does not find now is the commit.
             raise RevisionNotFound(f"Invalid rev id: {commit}") from error
 
-    def fetch(self, target: str) -> Kept:
-        """As `search`, and remembered."""
-        kept = self.search(target)
-        self._catalog.keep(target, kept)
-        return kept
+    def look_up(self, repo: Repo, commit: str, path: str) -> Row | None:
+        """Ask about one path of a commit: far quicker than listing very many.
 
-    def search(self, target: str) -> Kept:
-        """The JSON at a path and query of the source.
+        Raises:
+            BadAnswer, BadManifest: what is told makes no sense.
+            SourceError: it cannot be asked now.
+        """
+        posted = json.dumps({"paths": [path], "expand": False}).encode()
+        answer = self._ask(api_path(repo, "paths-info", commit), posted)
+        told = _parsed(answer) if answer.status == HTTPStatus.OK else None
+        if not isinstance(told, list):
+            raise BadAnswer(f"{self._source.name} does not say what a commit of {repo} has at a path")
+        named = [one for one in told if isinstance(one, dict) and one.get("path") == path]
+        if not named:
+            return None
+        files = entries_of(named)
+        return Row(path, files[0].size, files[0].digest) if files else Row(path, 0, None)
+
+    def fetch(self, target: str) -> Kept:
+        """The JSON at a path and query of the source, and remembered.
 
         Raises:
             NotFound, AccessDenied: the source says so.
             SourceError: it cannot be asked now.
         """
-        answer = self._ask(target)
+        with nullcontext() if self._catalog.kept(target) is not None else self._rations.modestly():
+            answer = self._ask(target)
         if answer.status != HTTPStatus.OK:
             message = answer.headers.get(ERROR_MESSAGE) or f"HTTP {answer.status}"
             known = {"RevisionNotFound": RevisionNotFound, "RepoNotFound": RepoNotFound}
@@ -99,46 +148,73 @@ class Origin:
                 raise AccessDenied(message)
             raise known.get(answer.headers.get(ERROR_CODE, ""), NotFound)(message)
         _parsed(answer)
-        link = parse_next_link(answer.headers.get("Link"))
-        parts = urlsplit(link) if link else None
-        return Kept(answer.body.decode(), f"{parts.path}?{parts.query}" if parts else None, time.time())
+        kept = Kept(answer.body.decode(), self._following(answer), time.time())
+        self._catalog.keep(target, kept)
+        return kept
 
-    def _ask(self, target: str) -> HubAnswer:
+    def relay(self, target: str, posted: bytes = b"") -> tuple[HubAnswer, str | None]:
+        """Whatever the source says to a GET of `target`, or to JSON that is posted there; and its next page's target.
+
+        Raises:
+            SourceError: it cannot be asked now.
+        """
+        with self._rations.modestly():
+            answer = self._ask(target, posted)
+        return answer, self._following(answer)
+
+    def _following(self, answer: HubAnswer) -> str | None:
+        """The next page, as a path and query below the source's endpoint."""
+        link = parse_next_link(answer.headers.get("Link"))
+        if not link:
+            return None
+        parts = urlsplit(link)
+        path = parts.path.removeprefix(urlsplit(self._source.endpoint).path)
+        return f"{path}?{parts.query}"
+
+    def _ask(self, target: str, posted: bytes = b"") -> HubAnswer:
         if not hasattr(self._local, "session"):
             self._local.session = HttpSession(self._dialer)
-        return self._watched(lambda: self._source.ask(target, self._local.session))
+        return self._source.ask(target, self._local.session, posted)
+
+    def _is_small(self, repo: Repo, commit: str) -> bool:
+        kept = self._catalog.kept(info_key(repo, commit))
+        return kept is None or len(kept.body) <= _SMALL
+
+    def _told(self, repo: Repo, revision: str, facts: Any, now: float) -> Told:
+        commit = facts.get("sha") if isinstance(facts, dict) else None
+        if not isinstance(commit, str) or not is_commit(commit):
+            raise BadAnswer(f"{self._source.name} does not say which commit {revision!r} of {repo} is")
+        seen = Seen(_visibility_of(facts), now)
+        if seen.visibility is not Visibility.PUBLIC:
+            return Told(seen)
+        manifest, siblings = None, facts.get("siblings")
+        try:
+            if (entries := siblings_of(siblings)) is not None:
+                manifest = Manifest(repo, revision, commit, entries, self._source.name)
+        except BadManifest:
+            manifest = None  # who asks for a file hears why, when the tree says the same
+        if isinstance(siblings, list):
+            facts["siblings"] = [_named(one) for one in siblings]
+        return Told(seen, Ref(commit, now), Kept(json.dumps(facts), None, now), manifest)
 
     def _worded(self, error: SourceError) -> SourceError:
         """The failure as any client may hear of it: not which repo another one asked for, nor our upstream's URL."""
         told = f"{self._source.name} cannot be asked now ({error.code.replace('_', ' ')})"
         return type(error)(told, retry_after_s=error.retry_after_s)
 
-    def _watched(self, question: Callable[[], T]) -> T:
-        """Ask, unless there was no answer a moment ago: a source that is down must not cost each request a wait."""
-        outage = self._outage
-        if outage is not None and time.monotonic() < outage[0]:
-            raise outage[1]
-        try:
-            answer = question()
-        except SourceError as error:
-            pause_s = min(OUTAGE_S, error.retry_after_s or 0.0) if isinstance(error, Busy) else OUTAGE_S
-            if pause_s and not error.permanent:
-                self._outage = (time.monotonic() + pause_s, self._worded(error))
-            raise self._worded(error) from error
-        self._outage = None
-        return answer
-
-
-def info_key(repo: Repo, revision: str) -> str:
-    """Under which the catalog keeps what the source says about a revision."""
-    return api_path(repo, "revision", revision)
-
 
 def _parsed(answer: HubAnswer) -> Any:
     try:
         return json.loads(answer.body)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise BadAnswer("the source answers with something that is no JSON") from None
+
+
+def _named(sibling: Any) -> Any:
+    """A file of a repo as it is listed to who did not ask for digests."""
+    if not isinstance(sibling, dict) or "rfilename" not in sibling:
+        return sibling
+    return {"rfilename": sibling["rfilename"]}
 
 
 def _visibility_of(facts: dict[str, Any]) -> Visibility:

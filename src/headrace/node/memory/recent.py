@@ -1,0 +1,202 @@
+"""What was read a moment ago, at hand without a thread and without a look at the disk.
+
+What a commit holds never changes and stays as long as there is room. Everything else is read again after a second:
+another process of the same node may have written.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, Final
+
+from headrace.manifest import Digest, Manifest
+from headrace.names import Repo
+from headrace.node.memory.catalog import Catalog, Identity, Kept, Ref, Row, Seen, Told, info_key
+
+ABSENT: Final = object()
+"""What `get` says of what it does not have: None may be an answer."""
+
+_MUTABLE_S = 1.0
+_FOR_EVER = float("inf")
+_ROW_WEIGHT = 500  # bytes, about: an entry of a commit with its path
+_WEIGHT_MOST = 24 * 1024 * 1024
+
+
+class Recent:
+    """Values by key, each for its time, the least recently used ones dropped. Safe to share between threads.
+
+    Args:
+        weight_most: what all of them may weigh together; a value weighs 1 unless another weight is given.
+    """
+
+    def __init__(self, weight_most: int) -> None:
+        self._weight_most = weight_most
+        self._weight = 0
+        self._values: OrderedDict[Hashable, tuple[Any, float, int]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def get(self, key: Hashable) -> Any:
+        """The value, or `ABSENT`."""
+        with self._lock:
+            found = self._values.get(key)
+            if found is None:
+                return ABSENT
+            if time.monotonic() >= found[1]:
+                self._drop(key)
+                return ABSENT
+            self._values.move_to_end(key)
+            return found[0]
+
+    def put(self, key: Hashable, value: Any, ttl_s: float, weight: int = 1) -> None:
+        """Have a value at hand for `ttl_s` seconds."""
+        with self._lock:
+            self._drop(key)
+            if ttl_s <= 0 or weight > self._weight_most:
+                return
+            self._values[key] = (value, time.monotonic() + ttl_s, weight)
+            self._weight += weight
+            while self._weight > self._weight_most:
+                self._drop(next(iter(self._values)))
+
+    def drop(self, key: Hashable) -> None:
+        """Have it no more."""
+        with self._lock:
+            self._drop(key)
+
+    def _drop(self, key: Hashable) -> None:
+        found = self._values.pop(key, None)
+        if found is not None:
+            self._weight -= found[2]
+
+
+class RecentCatalog:
+    """A catalog with what was read or written last in front of it; see `Catalog`."""
+
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
+        self._recent = Recent(_WEIGHT_MOST)
+
+    def at_hand(self, question: str, *arguments: Hashable) -> Any:
+        """What the method `question` would say to these arguments, if that is known without looking; else `ABSENT`."""
+        return self._recent.get((question, *arguments))
+
+    def seen(self, repo: Repo) -> Seen | None:
+        """See `Catalog.seen`."""
+        found: Seen | None = self._through(("seen", repo), lambda: self._catalog.seen(repo))
+        return found
+
+    def see(self, repo: Repo, seen: Seen) -> None:
+        """See `Catalog.see`."""
+        self._catalog.see(repo, seen)
+        self._put(("seen", repo), seen)
+
+    def ref(self, repo: Repo, revision: str) -> Ref | None:
+        """See `Catalog.ref`."""
+        found: Ref | None = self._through(("ref", repo, revision), lambda: self._catalog.ref(repo, revision))
+        return found
+
+    def point(self, repo: Repo, revision: str, ref: Ref | None) -> None:
+        """See `Catalog.point`."""
+        self._catalog.point(repo, revision, ref)
+        self._put(("ref", repo, revision), ref)
+
+    def learn(self, repo: Repo, revision: str, told: Told) -> None:
+        """See `Catalog.learn`."""
+        self._catalog.learn(repo, revision, told)
+        self._put(("seen", repo), told.seen)
+        if told.ref is None:
+            return
+        self._put(("ref", repo, revision), told.ref)
+        if told.info is not None:
+            self._put_kept(info_key(repo, told.ref.commit), told.info)
+        if told.manifest is not None:
+            self._recent.put(("has_manifest", repo, told.ref.commit), True, _FOR_EVER, _ROW_WEIGHT)  # noqa: FBT003
+
+    def has_manifest(self, repo: Repo, commit: str) -> bool:
+        """See `Catalog.has_manifest`."""
+        key = ("has_manifest", repo, commit)
+        if self._recent.get(key) is ABSENT:
+            if not self._catalog.has_manifest(repo, commit):
+                return False
+            self._recent.put(key, True, _FOR_EVER, _ROW_WEIGHT)  # noqa: FBT003
+        return True
+
+    def keep_manifest(self, manifest: Manifest) -> None:
+        """See `Catalog.keep_manifest`."""
+        self._catalog.keep_manifest(manifest)
+        self._recent.put(("has_manifest", manifest.repo, manifest.commit), True, _FOR_EVER, _ROW_WEIGHT)  # noqa: FBT003
+
+    def entry(self, repo: Repo, commit: str, path: str) -> Row | None:
+        """See `Catalog.entry`."""
+        key = ("entry", repo, commit, path)
+        found: Row | None = self._recent.get(key)
+        if found is ABSENT:
+            found = self._catalog.entry(repo, commit, path)
+            # That a commit lacks a path is known only once the commit is.
+            if found is not None or self.has_manifest(repo, commit):
+                self._recent.put(key, found, _FOR_EVER, _ROW_WEIGHT + len(path))
+        return found
+
+    def page(
+        self, repo: Repo, commit: str, folder: str, *, deep: bool, after: str, most: int
+    ) -> Sequence[Row]:
+        """See `Catalog.page`."""
+        return self._catalog.page(repo, commit, folder, deep=deep, after=after, most=most)
+
+    def kept(self, key: str) -> Kept | None:
+        """See `Catalog.kept`."""
+        found: Kept | None = self._recent.get(("kept", key))
+        if found is ABSENT:
+            found = self._catalog.kept(key)
+            self._put_kept(key, found)
+        return found
+
+    def keep(self, key: str, kept: Kept) -> None:
+        """See `Catalog.keep`."""
+        self._catalog.keep(key, kept)
+        self._put_kept(key, kept)
+
+    def verified(self, digest: Digest) -> Identity | None:
+        """See `Catalog.verified`."""
+        found: Identity | None = self._through(("verified", digest), lambda: self._catalog.verified(digest))
+        return found
+
+    def verify(self, digest: Digest, identity: Identity | None) -> None:
+        """See `Catalog.verify`."""
+        self._catalog.verify(digest, identity)
+        self._put(("verified", digest), identity)
+
+    def doubted_until(self, digest: Digest) -> float:
+        """See `Catalog.doubted_until`."""
+        found: float = self._through(("doubted_until", digest), lambda: self._catalog.doubted_until(digest))
+        return found
+
+    def doubt(self, digest: Digest, until: float) -> None:
+        """See `Catalog.doubt`."""
+        self._catalog.doubt(digest, until)
+        self._put(("doubted_until", digest), until)
+
+    def ping(self) -> None:
+        """See `Catalog.ping`."""
+        self._catalog.ping()
+
+    def _through(self, key: Hashable, read: Callable[[], Any]) -> Any:
+        found = self._recent.get(key)
+        if found is ABSENT:
+            found = read()
+            self._put(key, found)
+        return found
+
+    def _put(self, key: Hashable, value: Any) -> None:
+        self._recent.put(key, value, _MUTABLE_S, _ROW_WEIGHT)
+
+    def _put_kept(self, key: str, kept: Kept | None) -> None:
+        # What is made of the text to answer with it takes several times the text's room.
+        weight = _ROW_WEIGHT + (4 * len(kept.body) if kept is not None else 0)
+        self._recent.put(("kept", key), kept, _MUTABLE_S, weight)

@@ -1,0 +1,139 @@
+"""The catalog's tables, and how those of an earlier version become these."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import sqlalchemy as sa
+
+from headrace.errors import UsageError
+
+VERSION = 2
+
+TABLES = sa.MetaData()
+# Paths are compared byte by byte everywhere, so that pages have one order.
+_Path = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
+
+schema = sa.Table("schema", TABLES, sa.Column("version", sa.Integer, primary_key=True))
+repos = sa.Table(
+    "repos",
+    TABLES,
+    sa.Column("repo", sa.Text, primary_key=True),
+    sa.Column("visibility", sa.Text, nullable=False),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Index("repos_by_age", "at"),
+)
+refs = sa.Table(
+    "refs",
+    TABLES,
+    sa.Column("repo", sa.Text, primary_key=True),
+    sa.Column("revision", sa.Text, primary_key=True),
+    sa.Column("commit", sa.Text, nullable=False),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Index("refs_by_age", "at"),
+)
+commits = sa.Table(
+    "commits",
+    TABLES,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("repo", sa.Text, nullable=False),
+    sa.Column("commit", sa.Text, nullable=False),
+    sa.Column("source", sa.Text, nullable=False),
+    sa.UniqueConstraint("repo", "commit"),
+)
+entries = sa.Table(
+    "entries",
+    TABLES,
+    sa.Column("commit_id", sa.Integer, primary_key=True),
+    sa.Column("path", _Path, primary_key=True),
+    sa.Column("folder", _Path, nullable=False),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("digest", sa.Text),
+    sa.Index("entries_by_folder", "commit_id", "folder", "path"),
+)
+answers = sa.Table(
+    "answers",
+    TABLES,
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("body", sa.Text, nullable=False),
+    sa.Column("link", sa.Text),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("weight", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Index("answers_by_age", "at"),
+)
+totals = sa.Table(
+    "totals",
+    TABLES,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("rows", sa.BigInteger, nullable=False),
+    sa.Column("weight", sa.BigInteger, nullable=False),
+)
+blobs = sa.Table(
+    "blobs",
+    TABLES,
+    sa.Column("digest", sa.Text, primary_key=True),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("inode", sa.BigInteger, nullable=False),
+    sa.Column("modified_ns", sa.BigInteger, nullable=False),
+)
+doubts = sa.Table(
+    "doubts",
+    TABLES,
+    sa.Column("digest", sa.Text, primary_key=True),
+    sa.Column("until", sa.Float, nullable=False),
+)
+
+_INFO_KEY = re.compile(r"(/api/[^/]+/.+/revision/)[^/]+")
+
+
+def set_up(engine: sa.Engine) -> None:
+    """Make the tables, or bring those of an earlier version up to this one, all or nothing.
+
+    Raises:
+        UsageError: they are of a later version.
+    """
+    with engine.begin() as connection:
+        if engine.dialect.name == "sqlite":
+            # Else what defines tables is done at once each, and two processes may be at it.
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        found = None
+        if sa.inspect(connection).has_table(schema.name):
+            found = connection.scalar(sa.select(schema.c.version))
+        if found is not None and found > VERSION:
+            raise UsageError(
+                f"the catalog is of version {found}, and this Headrace knows {VERSION}",
+                hint="use the newer Headrace that made it, or another --data folder",
+            )
+        TABLES.create_all(connection)
+        if found == 1:
+            _from_1(connection)
+        if found is None:
+            connection.execute(sa.insert(schema).values(version=VERSION))
+        elif found != VERSION:
+            connection.execute(sa.update(schema).values(version=VERSION))
+
+
+def _from_1(connection: sa.Connection) -> None:
+    """What was said about a revision belongs to its commit; ages and sizes get their indexes."""
+    connection.execute(sa.text("ALTER TABLE answers ADD COLUMN weight BIGINT NOT NULL DEFAULT 0"))
+    for table in (repos, refs, answers):
+        for index in table.indexes:
+            index.create(connection)
+    told: dict[str, Any] = {}
+    for row in connection.execute(sa.select(answers.c.key, answers.c.body, answers.c.at)):
+        match = _INFO_KEY.fullmatch(row.key)
+        if match is None:
+            continue
+        key = f"{match.group(1)}{json.loads(row.body).get('sha')}"
+        if key not in told or told[key].at < row.at:
+            told[key] = row
+    connection.execute(sa.delete(answers).where(answers.c.key.like("%/revision/%")))
+    for key, row in told.items():
+        connection.execute(sa.insert(answers).values(key=key, body=row.body, at=row.at))
+    connection.execute(sa.update(answers).values(weight=sa.func.length(answers.c.body)))
+    for table in (repos, refs, answers):
+        weight = sa.func.coalesce(sa.func.sum(table.c.weight), 0) if "weight" in table.c else sa.literal(0)
+        counted = sa.select(sa.literal(table.name), sa.func.count(), weight).select_from(table)
+        connection.execute(sa.insert(totals).from_select(["name", "rows", "weight"], counted))
