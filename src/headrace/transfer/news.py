@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from headrace.errors import AllSourcesFailed, HeadraceError
-from headrace.events import Event, SegmentClosed, SourceLied, SourceReturned, SourceStruck
-from headrace.plan.orders import Failed, Finished, Lied, Returned, Struck
+from headrace.errors import AllSourcesFailed, DigestMismatch, HeadraceError
+from headrace.events import (
+    Event,
+    SegmentClosed,
+    SegmentFailed,
+    SourceLied,
+    SourceReturned,
+    SourceSilent,
+    SourceStruck,
+)
+from headrace.manifest import Entry
+from headrace.plan.orders import Failed, Finished, Lied, Retry, Returned, Struck
 from headrace.transfer.lane import Errand
 
 
@@ -34,3 +43,24 @@ def named(error: HeadraceError, path: str) -> HeadraceError:
         return error
     hint = error.hint or "what was fetched is kept: try again later, or name another source with --source"
     return AllSourcesFailed(f"{path!r}: {error.message}", causes=error.causes, hint=hint)
+
+
+def silence(errand: Errand, seconds: float) -> SourceSilent:
+    """A lane has heard nothing for so long."""
+    entry = errand.request.content.entry
+    return SourceSilent(entry.path, str(entry.digest), errand.source.name, errand.request.address, seconds)
+
+
+def retried(order: Retry, path: str) -> SegmentFailed:
+    """A range failed and will be asked for again."""
+    place, error = order.place, order.error
+    return SegmentFailed(path, order.blob, place.source, place.address, error.code, error.message, order.in_s)
+
+
+def mismatch(entry: Entry, sources: Sequence[str], got: str) -> DigestMismatch:
+    """All bytes of a file came, and hashed to something else."""
+    names = ", ".join(sources)
+    return DigestMismatch(
+        f"{entry.path!r} from {names} does not match its digest: wanted {entry.digest}, got {got}",
+        hint="what the source delivers is not what its file list promises; try another with --source",
+    )
