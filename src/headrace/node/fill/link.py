@@ -155,10 +155,12 @@ class WorkerLink:
                 _log.exception("an event of the worker was taken badly")
 
     async def _line(self, stdout: asyncio.StreamReader, silence_s: float) -> bytes:
-        try:
-            return await asyncio.wait_for(stdout.readline(), silence_s)
-        except (asyncio.TimeoutError, TimeoutError):
-            raise StoreError(f"it said nothing for {silence_s:.0f} s") from None
+        for _ in range(2):  # the first half may have been over while this process was stopped itself
+            try:
+                return await asyncio.wait_for(stdout.readline(), silence_s / 2)
+            except (asyncio.TimeoutError, TimeoutError):  # noqa: PERF203 - twice
+                continue
+        raise StoreError(f"it said nothing for {silence_s:.0f} s")
 
     def _tell(self, line: object) -> None:
         if self._process is not None and self.pid is not None:

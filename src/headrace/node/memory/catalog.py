@@ -69,6 +69,14 @@ class Kept:
 
 
 @dataclass(frozen=True)
+class Held:
+    """The first byte of a block that nobody was given, and under which boot of the machine that was so."""
+
+    block: int
+    boot: str
+
+
+@dataclass(frozen=True)
 class Identity:
     """What tells a file on disk from any other that was there before or is put there later."""
 
@@ -123,6 +131,12 @@ class Catalog(Protocol):
 
     def doubt(self, digest: Digest, until: float) -> None:
         """Somebody may hold wrong bytes of this content."""
+
+    def held(self, digest: Digest) -> Held | None:
+        """Which block of it nobody was given, where bytes of it may have been given out unverified."""
+
+    def hold(self, digest: Digest, held: Held | None) -> None:
+        """Remember that; None: it is verified."""
 
     def ping(self) -> None:
         """Raises `Corrupt` where the catalog cannot be asked."""
@@ -188,6 +202,13 @@ _doubts = sa.Table(
     _tables,
     sa.Column("digest", sa.Text, primary_key=True),
     sa.Column("until", sa.Float, nullable=False),
+)
+_held = sa.Table(
+    "held",
+    _tables,
+    sa.Column("digest", sa.Text, primary_key=True),
+    sa.Column("block", sa.BigInteger, nullable=False),
+    sa.Column("boot", sa.Text, nullable=False),
 )
 
 
@@ -304,6 +325,15 @@ class SqlCatalog:
     def doubt(self, digest: Digest, until: float) -> None:
         """See `Catalog.doubt`."""
         self._put(_doubts, {"digest": str(digest)}, {"until": until})
+
+    def held(self, digest: Digest) -> Held | None:
+        """See `Catalog.held`."""
+        found = self._one(sa.select(_held.c.block, _held.c.boot).where(_held.c.digest == str(digest)))
+        return Held(found.block, found.boot) if found else None
+
+    def hold(self, digest: Digest, held: Held | None) -> None:
+        """See `Catalog.hold`."""
+        self._put(_held, {"digest": str(digest)}, None if held is None else asdict(held))
 
     def ping(self) -> None:
         """See `Catalog.ping`."""
