@@ -12,6 +12,7 @@ import pytest
 from headrace.events import BlobFailed, BlobPublished, BlobStarted, BytesForgotten, BytesLanded, SegmentFailed
 from headrace.manifest import Digest, Entry
 from headrace.names import Repo
+from headrace.node.body.bodies import DRIP_BYTES, RESERVE_BYTES, Following
 from headrace.node.fill.fill import Disrupted, Fill, FillFailed, Pulse, Reader
 from headrace.ranges import Range
 from headrace.source.contract import Content
@@ -213,5 +214,137 @@ def test_a_fill_that_waits_for_its_turn_has_no_silent_source(play: Play) -> None
         assert not reading.done()
         with pytest.raises(FillFailed):
             await reading
+
+    play(act)
+
+
+def test_the_last_bytes_are_given_when_another_block_is_held_and_that_is_written_down(play: Play) -> None:
+    async def act(scene: Scene) -> None:
+        fill, steward = scene.fill, scene.steward
+        fill.took(STARTED)
+        fill.took(landed(SIZE - 8, SIZE))
+        steward.is_slow = True
+        assert await scene.waits(SIZE - 8, SIZE)
+        scene = Scene(scene.partial.parent)
+        scene.fill.took(STARTED)
+        scene.fill.took(landed(SIZE - 8, SIZE))
+        assert await scene.read(SIZE - 8, SIZE) == SIZE
+        assert scene.steward.held == [SIZE - 2 * BLOCK_BYTES]
+        scene.fill.took(landed(0, SIZE))
+        assert await scene.read(0, SIZE) == SIZE - 2 * BLOCK_BYTES
+        assert await scene.waits(SIZE - 2 * BLOCK_BYTES, SIZE)
+
+    play(act)
+
+
+def test_who_goes_on_to_the_end_waits_there_for_the_digest(play: Play) -> None:
+    async def act(scene: Scene) -> None:
+        fill = scene.fill
+        fill.took(STARTED)
+        fill.took(landed(0, SIZE))
+        reader = fill.join(resumes=True)  # may have a beginning from elsewhere, and would be complete
+        assert await reader.reach(Range(10, SIZE)) == SIZE - BLOCK_BYTES
+        end = asyncio.ensure_future(reader.reach(Range(SIZE - BLOCK_BYTES, SIZE)))
+        await asyncio.sleep(0.01)
+        assert not end.done()
+        fill.took(PUBLISHED)
+        assert await end == SIZE
+
+    play(act)
+
+
+def test_what_was_held_before_a_kill_stays_held(play: Play) -> None:
+    async def act(scene: Scene) -> None:
+        fill = scene.fill
+        fill.recall(BLOCK_BYTES, is_lost=False)
+        fill.took(landed(0, SIZE, source=""))
+        fill.took(STARTED)
+        assert await scene.read(0, SIZE) == BLOCK_BYTES
+        assert await scene.waits(BLOCK_BYTES, SIZE)
+        assert await scene.read(2 * BLOCK_BYTES, SIZE) == SIZE
+
+    play(act)
+
+
+def test_after_a_loss_of_power_whoever_came_before_that_was_known_begins_anew(play: Play) -> None:
+    async def act(scene: Scene) -> None:
+        reader = scene.fill.join()
+        scene.fill.recall(None, is_lost=True)
+        scene.fill.took(STARTED)
+        scene.fill.took(landed(0, 10))
+        with pytest.raises(Disrupted):
+            await reader.reach(Range(0, 10))
+        assert await scene.fill.join().reach(Range(0, 10)) == 10
+
+    play(act)
+
+
+def test_who_waits_has_what_it_needs_fetched_first_and_more_as_it_reads_on(play: Play) -> None:
+    async def act(scene: Scene) -> None:
+        fill = scene.fill
+        reader, other = fill.join(), fill.join()
+        waiting = [asyncio.ensure_future(one.reach(Range(5, SIZE))) for one in (reader, other)]
+        await asyncio.sleep(0)
+        assert scene.steward.wishes == []
+        fill.took(STARTED)
+        await asyncio.sleep(0.01)
+        assert scene.steward.wishes == [Range(5, 5 + BLOCK_BYTES)]  # for both
+        fill.took(landed(5, 5 + BLOCK_BYTES))
+        await asyncio.gather(*waiting)
+        waiting = [asyncio.ensure_future(reader.reach(Range(5 + BLOCK_BYTES, SIZE)))]
+        await asyncio.sleep(0.01)
+        assert scene.steward.wishes[1:] == [Range(5 + BLOCK_BYTES, SIZE)]
+        fill.orphaned()
+        fill.took(landed(5, 5 + BLOCK_BYTES))
+        fill.took(STARTED)
+        await asyncio.sleep(0.01)
+        assert scene.steward.wishes[2].start == 5 + BLOCK_BYTES  # the next worker is told too
+        for one in waiting:
+            one.cancel()
+
+    play(act)
+
+
+def test_the_bytes_before_the_last_ones_come_with_them(play: Play) -> None:
+    async def act(scene: Scene) -> None:
+        scene.fill.took(STARTED)
+        assert await scene.waits(SIZE - 8, SIZE)
+        (wish,) = scene.steward.wishes
+        assert wish == Range(SIZE - 64 * 1024, SIZE)
+
+    play(act)
+
+
+def test_a_fill_whose_last_reader_has_gone_says_so(play: Play) -> None:
+    async def act(scene: Scene) -> None:
+        one, other = scene.fill.join(), scene.fill.join()
+        one.close()
+        one.close()
+        assert scene.steward.abandonments == 0
+        other.close()
+        assert scene.steward.abandonments == 1
+
+    play(act)
+
+
+def test_a_reader_gets_a_little_now_and_then_while_nothing_comes(play: Play) -> None:
+    async def act(scene: Scene) -> None:
+        fill = scene.fill
+        fill.took(STARTED)
+        fill.took(landed(0, BLOCK_BYTES))
+        body = Following(fill.join(), patience_s=5, drip_s=0.02)
+        position = await body.reach(0, SIZE)
+        assert position == BLOCK_BYTES - RESERVE_BYTES
+        body.file()
+        while position < BLOCK_BYTES:
+            end = await body.reach(position, SIZE)
+            assert 0 < end - position <= DRIP_BYTES
+            position = end
+        waiting = asyncio.ensure_future(body.reach(position, SIZE))
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        fill.took(landed(BLOCK_BYTES, 2 * BLOCK_BYTES))
+        assert await waiting == 2 * BLOCK_BYTES - RESERVE_BYTES
+        body.close()
 
     play(act)

@@ -40,6 +40,7 @@ class Assignment:
         self.stop = wanted.stop
         self.opened_at: float | None = None
         self.shortening = False
+        self.ceded = False  # it stops as soon as it can, for somebody else
         self.recalled = False
         self.helper = ""  # the source whose idle lane waits for what this one lets go of
         self.refused_at = float("-inf")  # when it was last asked to stop early and could not

@@ -34,14 +34,15 @@ class Cessions:
         for blob in blobs.values():
             yield from self._let_go(blob, assignments, now)
         starved = sum(self._starves(blob, now) for blob in blobs.values())
-        owed = sum(one.shortening for one in assignments)
+        owed = sum(one.ceded for one in assignments)
         for _ in range(starved - owed):
             richest = max(blobs.values(), key=lambda blob: blob.assigned)
-            lanes = [one for one in assignments if one.blob is richest and not one.shortening]
+            lanes = [one for one in assignments if one.blob is richest and not one.ceded]
             able = [one for one in lanes if not one.wished and one.can_stop(now) and one.lasts(_SOON_S, now)]
             if len(lanes) <= 1 or not able:
                 return
             ceding = max(able, key=lambda one: len(one.left))
+            ceding.ceded = True
             yield _stop(ceding, ceding.position)
 
     def _starves(self, blob: BlobPlan, now: float) -> bool:

@@ -31,7 +31,9 @@ from headrace.wire import BLOCK_BYTES
 _NO_INODE = -1
 _RETRY_S = 5.0
 _STEP_BYTES = 2 * BLOCK_BYTES  # given at a time: what one reader has yet to take, others may have to wait for
-_TAIL_BYTES = 256 * 1024  # who wants the last bytes of a file wants those before them next
+_TAIL_BYTES = 64 * 1024  # who wants the last bytes of a file wants those before them next
+_NEAR_BYTES = 1024 * 1024
+_LATE_S = 0.3
 _GROWTH = 4
 _AHEAD_MOST_BYTES = 64 * 1024 * 1024
 _NEARLY = 0.9
@@ -133,7 +135,8 @@ class Fill:
         self._landed = RangeSet()
         self._before = RangeSet()  # what had landed when the last worker died
         self._inherited: RangeSet | None = None  # what had landed before this process knew of it
-        self._wished = RangeSet()
+        self._wished = RangeSet()  # what the worker was asked to fetch first …
+        self._waited_for = RangeSet()  # … and near what of it somebody waited
         self._holdback: Holdback | None = None  # None until it is known what was held before
         self._moving: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
@@ -177,6 +180,7 @@ class Fill:
         self, wanted: Range, reader: Reader, patience_s: float | None, until: float | None
     ) -> int:
         """See `Reader.reach`."""
+        late_at = self._loop.time() + _LATE_S
         while True:
             if self.error is not None:
                 raise self.error
@@ -185,8 +189,8 @@ class Fill:
             end = wanted.stop if self.verified else self._give(wanted, reader)
             if end > wanted.start or self.verified:
                 return end
-            self._wish(wanted.start, reader)
             now = self._loop.time()
+            self._wish(wanted.start, reader, is_late=now >= late_at)
             heard_at = max(self._began_at, self._pulse.at)
             left_s = None if patience_s is None else heard_at + patience_s - now
             if left_s is not None and left_s <= 0:
@@ -195,8 +199,14 @@ class Fill:
                 )
             if until is not None and until <= now:
                 return end
-            waits_s = [one for one in (left_s, None if until is None else until - now) if one is not None]
-            await asyncio.wait({self._change}, timeout=min(waits_s, default=None))
+            waits_s = [
+                left_s,
+                None if until is None else until - now,
+                late_at - now if late_at > now else None,
+            ]
+            await asyncio.wait(
+                {self._change}, timeout=min((one for one in waits_s if one is not None), default=None)
+            )
 
     def open(self) -> BinaryIO:
         """The file the bytes land in, under whichever name it has now. For readers that `reach` told of bytes.
@@ -252,7 +262,7 @@ class Fill:
                 cut = event.code == "digest_mismatch"
         if cut:
             self.generation += 1
-            self._wished = RangeSet()
+            self._wished, self._waited_for = RangeSet(), RangeSet()
             if self._holdback is not None:
                 self._holdback.renew()
         self._wake()
@@ -262,7 +272,7 @@ class Fill:
         """The worker let go of it. What it had written is there; the next one says how much of it counts."""
         for one in self._landed:
             self._before.add(one)
-        self._landed, self._wished = RangeSet(), RangeSet()
+        self._landed, self._wished, self._waited_for = RangeSet(), RangeSet(), RangeSet()
         self._begun = self.leaving = False
 
     def fail(self, error: FillFailed) -> None:
@@ -300,15 +310,20 @@ class Fill:
             self._moving = self._loop.create_task(self._move(self._holdback, block))
         return end
 
-    def _wish(self, position: int, reader: Reader) -> None:
-        """A reader waits there: have what it needs fetched first, if that was not asked for yet."""
+    def _wish(self, position: int, reader: Reader, *, is_late: bool) -> None:
+        """A reader waits there: have what it needs fetched first, if that was not asked for yet.
+
+        Where it was, but only as what another reads next, it is asked for again when it does not come.
+        """
         size = self.content.entry.size
-        known = any(one.end_of_run(position) > position for one in (self._landed, self._wished))
+        asked = self._waited_for if is_late else self._wished
+        known = any(one.end_of_run(position) > position for one in (self._landed, asked))
         if known or not self._begun or position >= size:
             return
         wanted = Range(min(position, max(0, size - _TAIL_BYTES)), min(size, position + reader.ahead))
         reader.ahead = min(_AHEAD_MOST_BYTES, _GROWTH * reader.ahead)
         self._wished.add(wanted)
+        self._waited_for.add(Range(wanted.start, min(wanted.stop, wanted.start + _NEAR_BYTES)))
         self._steward.wish(self, wanted)
 
     async def _move(self, holdback: Holdback, block: int) -> None:

@@ -140,7 +140,7 @@ class WorkerLink:
     async def _listen(self, process: asyncio.subprocess.Process) -> None:
         if process.stdout is None:
             return
-        silence_s = max(_AWAKE_S, self._silence_s)
+        silence_s = _AWAKE_S
         while line := await self._line(process.stdout, silence_s):
             silence_s = self._silence_s
             if not line.strip():
