@@ -18,7 +18,8 @@ class Turns:
         self._waiting: deque[Job] = deque()
         self._held: deque[Job] = deque()
         self._held_until = 0.0
-        self._beginning: dict[Job, bool] = {}  # whether each is wanted still
+        self._beginning: dict[int, Job] = {}  # by identity: jobs need not be hashable
+        self._dropped: set[int] = set()  # those of them that nobody wants any more
 
     def __len__(self) -> int:
         return len(self._waiting) + len(self._held) + len(self._beginning)
@@ -45,20 +46,22 @@ class Turns:
         if not self._waiting or len(self._beginning) >= BEGUN_AT_ONCE:
             return None
         job = self._waiting.popleft()
-        self._beginning[job] = True
+        self._beginning[id(job)] = job
         return job
 
     def began(self, job: Job) -> bool:
         """A job has begun, or could not; whether it is wanted still is the answer."""
-        return self._beginning.pop(job, True)
+        wanted = id(job) not in self._dropped
+        self._beginning.pop(id(job), None)
+        self._dropped.discard(id(job))
+        return wanted
 
     def drop(self, key: str) -> list[Job]:
         """Want a blob no more; its jobs that need not be waited for are the answer."""
         dropped = [job for job in (*self._waiting, *self._held) if _key(job) == key]
-        for queue in (self._waiting, self._held):
-            for job in [one for one in queue if one in dropped]:
-                queue.remove(job)
-        self._beginning = {job: wanted and _key(job) != key for job, wanted in self._beginning.items()}
+        self._waiting = deque(job for job in self._waiting if _key(job) != key)
+        self._held = deque(job for job in self._held if _key(job) != key)
+        self._dropped.update(number for number, job in self._beginning.items() if _key(job) == key)
         return dropped
 
 
