@@ -245,6 +245,12 @@ def parse_range_header(header: str | None, size: int) -> Range | None:
     return Range(start, stop)
 
 
+def is_resumption(header: str | None) -> bool:
+    """Whether a request asks for everything from some byte on, as those do that have what is before it."""
+    match = _RANGE.fullmatch(header.strip()) if header else None
+    return match is not None and bool(match.group(1)) and not match.group(2) and int(match.group(1)) > 0
+
+
 def parse_next_link(header: str | None) -> str | None:
     """The URL of the next page in a Link header, if there is one."""
     match = _NEXT_LINK.search(header) if header else None

@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from headrace.node.config import NodeConfig, Upstream
 from headrace.node.fill.link import WorkerLink
 
@@ -18,6 +20,13 @@ if not (marker := pathlib.Path(__file__ + ".raved")).exists():
     marker.touch()
     print("x" * 3_000_000, flush=True)
 sys.stdin.read()
+"""
+
+BEATS = f"""#!{sys.executable}
+import time
+while True:
+    print(flush=True)
+    time.sleep(0.05)
 """
 
 
@@ -56,3 +65,27 @@ def test_whatever_becomes_of_a_worker_another_one_begins(tmp_path: Path) -> None
         await link.stop()
 
     asyncio.run(asyncio.wait_for(act(), 15))
+
+
+def test_a_worker_that_is_frozen_is_replaced(tmp_path: Path) -> None:
+    script = tmp_path / "worker"
+    put(script, BEATS)
+    lives: list[int | None] = []
+
+    async def act() -> None:
+        config = NodeConfig((Upstream("hub", "http://127.0.0.1:9"),), tmp_path)
+        link = WorkerLink(config, [str(script)], silence_s=2.0)
+        link.bereaved = lambda: lives.append(link.pid)
+        await link.start()
+        frozen = link.pid
+        assert frozen is not None
+        await asyncio.sleep(0.5)  # it has begun to beat
+        os.kill(frozen, signal.SIGSTOP)
+        await until(lambda: bool(lives))
+        assert lives == [link.pid] != [frozen]
+        with pytest.raises(ProcessLookupError):
+            os.kill(frozen, 0)
+        os.kill(link.pid or 0, signal.SIGKILL)
+        await link.stop()
+
+    asyncio.run(asyncio.wait_for(act(), 50))

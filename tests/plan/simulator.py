@@ -45,6 +45,7 @@ from headrace.plan.orders import (
     Shorten,
     Shortened,
     Struck,
+    Wished,
 )
 from headrace.ranges import Range, RangeSet
 
@@ -86,6 +87,7 @@ class SimBlob:
     added_at: float = 0.0
     ended_at: float = NEVER
     bad_have: bool = False
+    wishes: tuple[tuple[float, Range], ...] = ()  # when somebody waits for what
 
 
 @dataclass
@@ -187,6 +189,10 @@ class Simulation:
                     work.resumed = work.landed.copy()
                 work.last_byte_at = self.now
                 self.plan.take(Added(name, work.blob.size, work.landed, tuple(self.sources)), self.now)
+        for name in self.active:
+            for at, wanted in self.works[name].blob.wishes:
+                if self.now - self.step_s < at <= self.now:
+                    self.plan.take(Wished(name, wanted), self.now)
         for name in list(self.active):
             if self.now >= self.works[name].blob.ended_at:
                 self._end(name, "ended")
@@ -377,7 +383,8 @@ class Simulation:
         else:
             # Word of hashing from before a forget may be on its way still: what the plan believes counts.
             frontier = max(work.frontier, self.plan._blobs[order.blob].frontier)
-            assert order.range.stop <= frontier + limits.window_bytes
+            near = order.range.stop <= frontier + limits.window_bytes
+            assert near or any(one.start <= order.range.start < one.stop for _, one in work.blob.wishes)
         assert limits.patience_s <= order.patience_s <= limits.patience_most_s
         assert order.place in self.known
         assert self.set_aside.get(order.place, 0.0) <= self.now + 1e-6, "asked while set aside"

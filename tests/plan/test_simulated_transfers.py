@@ -38,7 +38,12 @@ def blobs(draw: st.DrawFn, *, wanted: bool = True) -> list[SimBlob]:
         cuts = sorted(draw(st.lists(st.integers(0, size), max_size=4)))
         have = tuple(Range(start, stop) for start, stop in zip(cuts[::2], cuts[1::2], strict=False))
         ended_at = NEVER if wanted else draw(st.sampled_from([NEVER, 0.0, 1.0, 3.0, 20.0]))
-        made.append(SimBlob(size, have, draw(st.sampled_from([0.0, 0.0, 1.0, 9.0])), ended_at))
+        wishes = tuple(
+            (draw(st.sampled_from([0.0, 1.0, 2.5, 9.5])), Range(start, draw(st.integers(start, size))))
+            for start in draw(st.lists(st.integers(0, size), max_size=3))
+        )
+        added_at = draw(st.sampled_from([0.0, 0.0, 1.0, 9.0]))
+        made.append(SimBlob(size, have, added_at, ended_at, wishes=wishes))
     return made
 
 

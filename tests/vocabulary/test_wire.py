@@ -16,6 +16,7 @@ from headrace.wire import (
     Unsatisfiable,
     api_path,
     is_private_address,
+    is_resumption,
     normalized_endpoint,
     origin_of,
     parse_content_range,
@@ -391,3 +392,19 @@ def test_no_secret_of_any_url_is_shown(scheme: str, user: str, host: str, path: 
 def test_an_endpoint_without_a_scheme_is_shown_as_it_was_written() -> None:
     with pytest.raises(UsageError, match="'localhost:8090' is not an endpoint"):
         normalized_endpoint("localhost:8090")
+
+
+@pytest.mark.parametrize(
+    ("header", "expected"),
+    [
+        ("bytes=5-", True),
+        ("Bytes=1-", True),
+        ("bytes=0-", False),
+        ("bytes=-5", False),
+        ("bytes=5-9", False),
+        ("bytes=1-,5-", False),
+        (None, False),
+    ],
+)
+def test_who_asks_for_all_from_a_byte_on_resumes(header: str | None, expected: bool) -> None:  # noqa: FBT001
+    assert is_resumption(header) is expected

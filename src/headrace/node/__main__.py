@@ -40,6 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         limits=Limits(give_up_s=options.give_up, lanes_most=options.lanes),
         patience_s=options.patience,
         farewell_s=options.farewell,
+        grace_s=options.grace,
         page_entries=options.page_entries,
         trusted_proxies=tuple(filter(None, options.trusted_proxies.split(","))),
         calls_most=options.calls_most,
@@ -73,6 +74,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--lanes", type=int, default=32, help="connections to sources, at most [%(default)s]")
     parser.add_argument(
         "--farewell", type=float, default=10.0, help="seconds streams get at the end [%(default)s]"
+    )
+    parser.add_argument(
+        "--grace", type=float, default=30.0, help="seconds a fill goes on unread [%(default)s]"
     )
     parser.add_argument(
         "--page-entries", type=int, default=1000, help="files on a page of a tree [%(default)s]"

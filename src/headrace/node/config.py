@@ -65,6 +65,7 @@ class NodeConfig:
         patience_s: seconds that a client waits for a source that says nothing, before it is told what was known
             already, or that there is nothing. Hub clients hang up after 10.
         farewell_s: seconds that streams get to end after the node was told to stop.
+        grace_s: seconds for which content is fetched on that nobody reads any more.
         page_entries: files on one page of a tree answer.
         calls_most: calls that each source gets in five minutes at most; 0 leaves that to what it says itself.
         trusted_proxies: addresses and networks of proxies whose word counts for how clients reach this node.
@@ -80,6 +81,7 @@ class NodeConfig:
     road: Road = field(default_factory=Road)
     patience_s: float = 6.0
     farewell_s: float = 10.0
+    grace_s: float = 30.0
     page_entries: int = 1000
     calls_most: int = 0
     trusted_proxies: tuple[str, ...] = LOOPBACK

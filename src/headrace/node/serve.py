@@ -105,7 +105,7 @@ class Node:
         self.link = WorkerLink(config)
         metrics = Metrics()
         store = BlobStore(layout, self._catalog)
-        self._fills = Fills(store, self._catalog, self.link, self._threads)
+        self._fills = Fills(store, self._catalog, self.link, self._threads, config.grace_s)
         self._fills.observers.append(metrics.take)
         metrics.running.set_function(lambda: len(self._fills))
         self.link.hear, self.link.bereaved = self._fills.take, self._fills.worker_died

@@ -8,6 +8,9 @@ from headrace.plan.orders import Place
 from headrace.plan.places import Places
 from headrace.ranges import Range
 
+ON_ITS_WAY_BYTES = 2 * 1024 * 1024
+"""What a source may have sent when a lane hangs up: it lies in sockets, and is sent in vain."""
+
 _MARK_S = 1.0  # a lane's rate is that of its last one or two of these
 _TELLING_BYTES = 64 * 1024  # less comes at once or not at all
 _MEASURABLE_S = 0.1  # before, a rate would be that of emptying some buffer
@@ -18,15 +21,26 @@ _SETTLED_S = 0.5  # a younger connection says nothing about its speed yet
 class Assignment:
     """A range of a blob on its way through one lane."""
 
-    def __init__(self, number: int, blob: BlobPlan, wanted: Range, place: Place, *, whole: bool) -> None:
+    def __init__(
+        self,
+        number: int,
+        blob: BlobPlan,
+        wanted: Range,
+        place: Place,
+        *,
+        whole: bool = False,
+        wished: bool = False,
+    ) -> None:
         self.number = number
         self.blob = blob
         self.place = place
         self.whole = whole
+        self.wished = wished
         self.position = wanted.start
         self.stop = wanted.stop
         self.opened_at: float | None = None
         self.shortening = False
+        self.ceded = False  # it stops as soon as it can, for somebody else
         self.recalled = False
         self.helper = ""  # the source whose idle lane waits for what this one lets go of
         self.refused_at = float("-inf")  # when it was last asked to stop early and could not
@@ -79,6 +93,15 @@ class Assignment:
         if self.opened_at is None or self.whole or self.leaves:
             return False
         return bool(self.left) and not self.has_refused(now)
+
+    def vain_bytes(self, stop: int) -> int:
+        """What is on its way in vain if it stops there."""
+        return min(ON_ITS_WAY_BYTES, self.stop - stop)
+
+    def lasts(self, seconds: float, now: float) -> bool:
+        """Whether it is known that it will not end by itself so soon."""
+        rate = self.rate(now)
+        return rate > 0 and len(self.left) > rate * seconds
 
     @property
     def left(self) -> Range:

@@ -11,6 +11,7 @@ from headrace.plan.marks import Marks
 from headrace.plan.orders import Added
 from headrace.plan.places import Door
 from headrace.plan.suspicion import Lie, Suspicion
+from headrace.plan.wishes import Wishes
 from headrace.ranges import Range, RangeSet
 
 _WINDOW_STEPS = 64  # in how many the window may move
@@ -35,6 +36,8 @@ class BlobPlan:
         self.rejected: dict[str, HeadraceError] = {}
         self.last_error: dict[str, HeadraceError] = {}
         self.assigned = 0
+        self.wishes = Wishes()
+        self.vain_bytes = 0  # that were on their way when lanes were told to stop
         self.recalls = 0  # lanes that were called back before they had brought anything
         self.dead = False
         self.waited_s = 0.0  # without a new byte, when there might have been one
@@ -101,6 +104,15 @@ class BlobPlan:
             return run
         worth = max(limits.segment_least_bytes, limits.window_bytes // _WINDOW_STEPS)
         return run if len(run) >= min(worth, limits.window_bytes) else None
+
+    def wish(self, limits: Limits) -> Range | None:
+        """What goes before the lowest free run because somebody waits for it: no more than a usual segment."""
+        run = self.wishes.next(self._taken, self.free(limits), self.assigned) if self.wishes else None
+        return run and Range(run.start, min(run.stop, run.start + limits.segment_bytes))
+
+    def is_waited_for(self, now: float) -> bool:
+        """Whether it has a lane, and somebody waits for one that fetches what others do not."""
+        return self.wishes.starve(self._taken, self.assigned, now)
 
     @property
     def unclaimed_bytes(self) -> int:

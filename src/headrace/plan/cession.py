@@ -1,16 +1,20 @@
-"""Which lane is ceded to a blob that has none, where blobs are wanted by different people."""
+"""Which lane is ceded to a blob that has none, or to a reader that waits, where different people want them.
+
+What is on its way to a lane that is told to stop is sent in vain, so none is that would be free in a moment anyway.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 
-from headrace.plan.assignment import Assignment
+from headrace.plan.assignment import Assignment, rate_of
 from headrace.plan.blob import BlobPlan
 from headrace.plan.limits import Limits
 from headrace.plan.orders import Order, Shorten
 from headrace.plan.places import Places
 
 _SOON_S = 0.2  # how long a blob without a lane may wait for one, and hardly anybody notices
+_LATE_S = 0.5  # a lane that will be where a reader waits only after this lets go of it
 
 
 class Cessions:
@@ -23,26 +27,43 @@ class Cessions:
     def orders(
         self, blobs: Mapping[str, BlobPlan], assignments: Collection[Assignment], now: float
     ) -> Iterator[Order]:
-        """A blob without a lane gets one from whoever has most, now and not when a long segment ends."""
+        """A blob without a lane gets one from whoever has most, now and not when a long segment ends.
+
+        So does a reader that waits for what nobody fetches.
+        """
+        for blob in blobs.values():
+            yield from self._let_go(blob, assignments, now)
         starved = sum(self._starves(blob, now) for blob in blobs.values())
-        owed = sum(one.shortening for one in assignments)
+        owed = sum(one.ceded for one in assignments)
         for _ in range(starved - owed):
             richest = max(blobs.values(), key=lambda blob: blob.assigned)
-            lanes = [one for one in assignments if one.blob is richest and not one.shortening]
-            able = [one for one in lanes if one.can_stop(now) and _lasts(one, now)]
+            lanes = [one for one in assignments if one.blob is richest and not one.ceded]
+            able = [one for one in lanes if not one.wished and one.can_stop(now) and one.lasts(_SOON_S, now)]
             if len(lanes) <= 1 or not able:
                 return
             ceding = max(able, key=lambda one: len(one.left))
-            ceding.shortening = True
-            yield Shorten(ceding.number, ceding.position)
+            ceding.ceded = True
+            yield _stop(ceding, ceding.position)
 
     def _starves(self, blob: BlobPlan, now: float) -> bool:
-        if blob.assigned or blob.complete or blob.free(self._limits) is None:
-            return False
-        return self._places.choose(blob.doors(whole=False), now) is not None
+        wants = blob.is_waited_for(now) or not (
+            blob.assigned or blob.complete or blob.free(self._limits) is None
+        )
+        doors = blob.doors(whole=False) if wants else []
+        # That its host has no lane left is no reason not to: it gets the one that is ceded.
+        return bool(doors) and self._places.rest(doors, now) == (now, 0.0)
+
+    def _let_go(self, blob: BlobPlan, assignments: Collection[Assignment], now: float) -> Iterator[Order]:
+        """Have lanes that will be late where readers wait end there, so that others can begin."""
+        for point in blob.wishes.points(blob.landed):
+            for one in assignments:
+                if one.blob is blob and one.position < point < one.stop and one.can_stop(now):
+                    rate = rate_of(one, self._places, now)
+                    if rate and point - one.position > rate * _LATE_S:
+                        yield _stop(one, point)
 
 
-def _lasts(one: Assignment, now: float) -> bool:
-    """Whether its lane would not be free soon by itself: stopped, what is on its way to it is sent in vain."""
-    rate = one.rate(now)
-    return rate > 0 and len(one.left) > rate * _SOON_S
+def _stop(one: Assignment, stop: int) -> Order:
+    one.shortening = True
+    one.blob.vain_bytes += one.vain_bytes(stop)
+    return Shorten(one.number, stop)

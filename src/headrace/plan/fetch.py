@@ -3,7 +3,7 @@
 Theory of operation. `take()` is told a fact, `orders()` says what to do next; the engine calls the second after
 each batch of the first and on every tick. An idle lane goes where another lane would bring most (`places`), as far
 as that source may have one more (`hosts`, `lanes`), and takes the lowest free segment inside a window ahead of some
-blob's frontier, blobs in the order they were added. A segment is not longer than what that place brings until
+blob's frontier, blobs in the order they were added; what somebody waits for goes first (`wishes`). A segment is not longer than what that place brings until
 everything else ends, so that quick and slow places end together. Until a source's answer for a blob has begun only
 one lane asks it, so that a redirect is followed once. With no segment free, an idle lane relieves the assignment
 that would end last, if that gains, wherever that is (`theft`). A lane that is silent while others deliver is
@@ -57,6 +57,7 @@ from headrace.plan.orders import (
     Shorten,
     Shortened,
     Told,
+    Wished,
 )
 from headrace.plan.patience import Patience, borne_s
 from headrace.plan.places import Door, Outlook, Places
@@ -131,6 +132,9 @@ class FetchPlan:
                     self._stirred |= not blob.assigned
             case Mismatched():
                 self._mismatched(fact)
+            case Wished():
+                if (blob := self._blobs.get(fact.blob)) is not None:
+                    blob.wishes.add(fact.range, now)
             case Matched():
                 self._outbox += self._standing.matched(fact, self._blobs, self._assignments.values())
             case Ended():
@@ -248,6 +252,7 @@ class FetchPlan:
         self._places.left(one.place)
         blob.release(one.left)
         blob.assigned -= 1
+        blob.wishes.lanes -= one.wished
         if blob.opening.get(one.place.source) == one.number:
             del blob.opening[one.place.source]
 
@@ -437,8 +442,9 @@ class FetchPlan:
         doors, full = tuple(blob.doors(whole=False)), self._hosts.full
         if (doors, full) in shut and not blob.whole_only:
             return None
-        free = blob.free(self._limits)
-        if free is None:
+        wish = blob.wish(self._limits)
+        run = wish or blob.free(self._limits)
+        if run is None:
             return None
         place = self._places.choose(doors, now, outlook, full)
         if place is None:
@@ -446,8 +452,8 @@ class FetchPlan:
             doors = tuple(blob.doors(whole=True)) if blob.untouched() else ()
             place = self._places.choose(doors, now, outlook, full)
             return None if place is None else self._assign(blob, Range(0, blob.size), place, now, whole=True)
-        length = self._length(blob, free, place, outlook)
-        return self._assign(blob, Range(free.start, free.start + length), place, now, whole=False)
+        wanted = wish or Range(run.start, run.start + self._length(blob, run, place, outlook))
+        return self._assign(blob, wanted, place, now, wished=wanted is wish)
 
     def _length(self, blob: BlobPlan, free: Range, place: Place, outlook: Outlook) -> int:
         """How much of the free bytes a lane that goes to this place takes."""
@@ -466,11 +472,21 @@ class FetchPlan:
             share = min(share, rate * outlook.left_s)
         return segment_bytes(len(free), share, overhead, self._limits)
 
-    def _assign(self, blob: BlobPlan, wanted: Range, place: Place, now: float, *, whole: bool) -> Fetch:
+    def _assign(
+        self,
+        blob: BlobPlan,
+        wanted: Range,
+        place: Place,
+        now: float,
+        *,
+        whole: bool = False,
+        wished: bool = False,
+    ) -> Fetch:
         self._numbers += 1
-        one = Assignment(self._numbers, blob, wanted, place, whole=whole)
+        one = Assignment(self._numbers, blob, wanted, place, whole=whole, wished=wished)
         self._assignments[one.number] = one
         blob.claim(wanted)
+        blob.wishes.lanes += wished
         self._places.taken(place, now)
         if place.source not in blob.located:
             blob.opening[place.source] = one.number

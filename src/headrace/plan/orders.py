@@ -118,6 +118,14 @@ class Matched:
 
 
 @dataclass(frozen=True)
+class Wished:
+    """Somebody waits for the first byte of `range` of a blob, and will want the others: they go before their turn."""
+
+    blob: str
+    range: Range
+
+
+@dataclass(frozen=True)
 class Ended:
     """A blob is published, or nobody wants it any more: forget it."""
 
@@ -125,7 +133,7 @@ class Ended:
 
 
 LaneFact = Located | Opened | Landed | Shortened | Finished | Failed
-Fact = Added | LaneFact | Hashed | Mismatched | Matched | Ended
+Fact = Added | LaneFact | Hashed | Mismatched | Matched | Wished | Ended
 
 
 # Orders

@@ -10,7 +10,6 @@ import itertools
 import queue
 import random
 import time
-from collections import deque
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,10 +25,9 @@ from headrace.events import (
     BytesHashed,
     BytesLanded,
     Emit,
-    SegmentFailed,
     SegmentOpened,
-    SourceSilent,
 )
+from headrace.manifest import Digest
 from headrace.plan.fetch import FetchPlan
 from headrace.plan.limits import Limits
 from headrace.plan.orders import (
@@ -54,29 +52,24 @@ from headrace.plan.orders import (
     Shorten,
     Shortened,
     Struck,
+    Wished,
 )
-from headrace.ranges import RangeSet
+from headrace.ranges import Range, RangeSet
 from headrace.source.contract import Request, Source
 from headrace.source.http import Dialer
 from headrace.store.partial import Partial
 from headrace.transfer.active import Active
 from headrace.transfer.chores import Begun, Published, Synced, begin, publish, surprise, sync
 from headrace.transfer.hashing import Answer, Crashed, Step, Workers
-from headrace.transfer.job import Job, NotYet, key_of
+from headrace.transfer.job import Job, NotYet, Unwanted, Wanted, key_of
 from headrace.transfer.lane import Errand, Lane, Report
 from headrace.transfer.mending import Mender, Seen
-from headrace.transfer.news import closed, mismatch, named, news_of
+from headrace.transfer.news import closed, mismatch, named, news_of, nobody_left, retried, silence
+from headrace.transfer.turns import BEGUN_AT_ONCE, Turns
 
 TICK_S = 0.1
-_HELD_RETRY_S = 0.2
-_BEGUN_AT_ONCE = 2  # opening what is here may mean to hash or copy it
 _SYNCED_AT_ONCE = 2  # syncs wait for the disk, while hashing wants processors
 _BATCH = 256
-
-
-@dataclass(frozen=True)
-class _Wanted:
-    job: Job
 
 
 class _Stop:
@@ -112,16 +105,13 @@ class Engine:
         self._emit = emit
         self._plan = FetchPlan(limits, random.SystemRandom().random)
         self._inbox: queue.SimpleQueue[object] = queue.SimpleQueue()
-        self._waiting: deque[Job] = deque()
-        self._held: deque[Job] = deque()
-        self._held_until = 0.0
+        self._turns = Turns()
         self._active: dict[str, Active] = {}
         self._doubted: dict[str, str] = {}  # blobs that did not match → what users call them
         self._lanes: dict[int, Lane] = {}
         self._idle_lanes: list[Lane] = []
-        self._beginning = 0
         self._workers = Workers(self._inbox.put)
-        self._beginners = Workers(self._inbox.put, _BEGUN_AT_ONCE)
+        self._beginners = Workers(self._inbox.put, BEGUN_AT_ONCE)
         self._syncers = Workers(self._inbox.put, _SYNCED_AT_ONCE)
         self._menders = Workers(self._inbox.put)  # most of what they do is to wait
         self._lane_names = itertools.count()
@@ -130,11 +120,19 @@ class Engine:
         self.received: dict[str, int] = {}
 
     def __repr__(self) -> str:
-        return f"<Engine {len(self._active)} blobs active, {len(self._waiting)} waiting, {self._plan}>"
+        return f"<Engine {len(self._active)} blobs active, {len(self._turns)} waiting, {self._plan}>"
 
     def add(self, job: Job) -> None:
         """Want a blob. For any thread."""
-        self._inbox.put(_Wanted(job))
+        self._inbox.put(Wanted(job))
+
+    def wish(self, digest: Digest, wanted: Range) -> None:
+        """Somebody waits for these bytes of a blob that was begun: they go first. For any thread."""
+        self._inbox.put(Wished(key_of(digest), wanted))
+
+    def drop(self, digest: Digest) -> None:
+        """Want a blob no more: its job ends with `Interrupted`, what has landed is kept. For any thread."""
+        self._inbox.put(Unwanted(key_of(digest)))
 
     def stop(self) -> None:
         """Make `run` end: as soon as nobody waits for the disk. What has landed is kept. For any thread."""
@@ -158,8 +156,7 @@ class Engine:
 
     @property
     def _idle(self) -> bool:
-        busy = self._active or self._waiting or self._held or self._beginning
-        return not busy and self._inbox.empty()
+        return not (self._active or self._turns) and self._inbox.empty()
 
     # Jobs
 
@@ -170,28 +167,33 @@ class Engine:
                 active.syncing = True
                 self._syncers.run(active, partial(sync, active.job, active.partial))
         self._tell_silence(now)
-        if now >= self._held_until:
-            self._waiting.extend(self._held)
-            self._held.clear()
-            self._held_until = now + _HELD_RETRY_S
-        while self._waiting and self._plan.wants_blobs and self._beginning < _BEGUN_AT_ONCE:
-            job = self._waiting.popleft()
-            self._beginning += 1
+        while self._plan.wants_blobs and (job := self._turns.next(now)) is not None:
             self._beginners.run(job, partial(begin, job))
 
     def _take_begun(self, begun: Begun, now: float) -> None:
-        self._beginning -= 1
         job, result = begun.job, begun.result
+        wanted = self._turns.began(job)
         if isinstance(result, Interrupted):
             return  # it was told to stop, and so were we
         if isinstance(result, HeadraceError):
             self._report_failure(job, result)
+        elif not wanted and result is not NotYet.HERE:
+            if isinstance(result, Partial):
+                result.close()
+            self._report_failure(job, nobody_left())
         elif result is NotYet.HELD:
-            self._held.append(job)
+            self._turns.hold(job)
         elif result is NotYet.HERE:
             job.ended(None)
         else:
             self._activate(Active(job, result, self._mender.of(job, result)), now)
+
+    def _leave(self, key: str) -> None:
+        """Nobody wants a blob any more."""
+        if key in self._active:
+            self._give_up(self._active[key], nobody_left())
+        for job in self._turns.drop(key):
+            self._report_failure(job, nobody_left())
 
     def _tell_silence(self, now: float) -> None:
         """Nobody waits in the dark: where the plan bears more silence than usual, the user hears of it."""
@@ -199,11 +201,7 @@ class Engine:
             errand = lane.errand
             if errand is not None and now - errand.heard_at > self._silence_s:
                 silent_s, errand.heard_at = now - errand.heard_at, now
-                entry = errand.request.content.entry
-                address = errand.request.address
-                self._emit(
-                    SourceSilent(entry.path, key_of(entry.digest), errand.source.name, address, silent_s)
-                )
+                self._emit(silence(errand, silent_s))
 
     def _activate(self, active: Active, now: float) -> None:
         entry = active.job.content.entry
@@ -292,8 +290,12 @@ class Engine:
                 self._take_from_lane(message, now)
             case Answer():
                 self._take_answer(message, now)
-            case _Wanted():
-                self._waiting.append(message.job)
+            case Wished():
+                self._plan.take(message, now)
+            case Unwanted():
+                self._leave(message.key)
+            case Wanted():
+                self._turns.add(message.job)
             case _Stop():
                 self._stopping = True
 
@@ -450,12 +452,7 @@ class Engine:
     def _emit_retry(self, order: Retry) -> None:
         active = self._active.get(order.blob)
         if active is not None:
-            path, place, error = active.job.content.entry.path, order.place, order.error
-            self._emit(
-                SegmentFailed(
-                    path, order.blob, place.source, place.address, error.code, error.message, order.in_s
-                )
-            )
+            self._emit(retried(order, active.job.content.entry.path))
 
     # The end
 
@@ -465,7 +462,7 @@ class Engine:
             lane.cancel()
         for active in self._active.values():
             active.mending.stop()
-        while self._beginning or any(not one.idle for one in self._active.values()):
+        while self._turns.beginning or any(not one.idle for one in self._active.values()):
             for active in self._active.values():
                 active.partial.beat(time.monotonic())
             with suppress(queue.Empty):
@@ -486,7 +483,7 @@ class Engine:
             case Finished() | Failed() if (errand := self._lanes[message.number].errand) is not None:
                 self._active[key_of(errand.request.content.entry.digest)].errands -= 1
             case Answer(result=Begun() as begun):
-                self._beginning -= 1
+                self._turns.began(begun.job)
                 if isinstance(begun.result, Partial):
                     begun.result.close()
             case Answer(owner=Active() as owner) if self._active.get(owner.key) is owner:

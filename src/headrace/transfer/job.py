@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from dataclasses import dataclass
 from typing import Protocol
 
 from headrace.errors import HeadraceError
@@ -45,6 +46,20 @@ class Job(Protocol):
 
     def ended(self, error: HeadraceError | None) -> None:
         """Nothing more will happen: it is in place (None), or it cannot be had."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Somebody wants a blob."""
+
+    job: Job
+
+
+@dataclass(frozen=True)
+class Unwanted:
+    """Nobody wants the blob of this key any more."""
+
+    key: str
 
 
 def key_of(digest: Digest) -> str:

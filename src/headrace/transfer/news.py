@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from headrace.errors import AllSourcesFailed, DigestMismatch, HeadraceError
-from headrace.events import Event, SegmentClosed, SourceLied, SourceReturned, SourceStruck
-from headrace.plan.orders import Failed, Finished, Lied, Returned, Struck
+from headrace.errors import AllSourcesFailed, DigestMismatch, HeadraceError, Interrupted
+from headrace.events import (
+    Event,
+    SegmentClosed,
+    SegmentFailed,
+    SourceLied,
+    SourceReturned,
+    SourceSilent,
+    SourceStruck,
+)
+from headrace.plan.orders import Failed, Finished, Lied, Retry, Returned, Struck
 from headrace.transfer.job import Job
 from headrace.transfer.lane import Errand
 
@@ -44,3 +52,20 @@ def named(error: HeadraceError, path: str) -> HeadraceError:
         return error
     hint = error.hint or "what was fetched is kept: try again later, or name another source with --source"
     return AllSourcesFailed(f"{path!r}: {error.message}", causes=error.causes, hint=hint)
+
+
+def nobody_left() -> HeadraceError:
+    """Who wanted a blob has gone."""
+    return Interrupted("nobody wants it any more; what was fetched is kept")
+
+
+def silence(errand: Errand, seconds: float) -> SourceSilent:
+    """A lane has heard nothing for so long."""
+    entry = errand.request.content.entry
+    return SourceSilent(entry.path, str(entry.digest), errand.source.name, errand.request.address, seconds)
+
+
+def retried(order: Retry, path: str) -> SegmentFailed:
+    """A range failed and will be asked for again."""
+    place, error = order.place, order.error
+    return SegmentFailed(path, order.blob, place.source, place.address, error.code, error.message, order.in_s)

@@ -23,7 +23,7 @@ from headrace.errors import (
     Stalled,
     UsageError,
 )
-from headrace.node.fill.fills import FillFailed
+from headrace.node.fill.fill import FillFailed
 from headrace.node.lines import flat
 from headrace.node.memory.catalog import Visibility
 from headrace.wire import ERROR_CODE, ERROR_MESSAGE, REPO_COMMIT

@@ -1,14 +1,26 @@
-"""Bodies: content to be read, from a verified file or from one that is still landing."""
+"""Bodies: content to be read, from a verified file or from one that is still landing.
+
+Clients hang up after ten seconds without a byte. So of what has landed a reader is not given the last bit at once:
+when nothing more comes for some seconds, it is given a little of that, and so on.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from typing import BinaryIO, Protocol
 
 from headrace.metrics import FILL, HIT
 from headrace.node.body.blobs import BlobStore
-from headrace.node.fill.fills import Fill, Fills
+from headrace.node.fill.fill import Reader
+from headrace.node.fill.fills import Fills
 from headrace.node.threads import Threads
+from headrace.ranges import Range
 from headrace.source.contract import Content
+
+RESERVE_BYTES = 64 * 1024
+DRIP_BYTES = 1024
+DRIP_S = 4.0
+"""Every so often a reader is given so many of the bytes that are kept back for it: enough for four minutes."""
 
 
 class Body(Protocol):
@@ -56,25 +68,39 @@ class Following:
 
     origin = FILL
 
-    def __init__(self, fill: Fill, patience_s: float) -> None:
-        self._fill = fill
+    def __init__(self, reader: Reader, patience_s: float, drip_s: float = DRIP_S) -> None:
+        self._reader = reader
         self._patience_s = patience_s
-        self._generation = fill.generation
+        self._drip_s = drip_s
+        self._known = 0  # up to where may be read
         self._file: BinaryIO | None = None
 
     async def reach(self, position: int, stop: int) -> int:
         """See `Body.reach`. For the first bytes a client waits only while any come."""
-        patience_s = self._patience_s if self._file is None else None
-        return await self._fill.reach(position, stop, self._generation, patience_s)
+        if self._file is None:
+            self._known = await self._reader.reach(Range(position, stop), self._patience_s)
+            there = self._known - position
+            return stop if self._known == stop else self._known - min(RESERVE_BYTES, there // 2)
+        drips_at: float | None = asyncio.get_running_loop().time() + self._drip_s
+        while self._known < stop and self._known - position <= RESERVE_BYTES:
+            # Beyond what it has, so that it can be cut off too when that is believed no more.
+            known = await self._reader.reach(Range(self._known, stop), until=drips_at)
+            if known == self._known:
+                if known > position:
+                    return min(known, position + DRIP_BYTES)
+                drips_at = None
+            self._known = known
+        return stop if self._known == stop else self._known - RESERVE_BYTES
 
     def file(self) -> BinaryIO:
         """See `Body.file`."""
         if self._file is None:
-            self._file = self._fill.open()
+            self._file = self._reader.open()
         return self._file
 
     def close(self) -> None:
         """See `Body.close`."""
+        self._reader.close()
         if self._file is not None:
             self._file.close()
 
@@ -89,8 +115,11 @@ class Bodies:
         self._fills = fills
         self._threads = threads
 
-    async def open(self, content: Content) -> Body:
-        """The body of a content; a fill begins where it is not here. Close it."""
+    async def open(self, content: Content, *, resumes: bool = False) -> Body:
+        """The body of a content; a fill begins where it is not here. Close it.
+
+        `resumes`: who asks may hold what is before, from wherever.
+        """
         entry = content.entry
         file = await self._threads.disk(self._store.open, entry.digest, entry.size)
         if file is None and await self._threads.disk(self._store.is_there, entry.digest):
@@ -99,7 +128,9 @@ class Bodies:
                 key, lambda: self._threads.hash(self._store.check, entry.digest, entry.size)
             )
             file = await self._threads.disk(self._store.open, entry.digest, entry.size)
-        return Stored(file) if file is not None else Following(self._fills.of(content), self._patience_s)
+        if file is not None:
+            return Stored(file)
+        return Following(self._fills.read(content, resumes=resumes), self._patience_s)
 
     async def is_doubted(self, content: Content) -> bool:
         """Whether somebody may hold wrong bytes of it, so that nobody may join in the middle."""

@@ -17,10 +17,11 @@ from aiohttp import web
 from headrace.errors import Busy
 from headrace.metrics import HIT, Metrics
 from headrace.node.body.bodies import Bodies, Body
-from headrace.node.fill.fills import Disrupted, FillFailed
+from headrace.node.fill.fill import Disrupted, FillFailed
 from headrace.node.memory.freshness import CACHE_STATUS, MISSED
 from headrace.ranges import Range
 from headrace.source.contract import Content
+from headrace.wire import is_resumption
 
 _GENERATIONS_MOST = 5
 _RETRY_S = 5.0
@@ -60,7 +61,7 @@ class Sender:
             HeadraceError: it cannot be had, and nothing was sent yet.
         """
         for _ in range(_GENERATIONS_MOST):
-            body = await self._bodies.open(content)
+            body = await self._bodies.open(content, resumes=is_resumption(request.headers.get("Range")))
             try:
                 # Asked of each generation, after its body was opened: what is doubted later ends that body.
                 if wanted is not None and wanted.start > 0 and await self._bodies.is_doubted(content):

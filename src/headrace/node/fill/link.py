@@ -1,4 +1,7 @@
-"""The line between a node and its worker: starts it, tells it what to fetch, hears from it, starts it again."""
+"""The line between a node and its worker: starts it, tells it what to fetch, hears from it, starts it again.
+
+A worker that says nothing for long, because it was stopped or hangs, is ended, and the next one begins.
+"""
 
 from __future__ import annotations
 
@@ -13,14 +16,22 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
+from headrace.errors import StoreError
 from headrace.events import Event, from_json
+from headrace.manifest import Digest
 from headrace.node.config import NodeConfig
 from headrace.node.fill.worker import order_of
+from headrace.ranges import Range
 from headrace.source.contract import Content
 
 _COMMAND = (sys.executable, "-m", "headrace.node.fill.worker")
 _STOP_S = 4.0
 _LINE_BYTES_MOST = 1024 * 1024
+_AWAKE_S = 60.0  # what a worker may take to say the first thing, on a machine with much else to do
+_SILENCE_S = 6.0  # and then between two
+_SEGMENT_BYTES = (
+    4 * 1024 * 1024
+)  # many read at once, in many places: nobody is to wait for much that others want
 _PAUSE_S = (0.05, 5.0)  # before a worker is started again, at first and at most
 _HEALTHY_S = 30.0  # who lived this long died of something new
 
@@ -30,13 +41,16 @@ _log = logging.getLogger("headrace.node")
 class WorkerLink:
     """Keeps one worker running. `hear` is called with its events, `bereaved` before the next one begins."""
 
-    def __init__(self, config: NodeConfig, command: Sequence[str] = _COMMAND) -> None:
+    def __init__(
+        self, config: NodeConfig, command: Sequence[str] = _COMMAND, silence_s: float = _SILENCE_S
+    ) -> None:
         self._command = command
+        self._silence_s = silence_s
         self._first_line = {
             "data": str(config.data),
             "sources": [[source.name, source.url] for source in config.sources],
             "road": asdict(config.road),
-            "limits": asdict(replace(config.limits, fair=True)),
+            "limits": asdict(replace(config.limits, fair=True, segment_bytes=_SEGMENT_BYTES)),
             "calls_most": config.calls_most,
         }
         self._process: asyncio.subprocess.Process | None = None
@@ -57,8 +71,15 @@ class WorkerLink:
 
     def order(self, content: Content) -> None:
         """Want a content. While there is no worker, nothing happens: `bereaved` orders again what is wanted."""
-        if self._process is not None and self.pid is not None:
-            self._write(self._process, order_of(content))
+        self._tell(order_of(content))
+
+    def wish(self, digest: Digest, wanted: Range) -> None:
+        """Have these bytes of a content that was ordered fetched first."""
+        self._tell({"wish": str(digest), "start": wanted.start, "stop": wanted.stop})
+
+    def drop(self, digest: Digest) -> None:
+        """Want a content no more: it fails as `Interrupted`, unless it is here before that is heard."""
+        self._tell({"drop": str(digest)})
 
     async def stop(self) -> None:
         """End the worker: what has landed is kept."""
@@ -120,7 +141,11 @@ class WorkerLink:
     async def _listen(self, process: asyncio.subprocess.Process) -> None:
         if process.stdout is None:
             return
-        async for line in process.stdout:
+        silence_s = _AWAKE_S
+        while line := await self._line(process.stdout, silence_s):
+            silence_s = self._silence_s
+            if not line.strip():
+                continue
             try:
                 event = from_json(json.loads(line))
             except ValueError:
@@ -129,6 +154,18 @@ class WorkerLink:
                 self.hear(event)
             except Exception:  # noqa: BLE001  # one event that is taken badly must not make the node deaf to all others
                 _log.exception("an event of the worker was taken badly")
+
+    async def _line(self, stdout: asyncio.StreamReader, silence_s: float) -> bytes:
+        for _ in range(2):  # the first half may have been over while this process was stopped itself
+            try:
+                return await asyncio.wait_for(stdout.readline(), silence_s / 2)
+            except (asyncio.TimeoutError, TimeoutError):  # noqa: PERF203 - twice
+                continue
+        raise StoreError(f"it said nothing for {silence_s:.0f} s")
+
+    def _tell(self, line: object) -> None:
+        if self._process is not None and self.pid is not None:
+            self._write(self._process, line)
 
     def _write(self, process: asyncio.subprocess.Process, line: object) -> None:
         if process.stdin is not None and not process.stdin.is_closing():

@@ -1,8 +1,11 @@
 """The worker: the transfer engine in an interpreter of its own, told what to fetch by lines of JSON.
 
     in    first how to work, `{"data": …, "sources": [[name, url], …], "limits": {…}, …}`,
-          then blobs: `{"digest": …, "size": …, "kind": …, "repo": …, "commit": …, "path": …}`
-    out   events, as `events.as_json` writes them; what lands is told in ranges that grow while nobody reads
+          then blobs: `{"digest": …, "size": …, "kind": …, "repo": …, "commit": …, "path": …}`,
+          bytes of them that somebody waits for: `{"wish": DIGEST, "start": …, "stop": …}`,
+          and what nobody wants any more: `{"drop": DIGEST}`
+    out   events, as `events.as_json` writes them; what lands is told in ranges that grow while nobody reads;
+          at least one line every `BEAT_S`, which is empty when there is nothing to tell
 
 It ends when its input does: with the node, however that ends. What it had fetched is in the partials and their
 journals, and whoever continues finds it there.
@@ -34,6 +37,9 @@ from headrace.store.lease import LeaseWatch
 from headrace.store.partial import Partial, claim_partial
 from headrace.transfer.engine import Engine
 from headrace.transfer.job import NotYet
+
+BEAT_S = 1.0
+"""A worker that says nothing for much longer hangs."""
 
 _FAREWELL_S = 3.0  # the engine takes less than one; what hangs longer is a disk, and the journal has the rest
 
@@ -75,7 +81,7 @@ class Reporter:
     def _serve(self) -> None:
         while True:
             with self._change:
-                self._change.wait_for(lambda: self._told)
+                self._change.wait_for(lambda: self._told, BEAT_S)
                 told, self._told = self._told, []
                 self._growing.clear()
             lines = [json.dumps(as_json(event)) for one in told for event in _events(one)]
@@ -172,7 +178,13 @@ def main() -> None:
 
     def listen() -> None:
         for line in lines:
-            engine.add(FillJob(_content_of(json.loads(line)), tuple(sources), layout, reporter))
+            match json.loads(line):
+                case {"wish": str(digest), "start": int(start), "stop": int(stop)}:
+                    engine.wish(Digest.parse(digest), Range(start, stop))
+                case {"drop": str(digest)}:
+                    engine.drop(Digest.parse(digest))
+                case order:
+                    engine.add(FillJob(_content_of(order), tuple(sources), layout, reporter))
         engine.stop()
         threading.Timer(_FAREWELL_S, os._exit, (0,)).start()
 

@@ -30,6 +30,7 @@ from headrace.node.memory.schema import (
     commits,
     doubts,
     entries,
+    held_blocks,
     refs,
     repos,
     schema,
@@ -101,6 +102,14 @@ class Told:
 
 
 @dataclass(frozen=True)
+class Held:
+    """The first byte of a block that nobody was given, and under which boot of the machine that was so."""
+
+    block: int
+    boot: str
+
+
+@dataclass(frozen=True)
 class Identity:
     """What tells a file on disk from any other that was there before or is put there later."""
 
@@ -158,6 +167,12 @@ class Catalog(Protocol):
 
     def doubt(self, digest: Digest, until: float) -> None:
         """Somebody may hold wrong bytes of this content."""
+
+    def held(self, digest: Digest) -> Held | None:
+        """Which block of it nobody was given, where bytes of it may have been given out unverified."""
+
+    def hold(self, digest: Digest, held: Held | None) -> None:
+        """Remember that; None: it is verified."""
 
     def ping(self) -> None:
         """Raises `Corrupt` where the catalog cannot be asked."""
@@ -292,6 +307,20 @@ class SqlCatalog:
         """See `Catalog.doubt`."""
         with self._writing() as connection:
             self._put(connection, doubts, {"digest": str(digest)}, {"until": until})
+
+    def held(self, digest: Digest) -> Held | None:
+        """See `Catalog.held`."""
+        found = self._one(
+            sa.select(held_blocks.c.block, held_blocks.c.boot).where(held_blocks.c.digest == str(digest))
+        )
+        return Held(found.block, found.boot) if found else None
+
+    def hold(self, digest: Digest, held: Held | None) -> None:
+        """See `Catalog.hold`."""
+        with self._writing() as connection:
+            self._put(
+                connection, held_blocks, {"digest": str(digest)}, None if held is None else asdict(held)
+            )
 
     def ping(self) -> None:
         """See `Catalog.ping`."""

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from headrace.manifest import Digest, Manifest
 from headrace.names import Repo
-from headrace.node.memory.catalog import Catalog, Identity, Kept, Ref, Row, Seen, Told, info_key
+from headrace.node.memory.catalog import Catalog, Held, Identity, Kept, Ref, Row, Seen, Told, info_key
 
 ABSENT: Final = object()
 """What `get` says of what it does not have: None may be an answer."""
@@ -181,6 +181,14 @@ class RecentCatalog:
         """See `Catalog.doubt`."""
         self._catalog.doubt(digest, until)
         self._put(("doubted_until", digest), until)
+
+    def held(self, digest: Digest) -> Held | None:
+        """See `Catalog.held`. Asked once a fill: not worth remembering."""
+        return self._catalog.held(digest)
+
+    def hold(self, digest: Digest, held: Held | None) -> None:
+        """See `Catalog.hold`."""
+        self._catalog.hold(digest, held)
 
     def ping(self) -> None:
         """See `Catalog.ping`."""

@@ -84,6 +84,13 @@ doubts = sa.Table(
     sa.Column("digest", sa.Text, primary_key=True),
     sa.Column("until", sa.Float, nullable=False),
 )
+held_blocks = sa.Table(
+    "held",
+    TABLES,
+    sa.Column("digest", sa.Text, primary_key=True),
+    sa.Column("block", sa.BigInteger, nullable=False),
+    sa.Column("boot", sa.Text, nullable=False),
+)
 
 _INFO_KEY = re.compile(r"(/api/[^/]+/.+/revision/)[^/]+")
 
