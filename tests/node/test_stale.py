@@ -37,7 +37,7 @@ def test_a_branch_is_believed_for_its_time(
 def test_with_the_hub_away_what_is_known_is_served_and_says_so(
     hub: ChaosHub, start_node: Callable[..., NodeProcess]
 ) -> None:
-    node = start_node(hub, ref_ttl=0, visibility_ttl=0, patience=0.5)
+    node = start_node(hub, ref_ttl=0, visibility_ttl=0, patience=2)
     assert ask(node.endpoint + BIG_FILE).body == BIG
     tree = "/api/models/org/tiny/tree/main?recursive=true"
     info = "/api/models/org/tiny"

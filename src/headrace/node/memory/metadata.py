@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any, TypeVar
@@ -115,17 +115,17 @@ class Metadata:
             RevisionNotFound: the repo is readable and has no such revision.
             SourceError: nothing is known and the source cannot be asked.
         """
-        deadline = asyncio.get_running_loop().time() + self._trust.patience_s
+        deadline, began = asyncio.get_running_loop().time() + self._trust.patience_s, time.time()
         seen, ref = await self._standing(repo, revision)
         if seen is not None and self._is_fresh(seen, ref, revision):
             freshness = self._age(seen, ref, revision)
             if is_commit(revision) and not await self._read(self._catalog.has_manifest, repo, revision):
                 freshness = Freshness(Grade.MISS)
             return _allowed(repo, seen, ref, freshness, deadline)
-        self._recall(("revision", repo, revision))
         is_known = seen is not None and (ref is not None or seen.visibility is not Visibility.PUBLIC)
+        wait_s = self._wait_s(deadline, is_known=is_known)
         try:
-            seen, ref = await self._refreshed(repo, revision, ref, self._wait_s(deadline, is_known=is_known))
+            seen, ref = await self._refreshed(repo, revision, ref, wait_s, began)
         except SourceError:
             if seen is None or not is_known:
                 raise
@@ -167,7 +167,9 @@ class Metadata:
             if self._origin.outage.lasts:
                 raise
             key, wait_s = ("path", at.repo, at.commit, path), self._wait_s(at.deadline)
-            return await self._asked(key, wait_s, self._origin.look_up, at.repo, at.commit, path)
+            return await self._asked(
+                key, wait_s, lambda: self._ask(self._origin.look_up, at.repo, at.commit, path)
+            )
         return await self._read(self._catalog.entry, at.repo, at.commit, path)
 
     async def entry(self, at: Resolved, path: str) -> Entry:
@@ -233,7 +235,7 @@ class Metadata:
         self._recall(("target", target))
         wait_s = self._wait_s(at.deadline, is_known=kept is not None)
         try:
-            fresh = await self._answer(("target", target), wait_s, self._origin.fetch, target)
+            fresh = await self._answer(target, wait_s, self._origin.fetch)
         except SourceError:
             if kept is None:
                 raise
@@ -262,9 +264,8 @@ class Metadata:
             return shape(answer, link), answer.status, len(answer.body)
 
         try:
-            fresh, status, weight = await self._asked(
-                ("relay", *key), self._wait_s(deadline, is_known=kept is not ABSENT), ask
-            )
+            wait_s = self._wait_s(deadline, is_known=kept is not ABSENT)
+            fresh, status, weight = await self._asked(("relay", *key), wait_s, lambda: self._ask(ask))
         except SourceError:
             if kept is ABSENT:
                 raise
@@ -311,7 +312,7 @@ class Metadata:
     # What is asked
 
     async def _refreshed(
-        self, repo: Repo, revision: str, ref: Ref | None, wait_s: float
+        self, repo: Repo, revision: str, ref: Ref | None, wait_s: float, began: float
     ) -> tuple[Seen, Ref | None]:
         """Ask who may read the repo and what the revision means now."""
         asked, known = revision, ref.commit if ref is not None else None
@@ -321,7 +322,7 @@ class Metadata:
             elif (main := await self._read(self._catalog.ref, repo, DEFAULT_REVISION)) is not None:
                 asked, known = DEFAULT_REVISION, main.commit  # the same question tells what that means now
         try:
-            told = await self._learned(repo, asked, known, wait_s)
+            told = await self._learned(repo, asked, known, wait_s, began)
         except RevisionNotFound:
             if not is_commit(revision) or known is None:
                 raise
@@ -330,13 +331,30 @@ class Metadata:
             told = await self._learned(repo, other, None, wait_s)
         return told.seen, Ref(revision, told.seen.at) if is_commit(revision) else told.ref
 
-    async def _learned(self, repo: Repo, revision: str, known: str | None, wait_s: float) -> Told:
-        key = ("learn", repo, revision)
-        try:
-            told: Told = await self._asked(key, wait_s, self._origin.learn, repo, revision, known)
-        except RevisionNotFound as error:
-            self._remember(("revision", repo, revision), error)
-            raise
+    async def _learned(
+        self, repo: Repo, revision: str, known: str | None, wait_s: float, began: float = _FOR_EVER
+    ) -> Told:
+        """What the source says now, or said to somebody else since this request `began`. Raises as `Origin.learn`."""
+        self._recall(("revision", repo, revision))
+        told = self._told_since(began, repo, revision)
+        if told is None:
+            key = ("learn", repo, revision)
+            told = await self._asked(key, wait_s, lambda: self._learn(repo, revision, known))
+        return told
+
+    def _told_since(self, began: float, repo: Repo, revision: str) -> Told | None:
+        refused = self._refusals.get(("repo", repo))
+        seen = refused if refused is not ABSENT else self._catalog.at_hand("seen", repo)
+        now = time.time()  # what a clock set back puts into the future was not said since
+        if seen is ABSENT or seen is None or not began <= seen.at <= now:
+            return None
+        if seen.visibility is not Visibility.PUBLIC:
+            return Told(seen)
+        ref = self._catalog.at_hand("ref", repo, revision)
+        return None if ref is ABSENT or ref is None or not began <= ref.at <= now else Told(seen, ref)
+
+    async def _learn(self, repo: Repo, revision: str, known: str | None) -> Told:
+        told = await self._noted(("revision", repo, revision), self._origin.learn, repo, revision, known)
         if told.seen.visibility is Visibility.PUBLIC:
             self._refusals.drop(("repo", repo))
         else:
@@ -347,24 +365,24 @@ class Metadata:
     async def _ensure_manifest(self, at: Resolved, most_s: float = _FOR_EVER) -> None:
         if await self._read(self._catalog.has_manifest, at.repo, at.commit):
             return
-        key = ("revision", at.repo, at.commit)
-        self._recall(key)
-        wait_s = min(self._wait_s(at.deadline), most_s)
-        try:
-            await self._asked(
-                ("manifest", at.repo, at.commit), wait_s, self._origin.fetch_manifest, at.repo, at.commit
-            )
-        except RevisionNotFound as error:
-            self._remember(key, error)
-            raise
+        revision = ("revision", at.repo, at.commit)
+        self._recall(revision)
+        key, wait_s = ("manifest", at.repo, at.commit), min(self._wait_s(at.deadline), most_s)
+        await self._asked(
+            key, wait_s, lambda: self._noted(revision, self._origin.fetch_manifest, at.repo, at.commit)
+        )
 
-    async def _answer(self, key: Hashable, wait_s: float, question: Callable[..., Kept], target: str) -> Kept:
+    async def _noted(self, key: Hashable, question: Callable[..., T], *arguments: Any) -> T:
+        """As `_ask`; a refusal is remembered, whoever still waits for it."""
         try:
-            kept: Kept = await self._asked(key, wait_s, question, target)
+            return await self._ask(question, *arguments)
         except (NotFound, AccessDenied) as error:
             self._remember(key, error)
             raise
-        return kept
+
+    async def _answer(self, target: str, wait_s: float, question: Callable[[str], Kept]) -> Kept:
+        key = ("target", target)
+        return await self._asked(key, wait_s, lambda: self._noted(key, question, target))
 
     def _wait_s(self, deadline: float, *, is_known: bool = False) -> float:
         left_s = deadline - asyncio.get_running_loop().time()
@@ -373,12 +391,11 @@ class Metadata:
         left_s = max(left_s, min(_LEAST_S, self._trust.patience_s))
         return min(_HASTE_S, left_s) if is_known and self._origin.outage.lasts else left_s
 
-    async def _asked(self, key: Hashable, wait_s: float, question: Callable[..., T], *arguments: Any) -> T:
+    async def _asked(self, key: Hashable, wait_s: float, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Ask the source, together with all who want to know the same; wait no longer than `wait_s`."""
         self._origin.outage.look()  # not even for those who are still waiting for an answer
         asked_at = time.monotonic()
-        key = (key, self._origin.outage.failures)
-        waiting = self._threads.once(key, lambda: self._ask(question, *arguments))
+        waiting = self._threads.once((key, self._origin.outage.failures), ask)
         try:
             return await asyncio.wait_for(waiting, wait_s)
         except (asyncio.TimeoutError, TimeoutError):
