@@ -50,6 +50,7 @@ class Settings:
     tags: tuple[str, ...] = ()
     pipeline_tag: str | None = None
     history: tuple[str, ...] = ()  # revisions that this one was at before, newest first
+    xet: bool = False  # whether large files are offered by Xet, too: clients that know it leave for it
 
     @classmethod
     def read(cls, file: Path) -> Settings:
@@ -95,6 +96,11 @@ class Entry:
         hasher = _git_hasher(len(self.pointer))
         hasher.update(self.pointer)
         return hasher.hexdigest()
+
+    @property
+    def xet_hash(self) -> str:
+        """What the file is called in Xet, which nobody can tell from the content."""
+        return hashlib.sha256(f"xet:{self.digest}".encode()).hexdigest()
 
     @property
     def pointer(self) -> bytes:

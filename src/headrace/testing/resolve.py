@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from headrace.testing.answer import Answer, Request, refusal
+from headrace.testing.answer import Answer, Request, json_answer, refusal
 from headrace.testing.api import no_revision
 from headrace.testing.catalog import Catalog, Commit, Entry, Repo
 from headrace.testing.cdn import Signer
@@ -29,7 +29,7 @@ class Resolver:
         if entry is None:
             return _no_entry(commit, path)
         if entry.lfs:
-            return self._to_cdn(repo, commit, entry)
+            return self._to_cdn(repo, commit, entry, request)
         return _to_cache(repo, commit, entry, request)
 
     def cached(self, repo: Repo, revision: str, path: str, request: Request) -> Answer:
@@ -42,13 +42,26 @@ class Resolver:
         answer = file_answer(entry, request.headers, f'"{entry.digest}"')
         return answer.having(("X-Repo-Commit", commit.sha))
 
-    def _to_cdn(self, repo: Repo, commit: Commit, entry: Entry) -> Answer:
+    def xet_token(self, commit: Commit) -> Answer:
+        """Where Xet's own storage is, in headers and in JSON; the CDN has none, and logs who comes for it."""
+        place, token, until_s = f"{self.cdn()}/xet", "drill", "4102444800"
+        if not commit.settings.xet:
+            return refusal(404, "This repo is not in Xet")
+        return json_answer({"casUrl": place, "accessToken": token, "exp": int(until_s)}).having(
+            ("X-Xet-Cas-Url", place), ("X-Xet-Access-Token", token), ("X-Xet-Token-Expiration", until_s)
+        )
+
+    def _to_cdn(self, repo: Repo, commit: Commit, entry: Entry, request: Request) -> Answer:
         target = self.cdn() + self.signer.sign(repo, commit.sha, entry)
-        return _redirect(302, "Found", target, commit, entry).having(
+        answer = _redirect(302, "Found", target, commit, entry).having(
             ("X-Linked-Size", str(entry.size)),
             ("X-Linked-Etag", f'"{entry.digest}"'),
             ("ETag", f'"{entry.git_oid}"'),
         )
+        if not commit.settings.xet:
+            return answer
+        token = f"{request.origin}/api/{repo.kind}s/{repo.url_path}/xet-read-token/{commit.sha}"
+        return answer.having(("X-Xet-Hash", entry.xet_hash), ("Link", f'<{token}>; rel="xet-auth"'))
 
 
 def _to_cache(repo: Repo, commit: Commit, entry: Entry, request: Request) -> Answer:
