@@ -64,7 +64,8 @@ def digests(files: dict[str, bytes]) -> dict[str, str]:
 
 def hub_client(visit: Visit, interpreter: Program) -> str:
     files = visit.shelf.tiny(visit.owner)
-    right, sizes = digests(files), [[name, len(data)] for name, data in files.items()]
+    right = digests(files)
+    sizes: list[list[Any]] = [[name, len(data)] for name, data in files.items()]
     told = visit.ask(interpreter, SCRIPTS / "hub_client.py", f"{visit.owner}/tiny", visit.home / "out")
     version: str = told.pop("version")
     if version.startswith("0."):
@@ -73,6 +74,7 @@ def hub_client(visit: Visit, interpreter: Program) -> str:
         "hf": right,
         "snapshot": right,
         "one": right[OTHER],
+        "others": ["refs/pr/1", "feature/slash", visit.owner, *[f"# {visit.owner}"] * 2],
         "info": sorted(sizes),
         "tree": sorted([*sizes, ["sub dir", None], ["weights", None]]),
         "names": sorted(files),
@@ -83,7 +85,7 @@ def hub_client(visit: Visit, interpreter: Program) -> str:
         "exists": [True, False],
         "tensors": {"w": SHAPE},
         "absent": "RepositoryNotFoundError",
-        "fs ls": sorted(["config.json", "empty.txt", FIRST, "sub dir", "weights"]),
+        "fs ls": sorted({path.partition("/")[0] for path in files}),
         "fs glob": [OTHER],
         "fs read": right[FIRST],
         "fs tail": files[OTHER][-11:].hex(),

@@ -13,6 +13,7 @@ from tests.clients.programs import SCRIPTS, Program, environment, run
 
 FIRST = "model.safetensors"
 NASTY = "sub dir/päth +%20#?&='\"[x].txt"
+BROKEN = "new\nline.txt"
 LIBRARIES = {"transformers4", "transformers5", "diffusers", "datasets"}
 # It probes with `bytes=0-0`, which no byte of an empty file satisfies, and does not quote what stands in a URL.
 PLAIN = {"javascript"}
@@ -31,6 +32,7 @@ def tiny(seed: int) -> dict[str, bytes]:
         FIRST: struct.pack("<Q", len(header)) + header + data,
         "weights/other.bin": content(700_001, seed + 1000),
         NASTY: b"nasty %d" % seed,
+        BROKEN: b"odd %d" % seed,
     }
 
 
@@ -51,7 +53,9 @@ class Shelf:
         """The large files in all repos of an owner: path below the root → size."""
         found = (path for kind in ("models", "datasets") for path in (self.root / kind / owner).rglob("*"))
         kinds = (".safetensors", ".bin", ".parquet")
-        return {str(path.relative_to(self.root)): path.stat().st_size for path in found if path.suffix in kinds}
+        return {
+            str(path.relative_to(self.root)): path.stat().st_size for path in found if path.suffix in kinds
+        }
 
 
 def write_shelf(root: Path, owners: list[str], maker: Program | None) -> Shelf:
@@ -59,10 +63,13 @@ def write_shelf(root: Path, owners: list[str], maker: Program | None) -> Shelf:
     for seed, owner in enumerate(one for one in owners if one not in LIBRARIES):
         files = tiny(seed)
         if owner in PLAIN:
-            files = {path: data for path, data in files.items() if data and path != NASTY}
+            files = {path: data for path, data in files.items() if data and path not in (NASTY, BROKEN)}
         write_repo(root, f"{owner}/tiny", files, xet=True, pipeline_tag="fill-mask")
         for revision in ("refs/pr/1", "feature/slash"):
-            write_repo(root, f"{owner}/tiny", {"config.json": b"{}"}, revision=revision)
+            write_repo(root, f"{owner}/tiny", {"config.json": revision.encode()}, revision=revision)
+        write_repo(root, f"{owner}-bare", {"nested/only.txt": owner.encode()})
+        write_repo(root, f"{owner}/data", {"README.md": f"# {owner}".encode()}, kind="dataset")
+        write_repo(root, f"{owner}/app", {"app.py": f"# {owner}".encode()}, kind="space")
     if maker is None:
         return Shelf(root, {})
     return Shelf(root, _write_libraries(root, maker))
@@ -70,11 +77,15 @@ def write_shelf(root: Path, owners: list[str], maker: Program | None) -> Shelf:
 
 def _write_libraries(root: Path, maker: Program) -> dict[str, str]:
     made = root / "made"
-    names = {"transformers4": "transformers4/bert", "transformers5": "transformers5/bert", "ddpm": "diffusers/ddpm"}
+    names = {
+        "transformers4": "transformers4/bert",
+        "transformers5": "transformers5/bert",
+        "ddpm": "diffusers/ddpm",
+    }
     tensors: dict[str, Any] = _run(root, maker, "make_models.py", made, "transformers4", "transformers5")
     for name, repo in names.items():
-        files = {p.relative_to(made / name).as_posix(): p for p in (made / name).rglob("*") if p.is_file()}
-        write_repo(root, repo, {path: file.read_bytes() for path, file in files.items()}, xet=True)
+        paths = {p.relative_to(made / name).as_posix(): p for p in (made / name).rglob("*") if p.is_file()}
+        write_repo(root, repo, {path: file.read_bytes() for path, file in paths.items()}, xet=True)
     _run(root, maker, "write_parquet.py", made / "squares.parquet", str(len(SQUARES)))
     part = "data/train-00000-of-00001.parquet"
     lines = "".join(json.dumps(one) + "\n" for one in LINES)

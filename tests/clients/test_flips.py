@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -20,12 +21,21 @@ import pytest
 from headrace.node.process import NodeProcess
 from headrace.testing import ChaosHub, Fault, content, write_repo
 from tests.clients.cutter import Cutter
-from tests.clients.programs import Program, environment, program, python, run
-from tests.clients.programs import SCRIPTS
+from tests.clients.programs import SCRIPTS, Program, environment, program, python, run
+from tests.clients.table import add
 
-FILE = "weights.bin"
+HEADS = (
+    "client",
+    "flipped bytes",
+    "whole",
+    "whole when begun anew",
+    "gave up",
+    "complete and wrong",
+    "wires cut",
+)
 SIZES = (9 << 20, 10 << 20)
-ATTEMPTS, ATTEMPTS_EVER = 4, 2
+ATTEMPTS = 8
+COUNT = 17  # a client and test; six clients make a hundred
 AT_ONCE = 6
 EVER = 8  # every so many trials the byte is wrong for ever
 
@@ -41,7 +51,7 @@ class Trial:
     folder: Path
     ever: bool
     attempts: int = 0  # the one that ended well; 0 for none
-    anew: bool = False  # whether it came when all else was given up and removed
+    anew: bool = False  # whether what there was had to be removed
     words: str = ""
     wrong: list[str] = field(default_factory=list)
 
@@ -58,25 +68,30 @@ class Trial:
         found = path.read_bytes() if path.exists() else b""
         if (said_done or len(found) == len(self.data)) and found != self.data:
             differing = sum(one != other for one, other in zip(found, self.data, strict=False))
-            self.wrong.append(f"{self.name}: {len(found)} of {len(self.data)} bytes, {differing} wrong; {self.words}")
+            self.wrong.append(
+                f"{self.name}: {len(found)} of {len(self.data)} bytes, {differing} wrong; {self.words}"
+            )
 
 
-def make_trials(client: str, count: int, root: Path, folder: Path) -> list[Trial]:
-    chance = random.Random(f"{client} {count}")
+def make_trials(client: str, seed: int, folder: Path) -> list[Trial]:
+    chance = random.Random(f"{client} {seed}")
     trials = []
-    for number in range(count):
+    for number in range(COUNT):
         name, size = f"{client}-{number}", chance.randrange(*SIZES)
         data = content(size, seed=chance.randrange(1 << 30))
-        write_repo(root, f"org/{name}", {f"{name}.bin": data}, xet=True)
+        write_repo(folder / "hub", f"org/{name}", {f"{name}.bin": data}, xet=True)
         ever = number % EVER == EVER - 1
         faults = [Fault("flip", f"{name}.bin", offset=chance.randrange(size), times=None if ever else 1)]
         if number % 3 == 0:
-            faults.append(Fault("reset", f"{name}.bin", after_bytes=chance.randrange(1 << 20), times=1, skip=1))
+            faults.append(
+                Fault("reset", f"{name}.bin", after_bytes=chance.randrange(1 << 20), times=1, skip=1)
+            )
         cuts = sorted(chance.randrange(1 << 16, size) for _ in range(1 + number % 2))
-        trials.append(Trial(name, data, faults, cuts, folder / name, ever))
+        trials.append(Trial(name, data, faults, cuts, folder / "here" / name, ever))
     return trials
 
 
+Rig = tuple[Path, ChaosHub, NodeProcess]
 Client = Callable[[list[Trial], list[str]], None]
 
 
@@ -86,7 +101,12 @@ def by_hub(interpreter: Program) -> Client:
             {"endpoint": endpoint, "repo": one.repo, "file": one.file, "folder": str(one.folder)}
             for one, endpoint in zip(trials, endpoints, strict=True)
         ]
-        command = [*interpreter.command, SCRIPTS / "hub_fetch.py", str(ATTEMPTS), str(AT_ONCE)]
+        command: list[str | Path] = [
+            *interpreter.command,
+            SCRIPTS / "hub_fetch.py",
+            str(ATTEMPTS),
+            str(AT_ONCE),
+        ]
         home = trials[0].folder.parent
         done = run(command, environment(home, endpoints[0]), given=json.dumps(tasks))
         assert done.returncode == 0, done.stderr
@@ -110,15 +130,14 @@ def by_command(command: Callable[[Trial, str], list[str]]) -> Client:
 
     def fetch_one(trial: Trial, endpoint: str) -> None:
         trial.folder.mkdir(parents=True)
-        most = ATTEMPTS_EVER if trial.ever else ATTEMPTS
-        for number in range(1, most + 1):
+        for number in range(1, 2 if trial.ever else ATTEMPTS + 1):
             if attempt(trial, endpoint):
                 trial.attempts = number
                 return
-        if not trial.ever:  # the user gives up, removes what is there and begins anew
-            for left in trial.folder.glob(f"{trial.file}*"):
-                left.unlink()
-            trial.anew = attempt(trial, endpoint)
+            if number % 2 == 0:  # the user goes on once, then removes what is there and begins anew
+                trial.anew = True
+                for left in trial.folder.glob(f"{trial.file}*"):
+                    left.unlink()
 
     def fetch(trials: list[Trial], endpoints: list[str]) -> None:
         with ThreadPoolExecutor(AT_ONCE) as pool:
@@ -158,29 +177,37 @@ CLIENTS: dict[str, tuple[Program, Client]] = {
 }
 
 
-@pytest.fixture(scope="module")
-def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, ChaosHub, NodeProcess]]:
-    root = tmp_path_factory.mktemp("flips")
-    with ChaosHub(root / "hub") as hub, NodeProcess(root / "node", {"hub": hub.endpoint}, log_level="error") as node:
-        yield root / "hub", hub, node
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    with (
+        ChaosHub(tmp_path / "hub") as hub,
+        NodeProcess(tmp_path / "node", {"hub": hub.endpoint}, log_level="error") as node,
+    ):
+        yield tmp_path, hub, node
+    shutil.rmtree(tmp_path)  # half a gigabyte
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.parametrize("seed", [0, *(pytest.param(one, marks=pytest.mark.soak) for one in range(1, 10))])
 @pytest.mark.parametrize("client", CLIENTS)
-def test_no_client_ends_with_a_complete_wrong_file(client: str, rig: tuple[Path, ChaosHub, NodeProcess], tmp_path: Path) -> None:
-    root, hub, node = rig
+def test_no_client_ends_with_a_complete_wrong_file(
+    client: str, seed: int, rig: Rig, request: pytest.FixtureRequest
+) -> None:
+    folder, hub, node = rig
     needed, fetch = CLIENTS[client]
     needed.needed()
-    trials = make_trials(client, 17, root, tmp_path)
-    hub.clear_log()
+    trials = make_trials(client, seed, folder)
     hub.set_faults(*(fault for trial in trials for fault in trial.faults))
     with ExitStack() as stack:
         wires = [stack.enter_context(Cutter(node.endpoint, trial.cuts)) for trial in trials]
         fetch(trials, [wire.endpoint for wire in wires])
-    log = hub.log()
-    hit = {one.file for one in log.requests if "flip" in one.faults}
-    print(client, "hit", len(hit), "cuts", [w.done for w in wires])
-    for one in trials:
-        print(one.name, "ever" if one.ever else "", one.attempts, one.cuts, one.words[-160:].replace("\n", " "))
-    assert [line for one in trials for line in one.wrong] == []
+    hit = {one.file for one in hub.log().requests if "flip" in one.faults}
+    wrong = [line for one in trials for line in one.wrong]
+    came = [one.anew for one in trials if one.attempts]
+    gave_up = COUNT - len(came)
+    told = (came.count(False), came.count(True), gave_up, len(wrong), sum(wire.done for wire in wires))
+    add(request.config, HEADS, (client, str(COUNT), *map(str, told)))
+    assert wrong == []
     assert {one.file for one in trials} == hit
+    assert sum(wire.done for wire in wires) >= COUNT / 2
+    assert gave_up == sum(one.ever for one in trials), [one.words for one in trials if not one.attempts]

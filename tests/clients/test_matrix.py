@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -29,21 +30,21 @@ HEADS = ("client", "version", "what it did", "cold", "warm", "only the node in r
 PAGE = Path(__file__).parents[2] / "docs" / "concepts" / "clients.md"
 STATES = ("cold", "warm")
 AT_ONCE = 2
-PARAMS = [
-    pytest.param(one, id=one.owner, marks=[pytest.mark.soak] if one.soak else []) for one in CLIENTS
-]
+PARAMS = [pytest.param(one, id=one.owner, marks=[pytest.mark.soak] if one.soak else []) for one in CLIENTS]
 
 
 @dataclass(frozen=True)
 class Mirror:
     """A hub with the shelf of all clients, and a node that mirrors it."""
 
+    root: Path
     shelf: Shelf
     hub: ChaosHub
     node: NodeProcess
     place: Place
 
-    def visit(self, client: Client, home: Path) -> Visit:
+    def visit(self, client: Client, state: str) -> Visit:
+        home = self.root / "homes" / f"{client.owner}-{state}"
         return Visit(self.node.endpoint, self.place.at_client, self.shelf, client.owner, home)
 
     def take_log(self) -> RequestLog:
@@ -73,22 +74,21 @@ def mirror(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mirror]:
             hub = stack.enter_context(ChaosHub(root / "hub", page_size=3))
             options = {"listen": f"{where.host}:0", "page_entries": 3, "log_level": "error"}
             node = stack.enter_context(NodeProcess(root / "node", {"hub": hub.endpoint}, **options))
-        yield Mirror(shelf, hub, node, where)
+        yield Mirror(root, shelf, hub, node, where)
+    shutil.rmtree(root)
 
 
 @pytest.fixture(scope="module")
-def outcomes(
-    mirror: Mirror, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Outcomes:
+def outcomes(mirror: Mirror, request: pytest.FixtureRequest) -> Outcomes:
     """All chosen clients at the cold node, two at a time, then all at the warm one."""
-    chosen = [getattr(item, "callspec").params.get("client") for item in request.session.items if hasattr(item, "callspec")]
+    specs = [getattr(item, "callspec", None) for item in request.session.items]
+    chosen = [spec.params.get("client") for spec in specs if spec is not None]
     clients = [one for one in CLIENTS if one in chosen and not one.program.missing]
     found = Outcomes({}, {}, {})
 
     def go(client: Client, state: str) -> None:
-        home = tmp_path_factory.mktemp(f"{client.owner}-{state}")
         try:
-            found.versions[client.owner, state] = client.judge(mirror.visit(client, home), client.program)
+            found.versions[client.owner, state] = client.judge(mirror.visit(client, state), client.program)
         except Exception as error:  # noqa: BLE001 - told by the test of this client
             found.errors[client.owner, state] = f"{type(error).__name__}: {error}"
 
@@ -109,11 +109,15 @@ def test_gets_the_same_bytes_cold_and_warm(
     told = ["failed" if (client.owner, state) in outcomes.errors else "ok" for state in STATES]
     apart = ("yes" if "failed" not in told else "no") if mirror.place.is_apart else "not tried"
     add(request.config, HEADS, (client.name, client.version, client.does, *told, apart))
-    assert [outcomes.errors[client.owner, state] for state in STATES if (client.owner, state) in outcomes.errors] == []
+    assert [
+        outcomes.errors[client.owner, state] for state in STATES if (client.owner, state) in outcomes.errors
+    ] == []
     assert {outcomes.versions[client.owner, state] for state in STATES} == {client.version}
     for path, size in mirror.shelf.large(client.owner).items():
         digest = hashlib.sha256((mirror.shelf.root / path).read_bytes()).hexdigest()
-        assert size <= outcomes.logs["cold"].bytes_of(digest), f"{path} was not cold, or did not come from the hub"
+        assert size <= outcomes.logs["cold"].bytes_of(digest), (
+            f"{path} was not cold, or did not come from the hub"
+        )
 
 
 @pytest.mark.timeout(240)

@@ -10,10 +10,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from telling import digest, digests, tell
-
 import huggingface_hub
 from huggingface_hub import HfApi, HfFileSystem, get_safetensors_metadata, hf_hub_download, snapshot_download
+from telling import digest, digests, tell
 
 FIRST = "model.safetensors"
 OTHER = "weights/other.bin"
@@ -30,14 +29,30 @@ def main() -> None:
         told[name] = by_command(name, import_module(module).main, repo, folder / name)
     told["snapshot"] = digests(Path(snapshot_download(repo, cache_dir=folder / "snapshots")))
     told["one"] = digest(Path(hf_hub_download(repo, OTHER, cache_dir=folder / "one")).read_bytes())
+    told["others"] = [
+        Path(hf_hub_download(name, file, cache_dir=folder / "others", **options)).read_text()
+        for name, file, options in others(repo)
+    ]
     tell(**told, **by_api(HfApi(), repo), **by_file_system(HfFileSystem(), repo))
+
+
+def others(repo: str) -> list[tuple[str, str, dict[str, Any]]]:
+    owner = repo.partition("/")[0]
+    return [
+        (repo, "config.json", {"revision": "refs/pr/1"}),
+        (repo, "config.json", {"revision": "feature/slash"}),
+        (f"{owner}-bare", "nested/only.txt", {}),
+        (f"{owner}/data", "README.md", {"repo_type": "dataset"}),
+        (f"{owner}/app", "app.py", {"repo_type": "space"}),
+    ]
 
 
 def by_command(name: str, main: Callable[[], object], repo: str, folder: Path) -> dict[str, str]:
     sys.argv = [name, "download", repo, "--local-dir", str(folder)]
     with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere), suppress(SystemExit):
         main()
-    return digests(folder)
+    told: dict[str, str] = digests(folder)
+    return told
 
 
 def by_api(api: HfApi, repo: str) -> dict[str, Any]:
@@ -69,8 +84,8 @@ def by_file_system(files: HfFileSystem, repo: str) -> dict[str, Any]:
         file.seek(-11, 2)
         tail = file.read().hex()
     return {
-        "fs ls": sorted(one.removeprefix(f"{repo}/") for one in files.ls(repo, detail=False)),
-        "fs glob": sorted(one.removeprefix(f"{repo}/") for one in files.glob(f"{repo}/weights/*")),
+        "fs ls": sorted(one.removeprefix(f"{repo}/") for one in map(str, files.ls(repo, detail=False))),
+        "fs glob": sorted(one.removeprefix(f"{repo}/") for one in map(str, files.glob(f"{repo}/weights/*"))),
         "fs read": digest(files.cat_file(f"{repo}/{FIRST}")),
         "fs tail": tail,
     }

@@ -17,15 +17,20 @@ import huggingface_hub
 def fetch(task: dict[str, str], attempts: int) -> dict[str, Any]:
     error = ""
     for attempt in range(1, attempts + 1):
-        try:
-            huggingface_hub.hf_hub_download(
-                task["repo"], task["file"], endpoint=task["endpoint"], cache_dir=task["folder"], token=False
-            )
-        except Exception as found:  # noqa: BLE001 - whatever a user would see, and try again
-            error = f"{type(found).__name__}: {found}"
-        else:
+        error = error_of(task)
+        if not error:
             return {"attempt": attempt, "error": ""}
     return {"attempt": 0, "error": error}
+
+
+def error_of(task: dict[str, str]) -> str:
+    try:
+        huggingface_hub.hf_hub_download(
+            task["repo"], task["file"], endpoint=task["endpoint"], cache_dir=task["folder"], token=False
+        )
+    except Exception as error:  # noqa: BLE001 - whatever a user would see, and try again
+        return f"{type(error).__name__}: {error}"
+    return ""
 
 
 def main() -> None:

@@ -7,13 +7,19 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import DDPMPipeline, DDPMScheduler, UNet2DModel
 from telling import digest_of_tensors, tell
 from transformers import BertConfig, BertModel
 
-SHAPE = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+SHAPE: dict[str, Any] = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+}
 WORDS = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nwater\nwheel\n"
 
 
@@ -25,7 +31,11 @@ def main() -> None:
         model.save_pretrained(folder / name, max_shard_size="40KB")
         (folder / name / "vocab.txt").write_text(WORDS)
         told[name] = digest_of_tensors(model.state_dict())
-    blocks = {"down_block_types": ("DownBlock2D",), "up_block_types": ("UpBlock2D",), "norm_num_groups": 4}
+    blocks: dict[str, Any] = {
+        "down_block_types": ("DownBlock2D",),
+        "up_block_types": ("UpBlock2D",),
+        "norm_num_groups": 4,
+    }
     unet = UNet2DModel(sample_size=8, block_out_channels=(8,), layers_per_block=1, **blocks)
     DDPMPipeline(unet, DDPMScheduler(num_train_timesteps=4)).save_pretrained(folder / "ddpm")
     tell(**told, ddpm=digest_of_tensors(unet.state_dict()))

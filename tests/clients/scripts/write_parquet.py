@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 
-import pyarrow
-import pyarrow.parquet
+import pyarrow as pa
+from pyarrow import parquet
 
 if __name__ == "__main__":
     rows = range(int(sys.argv[2]))
-    table = pyarrow.table({"number": list(rows), "square": [row * row for row in rows]})
-    pyarrow.parquet.write_table(table, sys.argv[1], row_group_size=2)
+    table = pa.table({"number": list(rows), "square": [row * row for row in rows]})
+    parquet.write_table(table, sys.argv[1], row_group_size=2)
