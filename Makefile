@@ -15,8 +15,9 @@ setup: ## create .venv with everything pinned in constraints.txt; nothing to do 
 demo: setup ## see it work, without a hub: mirror, pull, break, repair, load
 	@$(BIN)/headrace demo
 
+# Tests wait more than they compute: three at a time keep two processors busy. ARGS="-n 0 --pdb" for a debugger.
 test: setup ## run the tests (ARGS="-k name" for some of them)
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)
 
 check: setup ## lint, format, types, shape budget, import layers
 	@scripts/check

@@ -21,6 +21,7 @@ from headrace.testing.tree import sums
 from headrace.transfer.probing import Probe, Subject
 from tests.facade.conftest import TOKEN
 from tests.papers import issue
+from tests.ports import free_port
 
 Measure = Callable[..., Probed]
 
@@ -207,7 +208,7 @@ def test_a_token_goes_to_the_trusted_source_alone(
 
 def test_each_address_is_measured_for_itself(shelf: Path, trusted: ChaosHub) -> None:
     """One of a host's addresses is slow, one is dead, and one is neither."""
-    with ChaosHub(shelf, ports=(_free_port("127.0.0.2"), 0)) as quick:
+    with ChaosHub(shelf, ports=(free_port("127.0.0.1", "127.0.0.2", "127.0.0.3"), 0)) as quick:
         port = int(quick.endpoint.rpartition(":")[2])
         with ChaosHub(shelf, host="127.0.0.2", ports=(port, 0)) as slow:
             slow.set_faults(Fault("rate", host="any", rate=200_000))
@@ -253,10 +254,5 @@ def test_offline_nothing_is_asked(measure: Measure, near: ChaosHub) -> None:
     assert near.log().requests == ()
 
 
-def _free_port(host: str) -> int:
-    with socket.create_server((host, 0)) as server:
-        return int(server.getsockname()[1])
-
-
 def _nobody() -> str:
-    return f"http://127.0.0.1:{_free_port('127.0.0.1')}"
+    return f"http://127.0.0.1:{free_port()}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -25,6 +24,7 @@ pytest.importorskip("prometheus_client", reason="a node needs the extra `serve`"
 from headrace.node.process import NodeProcess
 from headrace.testing import ChaosHub, content, write_repo
 from tests.node.asking import TINY
+from tests.ports import free_port
 
 
 @pytest.fixture(scope="session")
@@ -154,5 +154,4 @@ def stock_client(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[st
 @pytest.fixture
 def free_ports() -> tuple[int, int]:
     """Two ports that nobody has now, for a hub that is to come back to them."""
-    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
-        return int(one.getsockname()[1]), int(other.getsockname()[1])
+    return free_port(), free_port()

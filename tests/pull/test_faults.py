@@ -8,7 +8,6 @@ are 2 to 4 s here, its 5 s of silence 0.3 s.
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,6 +26,7 @@ from headrace.errors import (
 )
 from headrace.events import BlobMismatch, BlobStarted, SegmentFailed, SourceSilent
 from headrace.testing import ChaosHub, Fault, content, write_repo
+from tests.ports import free_port
 from tests.pull.watch import WatchedPull
 
 REPOS = {
@@ -349,9 +349,7 @@ def test_an_expired_address_is_asked_for_again(
 
 
 def test_a_hub_that_is_not_there_is_told(pull: WatchedPull, monkeypatch: pytest.MonkeyPatch) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{free_port()}")
     pull.settings["give_up_s"] = 1.0
     with pytest.raises(SourceError, match="cannot connect"):
         pull("org/one")

@@ -16,6 +16,7 @@ import pytest
 from headrace.errors import ProxyRefused, Unreachable, UsageError
 from headrace.testing import ChaosHub, content, write_repo
 from tests.papers import Papers, issue
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from tests.pull.conftest import Puller
@@ -47,8 +48,7 @@ def tinyproxy(tmp_path: Path) -> Iterator[Callable[..., Tinyproxy]]:
     running = []
 
     def start(*lines: str) -> Tinyproxy:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
+        port = free_port()
         log, config = tmp_path / f"{port}.log", tmp_path / f"{port}.conf"
         log.touch()
         own = [f"Port {port}", "Listen 127.0.0.1", f'LogFile "{log}"', "LogLevel Connect", "Timeout 30"]
@@ -155,8 +155,7 @@ def test_a_proxy_that_may_not_lead_there_is_told(
 def test_a_proxy_that_is_not_there_is_told(
     far: ChaosHub, pull: Puller, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     monkeypatch.setenv("ALL_PROXY", f"http://127.0.0.1:{port}")
     with pytest.raises(Unreachable, match=f"cannot connect to proxy 127.0.0.1:{port}") as caught:
         pull("org/model")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 import time
 from pathlib import Path
@@ -13,19 +12,13 @@ import pytest
 import headrace
 from headrace.events import BytesLanded, Event, SegmentFailed
 from headrace.testing import ChaosHub, content, write_repo
+from tests.ports import free_port
 
 if TYPE_CHECKING:
     from tests.pull.conftest import Puller
 
 SIZE = 48_000_000
 RETURN_S = 30.0
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
 
 
 class Watch:

@@ -23,6 +23,7 @@ from headrace.source.dialer import Dialer, Road, interleaved
 from headrace.source.http import HttpSession
 from headrace.source.trust import Trust
 from tests.papers import Papers, issue
+from tests.ports import free_port
 from tests.source.conftest import Serve, always, answer
 from tests.source.test_http import FixedResolver, get
 
@@ -80,8 +81,7 @@ def test_an_address_that_swallows_everything_costs_no_more_than_a_moment(
 
 
 def test_all_that_failed_are_named(black_hole: Callable[[str, int], None]) -> None:
-    with socket.create_server(("127.0.0.9", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port("127.0.0.2", "127.0.0.9", "::1")
     black_hole("127.0.0.2", port)
     session = HttpSession(Dialer(FixedResolver("127.0.0.2", "127.0.0.9", "::1"), connect_timeout_s=0.4))
     with pytest.raises(Unreachable) as caught:

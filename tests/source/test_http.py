@@ -15,6 +15,7 @@ import pytest
 from headrace.errors import BadAnswer, BrokenStream, HeadraceError, Stalled, Unreachable
 from headrace.source.addresses import Resolver
 from headrace.source.http import Dialer, HttpSession
+from tests.ports import free_port
 from tests.source.conftest import Heard, ScriptedServer, Serve, always, answer, read_all
 
 PROMPT_S = 2.0  # an abort is felt in milliseconds; the rest is a busy machine's
@@ -371,8 +372,7 @@ def test_an_aborted_session_refuses_until_it_is_revived(serve: Serve, session: H
 
 
 def test_failures_leave_no_socket_open(serve: Serve, dialer: Dialer, open_files: Callable[[], int]) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        nobody = f"http://127.0.0.1:{free.getsockname()[1]}"
+    nobody = f"http://127.0.0.1:{free_port()}"
 
     def script(heard: Heard, connection: socket.socket) -> None:
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nx")
