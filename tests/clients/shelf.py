@@ -1,4 +1,4 @@
-"""What the hub holds for each client: repos of its own, so that each of them meets a cold node."""
+"""What the hub holds for a client: a bit of everything, or what its library writes."""
 
 from __future__ import annotations
 
@@ -37,8 +37,28 @@ def tiny(seed: int) -> dict[str, bytes]:
 
 
 @dataclass(frozen=True)
+class Library:
+    """Models and data sets as libraries write them; `tensors` by the name of the model."""
+
+    folder: Path
+    tensors: dict[str, str]
+
+    @classmethod
+    def made(cls, folder: Path, maker: Program) -> Library:
+        """Make them by the libraries themselves."""
+        tensors = _run(folder, maker, "make_models.py", folder, "transformers4", "transformers5")
+        _run(folder, maker, "write_parquet.py", folder / "squares.parquet", str(len(SQUARES)))
+        return cls(folder, tensors)
+
+    def files(self, name: str) -> dict[str, bytes]:
+        """The files of a model."""
+        paths = (path for path in (self.folder / name).rglob("*") if path.is_file())
+        return {path.relative_to(self.folder / name).as_posix(): path.read_bytes() for path in paths}
+
+
+@dataclass(frozen=True)
 class Shelf:
-    """A hub's root folder, and what lies in it; `tensors` by the name of the model."""
+    """A hub's root folder, and what lies in it."""
 
     root: Path
     tensors: dict[str, str]
@@ -49,54 +69,47 @@ class Shelf:
         paths = (path for path in folder.rglob("*") if path.is_file() and path.name != ".hub.json")
         return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
-    def large(self, owner: str) -> dict[str, int]:
-        """The large files in all repos of an owner: path below the root → size."""
-        found = (path for kind in ("models", "datasets") for path in (self.root / kind / owner).rglob("*"))
-        kinds = (".safetensors", ".bin", ".parquet")
-        return {
-            str(path.relative_to(self.root)): path.stat().st_size for path in found if path.suffix in kinds
-        }
+    def large(self) -> dict[str, int]:
+        """The large files in all repos: path below the root → size."""
+        found = (path for path in self.root.rglob("*") if path.suffix in (".safetensors", ".bin", ".parquet"))
+        return {str(path.relative_to(self.root)): path.stat().st_size for path in found}
 
 
-def write_shelf(root: Path, owners: list[str], maker: Program | None) -> Shelf:
-    """Repos for all owners; those of libraries where there is something to make them with."""
-    for seed, owner in enumerate(one for one in owners if one not in LIBRARIES):
-        files = tiny(seed)
-        if owner in PLAIN:
-            files = {path: data for path, data in files.items() if data and path not in (NASTY, BROKEN)}
-        write_repo(root, f"{owner}/tiny", files, xet=True, pipeline_tag="fill-mask")
-        for revision in ("refs/pr/1", "feature/slash"):
-            write_repo(root, f"{owner}/tiny", {"config.json": revision.encode()}, revision=revision)
-        write_repo(root, f"{owner}-bare", {"nested/only.txt": owner.encode()})
-        write_repo(root, f"{owner}/data", {"README.md": f"# {owner}".encode()}, kind="dataset")
-        write_repo(root, f"{owner}/app", {"app.py": f"# {owner}".encode()}, kind="space")
-    if maker is None:
+def write_shelf(root: Path, owner: str, library: Library | None) -> Shelf:
+    """The repos of one client; a library's own where it is one."""
+    if library is None:
+        _write_tiny(root, owner)
         return Shelf(root, {})
-    return Shelf(root, _write_libraries(root, maker))
+    if owner == "datasets":
+        _write_datasets(root, (library.folder / "squares.parquet").read_bytes())
+    else:
+        name = "ddpm" if owner == "diffusers" else owner
+        repo = f"{owner}/{'ddpm' if owner == 'diffusers' else 'bert'}"
+        write_repo(root, repo, library.files(name), xet=True)
+    return Shelf(root, library.tensors)
 
 
-def _write_libraries(root: Path, maker: Program) -> dict[str, str]:
-    made = root / "made"
-    names = {
-        "transformers4": "transformers4/bert",
-        "transformers5": "transformers5/bert",
-        "ddpm": "diffusers/ddpm",
-    }
-    tensors: dict[str, Any] = _run(root, maker, "make_models.py", made, "transformers4", "transformers5")
-    for name, repo in names.items():
-        paths = {p.relative_to(made / name).as_posix(): p for p in (made / name).rglob("*") if p.is_file()}
-        write_repo(root, repo, {path: file.read_bytes() for path, file in paths.items()}, xet=True)
-    _run(root, maker, "write_parquet.py", made / "squares.parquet", str(len(SQUARES)))
-    part = "data/train-00000-of-00001.parquet"
-    lines = "".join(json.dumps(one) + "\n" for one in LINES)
-    rows = "text,number\n" + "".join(f"{one['text']},{one['number']}\n" for one in LINES)
-    for repo, files in {
-        "datasets/squares": {part: (made / "squares.parquet").read_bytes(), "README.md": b"# Squares\n"},
-        "datasets/lines": {"train.jsonl": lines.encode()},
-        "datasets/rows": {"train.csv": rows.encode(), "test.csv": rows.encode()},
+def _write_tiny(root: Path, owner: str) -> None:
+    files = tiny(len(owner))
+    if owner in PLAIN:
+        files = {path: data for path, data in files.items() if data and path not in (NASTY, BROKEN)}
+    write_repo(root, f"{owner}/tiny", files, xet=True, pipeline_tag="fill-mask")
+    for revision in ("refs/pr/1", "feature/slash"):
+        write_repo(root, f"{owner}/tiny", {"config.json": revision.encode()}, revision=revision)
+    write_repo(root, f"{owner}-bare", {"nested/only.txt": owner.encode()})
+    write_repo(root, f"{owner}/data", {"README.md": f"# {owner}".encode()}, kind="dataset")
+    write_repo(root, f"{owner}/app", {"app.py": f"# {owner}".encode()}, kind="space")
+
+
+def _write_datasets(root: Path, squares: bytes) -> None:
+    lines = "".join(json.dumps(one) + "\n" for one in LINES).encode()
+    rows = ("text,number\n" + "".join(f"{one['text']},{one['number']}\n" for one in LINES)).encode()
+    for name, files in {
+        "squares": {"data/train-00000-of-00001.parquet": squares, "README.md": b"# Squares\n"},
+        "lines": {"train.jsonl": lines},
+        "rows": {"train.csv": rows, "test.csv": rows},
     }.items():
-        write_repo(root, repo, files, kind="dataset", xet=True)
-    return tensors
+        write_repo(root, f"datasets/{name}", files, kind="dataset", xet=True)
 
 
 def _run(root: Path, maker: Program, script: str, *arguments: str | Path) -> dict[str, Any]:

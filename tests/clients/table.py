@@ -1,19 +1,29 @@
-"""What clients did, as a table at the end of the tests' output."""
+"""What clients did, as tables at the end of the tests' output."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import pytest
 
 Row = tuple[str, ...]
-TABLES = pytest.StashKey[dict[Row, list[Row]]]()
-"""Heads of columns → rows."""
+PROPERTY = "row"
 
 
-def add(config: pytest.Config, heads: Row, row: Row) -> None:
-    """One row more of the table with these heads."""
-    config.stash.setdefault(TABLES, {}).setdefault(heads, []).append(row)
+def note(record_property: Callable[[str, object], None], heads: Row, place: int, row: Row) -> None:
+    """One row of the table with these heads; `place` orders them. It travels with the test's report."""
+    record_property(PROPERTY, [list(heads), place, list(row)])
+
+
+def tables(reports: Iterable[pytest.TestReport]) -> dict[Row, list[Row]]:
+    """Heads of columns → rows, from all reports, in order."""
+    found: dict[Row, list[tuple[int, Row]]] = {}
+    for report in reports:
+        for name, value in report.user_properties:
+            if name == PROPERTY and isinstance(value, list):
+                heads, place, row = value
+                found.setdefault(tuple(heads), []).append((place, tuple(row)))
+    return {heads: [row for _, row in sorted(rows)] for heads, rows in found.items()}
 
 
 def drawn(heads: Row, rows: Sequence[Row]) -> Iterator[str]:

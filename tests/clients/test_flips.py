@@ -22,7 +22,7 @@ from headrace.node.process import NodeProcess
 from headrace.testing import ChaosHub, Fault, content, write_repo
 from tests.clients.cutter import Cutter
 from tests.clients.programs import SCRIPTS, Program, environment, program, python, run
-from tests.clients.table import add
+from tests.clients.table import note
 
 HEADS = (
     "client",
@@ -191,7 +191,7 @@ def rig(tmp_path: Path) -> Iterator[Rig]:
 @pytest.mark.parametrize("seed", [0, *(pytest.param(one, marks=pytest.mark.soak) for one in range(1, 10))])
 @pytest.mark.parametrize("client", CLIENTS)
 def test_no_client_ends_with_a_complete_wrong_file(
-    client: str, seed: int, rig: Rig, request: pytest.FixtureRequest
+    client: str, seed: int, rig: Rig, record_property: Callable[[str, object], None]
 ) -> None:
     folder, hub, node = rig
     needed, fetch = CLIENTS[client]
@@ -206,7 +206,7 @@ def test_no_client_ends_with_a_complete_wrong_file(
     came = [one.anew for one in trials if one.attempts]
     gave_up = COUNT - len(came)
     told = (came.count(False), came.count(True), gave_up, len(wrong), sum(wire.done for wire in wires))
-    add(request.config, HEADS, (client, str(COUNT), *map(str, told)))
+    note(record_property, HEADS, list(CLIENTS).index(client), (client, str(COUNT), *map(str, told)))
     assert wrong == []
     assert {one.file for one in trials} == hit
     assert sum(wire.done for wire in wires) >= COUNT / 2
