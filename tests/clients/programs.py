@@ -66,6 +66,7 @@ def environment(home: Path, endpoint: str, **more: str) -> dict[str, str]:
         "HF_ENDPOINT": endpoint,
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
         "NO_PROXY": "*",
+        "OMP_NUM_THREADS": "1",  # threads of PyTorch that wait for each other on a busy machine are no use here
         **more,
     }
 

@@ -9,12 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from headrace.testing import content, write_repo
-from tests.clients.programs import SCRIPTS, Program, environment, run
+from tests.clients.programs import SCRIPTS, Program, environment, python, run
 
 FIRST = "model.safetensors"
 NASTY = "sub dir/päth +%20#?&='\"[x].txt"
 BROKEN = "new\nline.txt"
-LIBRARIES = {"transformers4", "transformers5", "diffusers", "datasets"}
+# A library's environment, the script that writes its model there, and what the repo is called.
+MAKERS = {
+    "transformers4": ("", "make_bert.py", "bert"),
+    "transformers5": ("", "make_bert.py", "bert"),
+    "diffusers": ("clients", "make_pipeline.py", "ddpm"),
+}
 # It probes with `bytes=0-0`, which no byte of an empty file satisfies, and does not quote what stands in a URL.
 PLAIN = {"javascript"}
 SHAPE = [1200, 1000]  # of 4 bytes each: more than a node's block
@@ -37,56 +42,45 @@ def tiny(seed: int) -> dict[str, bytes]:
 
 
 @dataclass(frozen=True)
-class Library:
-    """Models and data sets as libraries write them; `tensors` by the name of the model."""
-
-    folder: Path
-    tensors: dict[str, str]
-
-    @classmethod
-    def made(cls, folder: Path, maker: Program) -> Library:
-        """Make them by the libraries themselves."""
-        tensors = _run(folder, maker, "make_models.py", folder, "transformers4", "transformers5")
-        _run(folder, maker, "write_parquet.py", folder / "squares.parquet", str(len(SQUARES)))
-        return cls(folder, tensors)
-
-    def files(self, name: str) -> dict[str, bytes]:
-        """The files of a model."""
-        paths = (path for path in (self.folder / name).rglob("*") if path.is_file())
-        return {path.relative_to(self.folder / name).as_posix(): path.read_bytes() for path in paths}
-
-
-@dataclass(frozen=True)
 class Shelf:
     """A hub's root folder, and what lies in it."""
 
     root: Path
-    tensors: dict[str, str]
+    tensors: str = ""  # of the model that a library wrote
 
     def tiny(self, owner: str) -> dict[str, bytes]:
         """The files of `{owner}/tiny`."""
-        folder = self.root / "models" / owner / "tiny"
-        paths = (path for path in folder.rglob("*") if path.is_file() and path.name != ".hub.json")
-        return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+        return _files(self.root / "models" / owner / "tiny")
 
     def large(self) -> dict[str, int]:
         """The large files in all repos: path below the root → size."""
-        found = (path for path in self.root.rglob("*") if path.suffix in (".safetensors", ".bin", ".parquet"))
+        folders = (self.root / "models", self.root / "datasets")
+        found = (
+            path
+            for folder in folders
+            for path in folder.rglob("*")
+            if path.suffix in (".safetensors", ".bin", ".parquet")
+        )
         return {str(path.relative_to(self.root)): path.stat().st_size for path in found}
 
 
-def write_shelf(root: Path, owner: str, library: Library | None) -> Shelf:
-    """The repos of one client; a library's own where it is one."""
-    if library is None:
-        _write_tiny(root, owner)
-        return Shelf(root, {})
+def write_shelf(root: Path, owner: str) -> Shelf:
+    """The repos of one client; where that is a library, it writes them itself. Skips the test where it cannot."""
     if owner == "datasets":
-        _write_datasets(root, (library.folder / "squares.parquet").read_bytes())
-    else:
-        name = "ddpm" if owner == "diffusers" else owner
-        repo = f"{owner}/{'ddpm' if owner == 'diffusers' else 'bert'}"
-        write_repo(root, repo, library.files(name), xet=True)
-    return Shelf(root, library.tensors)
+        _write_datasets(root)
+        return Shelf(root)
+    if owner in MAKERS:
+        beside, script, name = MAKERS[owner]
+        told = _run(root, python(beside), script, root / "made")
+        write_repo(root, f"{owner}/{name}", _files(root / "made"), xet=True)
+        return Shelf(root, str(told["tensors"]))
+    _write_tiny(root, owner)
+    return Shelf(root)
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    paths = (path for path in folder.rglob("*") if path.is_file() and path.name != ".hub.json")
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
 
 def _write_tiny(root: Path, owner: str) -> None:
@@ -101,7 +95,9 @@ def _write_tiny(root: Path, owner: str) -> None:
     write_repo(root, f"{owner}/app", {"app.py": f"# {owner}".encode()}, kind="space")
 
 
-def _write_datasets(root: Path, squares: bytes) -> None:
+def _write_datasets(root: Path) -> None:
+    _run(root, python("clients"), "write_parquet.py", root / "squares.parquet", str(len(SQUARES)))
+    squares = (root / "squares.parquet").read_bytes()
     lines = "".join(json.dumps(one) + "\n" for one in LINES).encode()
     rows = ("text,number\n" + "".join(f"{one['text']},{one['number']}\n" for one in LINES)).encode()
     for name, files in {
@@ -113,7 +109,8 @@ def _write_datasets(root: Path, squares: bytes) -> None:
 
 
 def _run(root: Path, maker: Program, script: str, *arguments: str | Path) -> dict[str, Any]:
-    command = [*maker.command, SCRIPTS / script, *arguments]
+    root.mkdir(parents=True, exist_ok=True)
+    command = [*maker.needed().command, SCRIPTS / script, *arguments]
     done = run(command, environment(root / "home", ""))
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
