@@ -36,5 +36,5 @@ format: setup ## format the code and apply the safe fixes
 	@$(BIN)/ruff format .
 
 clean: ## remove .venv, caches and build outputs
-	@rm -rf .venv build dist .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf .venv tests/clients/js/node_modules build dist .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.clients.table import drawn, tables
+
 # Time limits are pytest-timeout's; a property's deadline would only measure how busy the machine is.
 settings.register_profile("headrace", deadline=None, print_blob=True)
 settings.load_profile("headrace")
@@ -64,6 +66,15 @@ def pytest_configure(config: pytest.Config) -> None:
     os.environ["HOME"] = home.name
     # An audit hook sees every socket, whoever opens it.
     sys.addaudithook(_stay_on_this_machine)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Prints what clients did through a node. Here, as folders' own hooks are not known to who runs several workers."""
+    reports = [one for outcome in ("passed", "failed") for one in terminalreporter.stats.get(outcome, [])]
+    for heads, rows in tables(reports).items():
+        terminalreporter.section("clients through a node")
+        for line in drawn(heads, rows):
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(autouse=True)

@@ -76,6 +76,7 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_repo(root, "org/app", {"app.py": b"pass"}, kind="space")
     write_repo(root, "org/private", {"secret.bin": b"secret", "notes.txt": b"n"}, private=True)
     write_repo(root, "org/gated", {"weights.bin": b"gated", "README.md": b"ask"}, gated="manual")
+    write_repo(root, "org/xet", {"large.bin": content(5000, seed=3), "config.json": b"{}"}, xet=True)
     write_repo(root, "org/off", {"a.txt": b"a"}, disabled=True)
     return root
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,22 @@ def test_a_large_file_is_redirected_with_all_a_client_must_know(
     target = urlsplit(reply.headers["location"])
     assert f"{target.scheme}://{target.netloc}" == calm.cdn
     assert target.hostname != urlsplit(calm.endpoint).hostname
+
+
+def test_xet_is_offered_where_a_repo_says_so(calm: ChaosHub, ask: Ask) -> None:
+    base = f"{calm.endpoint}/api/models/org/xet"
+    rows = {one["path"]: one for one in ask(f"{base}/tree/main").json()}
+    named = ask(f"{base}/paths-info/main", "POST", b"paths=large.bin").json()
+    large = ask(f"{calm.endpoint}/org/xet/resolve/main/large.bin", "HEAD").headers
+    assert rows["large.bin"]["xetHash"] == named[0]["xetHash"] == large["x-xet-hash"]
+    assert "xetHash" not in rows["config.json"]
+    target = re.fullmatch(r'<(.+)>; rel="xet-auth"', large["link"])
+    assert target is not None
+    token = ask(target.group(1))
+    assert token.json()["casUrl"] == token.headers["x-xet-cas-url"] == f"{calm.cdn}/xet"
+    plain = ask(f"{calm.endpoint}/org/tiny/resolve/main/{SHARD}", "HEAD").headers
+    assert {"x-xet-hash", "link"} & set(plain) == set()
+    assert ask(f"{calm.endpoint}/api/models/org/tiny/xet-read-token/main").status == 404
 
 
 def test_the_cdn_serves_ranges_under_an_etag_of_its_own(calm: ChaosHub, ask: Ask) -> None:

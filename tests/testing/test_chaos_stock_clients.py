@@ -104,6 +104,18 @@ def test_the_api_of_the_stock_client_is_answered(shelf: Path, stock_client: Clie
     assert len(seen["glob"]) == 2
 
 
+def test_the_stock_client_leaves_for_xet_where_that_is_offered(hub: ChaosHub, stock_client: Client) -> None:
+    pytest.importorskip("hf_xet", reason="the library by which the stock client leaves")
+    fetch = "import sys, huggingface_hub; huggingface_hub.hf_hub_download('org/xet', sys.argv[1])"
+    left = stock_client(hub, "-c", fetch, "large.bin", HF_HUB_DISABLE_XET="0")
+    log = hub.log()
+    assert left.returncode != 0  # the drill has nothing there
+    assert log.count("GET", "/api/models/org/xet/xet-read-token/*") >= 1
+    assert log.count("GET", "/xet/*", host="cdn") >= 1
+    assert log.blob_bytes == 0
+    assert stock_client(hub, "-c", fetch, "config.json", HF_HUB_DISABLE_XET="0").returncode == 0
+
+
 ERRORS = """
 import json
 from huggingface_hub import HfApi

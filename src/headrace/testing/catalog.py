@@ -49,8 +49,8 @@ class Settings:
     digests: dict[str, str] = field(default_factory=dict)  # path → hex, taken on trust: lies, huge files
     tags: tuple[str, ...] = ()
     pipeline_tag: str | None = None
-    xet: bool = False  # large files have hints at Xet, as almost all have on the real hub
     history: tuple[str, ...] = ()  # revisions that this one was at before, newest first
+    xet: bool = False  # whether large files are offered by Xet, too: clients that know it leave for it
 
     @classmethod
     def read(cls, file: Path) -> Settings:
@@ -99,8 +99,8 @@ class Entry:
 
     @property
     def xet_hash(self) -> str:
-        """A name in Xet's manner: not the digest, and as long."""
-        return hashlib.sha256(f"xet {self.digest}".encode()).hexdigest()
+        """What the file is called in Xet, which nobody can tell from the content."""
+        return hashlib.sha256(f"xet:{self.digest}".encode()).hexdigest()
 
     @property
     def pointer(self) -> bytes:

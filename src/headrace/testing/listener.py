@@ -172,5 +172,6 @@ class _Connection(http.server.BaseHTTPRequestHandler):
                 started_s=self.server.ledger.now(),
                 range=self.headers.get("Range"),
                 authorization=fingerprint(self.headers.get("Authorization") or self.headers.get("Cookie")),
+                agent=self.headers.get("User-Agent"),
             )
         )

@@ -82,8 +82,8 @@ def _file_row(commit: Commit, entry: Entry, *, expand: bool) -> dict[str, Any]:
     row: dict[str, Any] = {"type": "file", "oid": entry.git_oid, "size": entry.size, "path": entry.path}
     if entry.lfs:
         row["lfs"] = {"oid": entry.digest, "size": entry.size, _POINTER_BYTES: len(entry.pointer)}
-    if entry.lfs and commit.settings.xet:
-        row["xetHash"] = entry.xet_hash
+        if commit.settings.xet:
+            row["xetHash"] = entry.xet_hash
     if expand:
         row["lastCommit"] = last_commit(commit)
         row["securityFileStatus"] = {"status": "safe", "avScan": None, "pickleImportScan": None}

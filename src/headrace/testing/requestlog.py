@@ -30,6 +30,7 @@ class LoggedRequest:
     started_s: float  # seconds since the hub started
     range: str | None  # the Range header
     authorization: str | None
+    agent: str | None  # the User-Agent header
     status: int | None = None  # None while no answer is decided
     file: str | None = None  # path inside the repo
     blob: str | None = None  # hex digest of the whole content

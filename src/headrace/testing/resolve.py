@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import quote
 
-from headrace.testing.answer import Answer, Request, refusal
+from headrace.testing.answer import Answer, Request, json_answer, refusal
 from headrace.testing.api import no_revision
 from headrace.testing.catalog import Catalog, Commit, Entry, Repo
 from headrace.testing.cdn import Signer
@@ -55,6 +55,15 @@ class Resolver:
             return _no_entry(commit, path)
         answer = file_answer(entry, request.headers, f'"{entry.digest}"')
         return answer.having(("X-Repo-Commit", commit.sha))
+
+    def xet_token(self, commit: Commit) -> Answer:
+        """Where Xet's own storage is, in headers and in JSON; the CDN has none, and logs who comes for it."""
+        place, token, until_s = f"{self.cdn()}/xet", "drill", "4102444800"
+        if not commit.settings.xet:
+            return refusal(404, "This repo is not in Xet")
+        return json_answer({"casUrl": place, "accessToken": token, "exp": int(until_s)}).having(
+            ("X-Xet-Cas-Url", place), ("X-Xet-Access-Token", token), ("X-Xet-Token-Expiration", until_s)
+        )
 
     def _to_cdn(self, repo: Repo, commit: Commit, entry: Entry) -> Answer:
         target = self.cdn() + self.signer.sign(repo, commit.sha, entry)

@@ -73,6 +73,7 @@ class HubSite:
             "refs": self._refs,
             "commits": self._commits,
             "auth-check": self._auth_check,
+            "xet-read-token": self._xet_token,
         }
 
     def _info(self, repo: Repo, request: Request, arguments: list[str]) -> Answer:
@@ -97,6 +98,9 @@ class HubSite:
     def _auth_check(self, repo: Repo, request: Request, _arguments: list[str]) -> Answer:
         self.access.require_content(repo, self.access.caller(request))
         return json_answer({})
+
+    def _xet_token(self, repo: Repo, _request: Request, arguments: list[str]) -> Answer:
+        return self.resolver.xet_token(self._commit(repo, "/".join(arguments)))
 
     def _commit(self, repo: Repo, revision: str) -> Commit:
         commit = self.catalog.commit(repo, revision or DEFAULT_REVISION)

@@ -23,6 +23,7 @@ from headrace.errors import (
     Stalled,
     UsageError,
 )
+from headrace.node.body.sender import Doubted
 from headrace.node.fill.fill import FillFailed
 from headrace.node.lines import flat
 from headrace.node.memory.catalog import Visibility
@@ -35,6 +36,7 @@ _STATUSES: tuple[tuple[type[HeadraceError], int], ...] = (
     (NotFound, 404),
     (AccessDenied, 403),
     (UsageError, 400),
+    (Doubted, 409),
     (Busy, 503),
     (Stalled, 504),
     (AllSourcesFailed, 502),

@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from aiohttp import web
 
-from headrace.errors import Busy
+from headrace.errors import Busy, HeadraceError
 from headrace.metrics import HIT, Metrics
 from headrace.node.body.bodies import Bodies, Body
 from headrace.node.fill.fill import Disrupted, FillFailed
@@ -26,6 +26,12 @@ from headrace.wire import is_resumption
 _GENERATIONS_MOST = 5
 _RETRY_S = 5.0
 _STEP_BYTES = 8 * 1024 * 1024  # counted, and the reader looked after, at least this often
+
+
+class Doubted(HeadraceError):
+    """What a client has of a file may be wrong, and it cannot be made to begin anew."""
+
+    code = "doubted"
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,7 @@ class Sender:
         """Answer with content: the range that is wanted, or all of it.
 
         Raises:
+            Doubted: this client would join a right end to what may be a wrong beginning.
             HeadraceError: it cannot be had, and nothing was sent yet.
         """
         for _ in range(_GENERATIONS_MOST):
@@ -65,6 +72,7 @@ class Sender:
             try:
                 # Asked of each generation, after its body was opened: what is doubted later ends that body.
                 if wanted is not None and wanted.start > 0 and await self._bodies.is_doubted(content):
+                    _refuse_joining(request)
                     wanted = None  # this client may hold a wrong beginning: it gets the right one
                 told = headers if body.origin == HIT else {**headers, CACHE_STATUS: MISSED}
                 reply = Reply.of(content.entry.size, told, wanted)
@@ -120,6 +128,13 @@ async def _send_file(request: web.Request, file: BinaryIO, position: int, count:
     if sent != count:
         reset(request)
         raise ConnectionResetError("the file became shorter while it was sent")
+
+
+def _refuse_joining(request: web.Request) -> None:
+    # Given all of a file where it asked for the rest, GNU Wget drops as much as it has and keeps what it has
+    # (wget 1.21, http.c: rb_skip_startpos); Wget2 says that it is done. Other clients begin anew or fail.
+    if request.headers.get("User-Agent", "").lower().startswith("wget"):
+        raise Doubted("what you have of this file may be wrong: remove it, and begin anew")
 
 
 def reset(request: web.Request) -> None:
