@@ -109,7 +109,7 @@ class Node:
         self.app = create_app(
             Services(
                 metadata=Metadata(self._catalog, origin, self._threads, trust),
-                sender=Sender(bodies, metrics),
+                sender=Sender(bodies, self._threads, metrics),
                 metrics=metrics,
                 check=self._check,
                 page_entries=config.page_entries,
