@@ -2,7 +2,9 @@
 
 stream URL SIZE CONNECTIONS ROUNDS    each connection takes an equal part of a file, as often as there are rounds
 crowd URL SIZE CLIENTS                so many clients begin at once, and each takes the whole file
+range URL START STOP                  one client takes this part
 ask METHOD URL CONNECTIONS SECONDS    the same question over kept connections, again and again
+read PATH                             no client at all: a file, front to back, as fast as the disk gives it
 
 One thread and one epoll serve all connections. Bodies are dropped in the kernel: with MSG_TRUNC, recv(2) of a TCP
 socket takes bytes off its queue without copying them (tcp(7)). Prints one line of JSON.
@@ -10,7 +12,9 @@ socket takes bytes off its queue without copying them (tcp(7)). Prints one line 
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
 import select
 import socket
 import sys
@@ -60,7 +64,7 @@ class _Connection:
         self._buffer = memoryview(bytearray(_RECEIVED_BYTES))
         self.sock = socket.create_connection(address)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self.sock.setblocking(False)
+        self.sock.settimeout(0)
 
     def ask(self) -> None:
         """Send the request, which fits into an empty socket."""
@@ -139,7 +143,7 @@ def run(url: str, requests: Sequence[bytes], again: Callable[[], bool]) -> Load:
 def stream(url: str, size: int, connections: int, rounds: int) -> Load:
     """See the top."""
     edges = [size * number // connections for number in range(connections + 1)]
-    parts = [f"Range: bytes={start}-{stop - 1}" for start, stop in zip(edges, edges[1:], strict=False)]
+    parts = [f"Range: bytes={start}-{stop - 1}" for start, stop in itertools.pairwise(edges)]
     left = [connections * (rounds - 1)]
 
     def again() -> bool:
@@ -157,10 +161,26 @@ def crowd(url: str, size: int, clients: int) -> Load:
     return load
 
 
+def part(url: str, start: int, stop: int) -> Load:
+    """See the top."""
+    return run(url, [_request("GET", url, f"Range: bytes={start}-{stop - 1}")], lambda: False)
+
+
 def ask(method: str, url: str, connections: int, seconds: float) -> Load:
     """See the top."""
     until = time.monotonic() + seconds
     return run(url, [_request(method, url)] * connections, lambda: time.monotonic() < until)
+
+
+def read(path: str) -> Load:
+    """See the top."""
+    buffer, received = bytearray(_RECEIVED_BYTES), 0
+    began = time.monotonic()
+    number = os.open(path, os.O_RDONLY)
+    while count := os.preadv(number, [buffer], received):
+        received += count
+    os.close(number)
+    return Load(time.monotonic() - began, received, 1)
 
 
 def _request(method: str, url: str, *lines: str) -> bytes:
@@ -169,13 +189,16 @@ def _request(method: str, url: str, *lines: str) -> bytes:
     return "\r\n".join([f"{method} {target} HTTP/1.1", f"Host: {parts.netloc}", *lines, "", ""]).encode()
 
 
+_COUNTED: dict[str, Callable[..., Load]] = {"stream": stream, "crowd": crowd, "range": part}
+
+
 def main() -> None:
     """Run what the command line says."""
     kind, *words = sys.argv[1:]
-    if kind == "stream":
-        load = stream(words[0], *map(int, words[1:]))
-    elif kind == "crowd":
-        load = crowd(words[0], *map(int, words[1:]))
+    if kind in _COUNTED:
+        load = _COUNTED[kind](words[0], *map(int, words[1:]))
+    elif kind == "read":
+        load = read(words[0])
     else:
         load = ask(words[0], words[1], int(words[2]), float(words[3]))
     print(json.dumps(asdict(load)))

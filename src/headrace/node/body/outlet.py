@@ -19,7 +19,9 @@ from headrace.node.threads import Threads
 _SHORTER = "a file of this node has become shorter than it was"
 _SENT_MOST = 2 * 1024 * 1024
 _SENT_LEAST = 64 * 1024
-_TURN_BYTES = 16 * 1024 * 1024  # of all clients together while the loop attends to nothing else: some milliseconds
+_TURN_BYTES = (
+    16 * 1024 * 1024
+)  # of all clients together while the loop attends to nothing else: some milliseconds
 
 
 class Turns:
