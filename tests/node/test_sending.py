@@ -88,11 +88,13 @@ def test_what_is_not_in_memory_is_seen_and_read(tmp_path: Path) -> None:
         drop_pages(path)
         assert Pages(file).at_hand(MIB, MIB + 10) is None
         drop_pages(path)
-        position = Pages(file).warm(MIB, len(data))
-        assert position == MIB
+        pages = Pages(file)
+        assert pages.warm(MIB, len(data)) == MIB
+        assert pages.bring(MIB, len(data)) == len(data)
+        assert pages.warm(MIB, len(data)) == len(data)
         assert pages.read(MIB, len(data)) == data[MIB : MIB + READ_BYTES]
-        assert pages.warm(MIB, MIB + READ_BYTES) == MIB + READ_BYTES
         assert pages.read(len(data) - 5, len(data)) == data[-5:]
+        assert pages.bring(len(data), len(data) + 5) == len(data)
 
 
 @pytest.mark.parametrize("wanted", [None, (0, 9), (4_000_000, 8_999_999)], ids=["all", "little", "much"])

@@ -83,6 +83,10 @@ class Outlet:
             position = await self._send_warm(file, pages, position, stop)
             if position == stop:
                 return
+            if pages.are_known:
+                if await self._threads.page(pages.bring, position, stop) == position:
+                    raise StoreError(_SHORTER)
+                continue
             data = await self._threads.page(pages.read, position, stop)
             if not data:
                 raise StoreError(_SHORTER)
