@@ -138,7 +138,7 @@ class Stand:
     def node(self) -> Iterator[Server]:
         """A node that has nothing yet."""
         data = self.folder / "data"
-        with node(data, self.origin.endpoint, within=self.within) as server:
+        with node(data, self.origin.endpoint, self.within) as server:
             yield server
         shutil.rmtree(data)
 

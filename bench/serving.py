@@ -70,16 +70,18 @@ def _figure(metrics: str, name: str) -> float:
 
 
 @contextlib.contextmanager
-def node(data: Path, origin: str, *options: str, within: tuple[str, ...] = ()) -> Iterator[Server]:
-    """A node of its own defaults that mirrors an origin; what it knows is believed for as long as it runs."""
+def node(data: Path, origin: str, within: tuple[str, ...] = ()) -> Iterator[Server]:
+    """A node with its defaults that mirrors an origin."""
     command = [*within, sys.executable, "-m", "headrace.node", "--with-parent", "--data", str(data)]
     command += ["--listen", "127.0.0.1:0", "--source", f"origin={origin}"]
-    command += ["--ref-ttl", "86400", "--visibility-ttl", "86400", *options]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
     try:
         assert process.stdout is not None  # noqa: S101  # it was asked for
-        told = json.loads(process.stdout.readline())
+        line = process.stdout.readline()
+        if not line:
+            raise SystemExit("the node does not start; what it said stands above")
+        told = json.loads(line)
         yield Server(told["endpoint"], (told["pid"], told["worker"]), within)
     finally:
         _stop(process)
