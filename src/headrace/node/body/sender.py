@@ -1,4 +1,4 @@
-"""Sends bodies to clients, by `sendfile`, so that the bytes never enter this interpreter.
+"""Sends bodies to clients, by `sendfile` on threads, so that the bytes never enter this interpreter.
 
 A body that cannot be completed rightly ends in a reset: a client must not take a clean end for the end of the file.
 """
@@ -18,8 +18,9 @@ from aiohttp import web
 from headrace.errors import Busy, StoreError
 from headrace.metrics import Metrics
 from headrace.node.body.bodies import Bodies, Body
-from headrace.node.body.outlet import Outlet, Turns
+from headrace.node.body.outlet import Outlet
 from headrace.node.body.pages import Pages
+from headrace.node.body.pumps import Pumps
 from headrace.node.fill.fills import Disrupted, FillFailed
 from headrace.node.threads import Threads
 from headrace.ranges import Range
@@ -56,7 +57,7 @@ class Sender:
         self._bodies = bodies
         self._threads = threads
         self._metrics = metrics
-        self._turns = Turns()
+        self._pumps = Pumps()
 
     async def send(
         self, request: web.Request, content: Content, headers: dict[str, str], wanted: Range | None
@@ -117,7 +118,7 @@ class Sender:
             request["sent"] += count
 
         request["sent"] = 0
-        outlet = Outlet(_transport_of(request), self._turns, self._threads, sent)
+        outlet = Outlet(_transport_of(request), self._pumps, self._threads, sent)
         try:
             position, end = wanted.start, first
             while position < wanted.stop:
