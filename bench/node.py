@@ -29,6 +29,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 # Run as a file, Python looks beside it and not for the folder it is in.
@@ -197,13 +198,13 @@ def case_warm(setup: Setup, connections: int) -> Found:
         made.load("stream", made.url(ours), made.file.size, 1, 1)
         with files(made.blob.parent, made.folder) as theirs:
             urls = {"node": made.url(ours), "nginx": f"{theirs.endpoint}/{made.blob.name}"}
-            for run in range(-1, setup.runs):  # the first is for warming up
-                for (name, url), server in zip(urls.items(), (ours, theirs), strict=True):
-                    before_s = server.cpu_s
-                    load = made.load("stream", url, made.file.size, connections, setup.rounds)
-                    if run >= 0:
-                        found.note(f"{name}, GB/s", load.received / load.wall_s / 1e9)
-                        found.note(f"{name}, CPU s/GB", (server.cpu_s - before_s) / load.received * 1e9)
+            for url in urls.values():
+                made.load("stream", url, made.file.size, connections, setup.rounds)  # for warming up
+            for _, (name, server) in product(range(setup.runs), (("node", ours), ("nginx", theirs))):
+                before_s = server.cpu_s
+                load = made.load("stream", urls[name], made.file.size, connections, setup.rounds)
+                found.note(f"{name}, GB/s", load.received / load.wall_s / 1e9)
+                found.note(f"{name}, CPU s/GB", (server.cpu_s - before_s) / load.received * 1e9)
         found.look(ours)
     found.hold("throughput / nginx's", found.of("node, GB/s") / found.of("nginx, GB/s"), 0.9, least=True)
     found.hold("CPU s/GB / nginx's", found.of("node, CPU s/GB") / found.of("nginx, CPU s/GB"), 1.5)
@@ -337,15 +338,13 @@ def case_far_range(setup: Setup) -> Found:
     found = Found()
     with stand(setup, setup.far_file, SLOW_LINE, sparse=True) as made:
         start = made.file.size * 9 // 10
-        for _ in range(setup.runs):
-            for name, lead_s in (("behind a reader", _LEAD_S), ("by the first client", 0.0)):
-                with made.node() as ours:
-                    url = made.url(ours)
-                    with reading(made, url, lead_s):
-                        load = made.load("range", url, start, start + MIB)
-                    found.note(f"first byte, asked for {name}, s", load.first_bytes_s[0])
-                    found.look(ours)
-    for name in ("behind a reader", "by the first client"):
+        leads = {"behind a reader": _LEAD_S, "by the first client": 0.0}
+        for _, (name, lead_s) in product(range(setup.runs), leads.items()):
+            with made.node() as ours, reading(made, made.url(ours), lead_s):
+                load = made.load("range", made.url(ours), start, start + MIB)
+                found.note(f"first byte, asked for {name}, s", load.first_bytes_s[0])
+                found.look(ours)
+    for name in leads:
         found.hold(f"s to the first byte, {name}", found.of(f"first byte, asked for {name}, s"), 1.0)
     return found
 

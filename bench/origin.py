@@ -292,9 +292,7 @@ http {{
       add_header Accept-Ranges bytes;
       return 302 {cdn}/$file;
     }}
-    location = /api/v1/models/{REPO}/repo/files {{
-      default_type application/json; alias {folder}/api/modelscope.json;
-    }}
+    location = /api/v1/models/{REPO}/repo/files {{ default_type application/json; alias {folder}/api/modelscope.json; }}
     location = /api/v1/models/{REPO}/repo {{ return 302 {cdn}/$arg_FilePath; }}
   }}
   server {{
