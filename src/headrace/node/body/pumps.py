@@ -16,7 +16,9 @@ from collections.abc import Callable
 from headrace.errors import StoreError
 from headrace.node.body.pages import Pages
 
-_PUSHED_MOST = 8 * 1024 * 1024  # what a socket takes at once is less: a full one lets the kernel send on by itself
+_PUSHED_MOST = (
+    8 * 1024 * 1024
+)  # what a socket takes at once is less: a full one lets the kernel send on by itself
 _PROBED_AT_ONCE = 8 * 1024 * 1024
 _PUMPS_LEAST, _PUMPS_MOST = 2, 8
 
