@@ -22,10 +22,10 @@ test: setup ## run the tests (ARGS="-k name" for some of them)
 check: setup ## lint, format, types, shape budget, import layers
 	@scripts/check
 
-bench: setup ## measure pulls against other clients
+bench: setup ## measure pulls and nodes against others
 	@scripts/peers
 	@$(BIN)/python bench/pull.py $(ARGS)
-	@$(if $(ARGS),,$(BIN)/python bench/mirrors.py && $(BIN)/python bench/start.py)
+	@$(if $(ARGS),,$(BIN)/python bench/mirrors.py && $(BIN)/python bench/start.py && $(BIN)/python bench/node.py)
 
 soak: setup ## run the long tests under faults, and those with all other clients
 	@scripts/peers

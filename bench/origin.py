@@ -14,7 +14,7 @@ import socket
 import ssl
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -145,8 +145,10 @@ def nginx(repo: BenchRepo, scratch: Path, setting: NginxSetting) -> Iterator[Ori
     origins = [f"{scheme}://{setting.host}:{port}" for port in ports]
     authority = _certify(folder, setting.host) if setting.tls else None
     _write_answers(folder / "api", repo)
+    # nginx answers no POST from a file. Only mirrors ask this, and they are measured with one file.
+    listed = (folder / "api" / "tree.json").read_text() if len(repo.files) == 1 else "[]"
     configuration = folder / "nginx.conf"
-    configuration.write_text(_configuration(folder, repo, setting, ports, origins[1]))
+    configuration.write_text(_configuration(folder, repo, setting, (ports[0], ports[1], origins[1]), listed))
     command = [
         *setting.within,
         "nginx",
@@ -246,8 +248,9 @@ def _write_answers(folder: Path, repo: BenchRepo) -> None:
 
 
 def _configuration(
-    folder: Path, repo: BenchRepo, setting: NginxSetting, ports: Sequence[int], cdn: str
+    folder: Path, repo: BenchRepo, setting: NginxSetting, places: tuple[int, int, str], listed: str
 ) -> str:
+    *ports, cdn = places
     listens = [f"{setting.host}:{port}{' ssl' if setting.tls else ''}" for port in ports]
     # Else megabytes that a limited client has not taken yet lie in the kernel and count as sent.
     listens = [f"{one} sndbuf=256k" if setting.rate else one for one in listens]
@@ -279,6 +282,7 @@ http {{
     location ~ ^/api/models/{REPO}/tree/(main|{repo.commit})$ {{
       default_type application/json; add_header X-Repo-Commit {repo.commit}; alias {folder}/api/tree.json;
     }}
+    location ~ ^/api/models/{REPO}/paths-info/ {{ default_type application/json; return 200 '{listed}'; }}
     location ~ ^/{REPO}/resolve/(main|{repo.commit})/(?<file>.+)$ {{
       if ($digest = "") {{ return 404; }}
       add_header X-Repo-Commit {repo.commit};
@@ -288,9 +292,7 @@ http {{
       add_header Accept-Ranges bytes;
       return 302 {cdn}/$file;
     }}
-    location = /api/v1/models/{REPO}/repo/files {{
-      default_type application/json; alias {folder}/api/modelscope.json;
-    }}
+    location = /api/v1/models/{REPO}/repo/files {{ default_type application/json; alias {folder}/api/modelscope.json; }}
     location = /api/v1/models/{REPO}/repo {{ return 302 {cdn}/$arg_FilePath; }}
   }}
   server {{

@@ -18,7 +18,7 @@ _PROGRAMS = {
     "wget": "--version",
     "nginx": "-v",
 }
-_PACKAGES = ("hf_transfer", "pypdl", "modelscope")
+_PACKAGES = ("hf_transfer", "pypdl", "modelscope", "olah")
 
 
 def told() -> str:

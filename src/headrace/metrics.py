@@ -23,6 +23,7 @@ CONTENT_TYPE = CONTENT_TYPE_LATEST
 HIT, FILL = "hit", "fill"
 """Where served bytes came from: a verified file, or one that was still on its way."""
 
+_TURN_BUCKETS_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 _FIRST_BYTE_BUCKETS_S = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 
 
@@ -55,6 +56,17 @@ class Metrics:
             buckets=_FIRST_BYTE_BUCKETS_S,
             registry=self._registry,
         )
+        self._turns = Histogram(
+            "headrace_loop_turn_seconds",
+            "Turns of the event loop that took 5 ms or more, in which nobody else was attended to.",
+            buckets=_TURN_BUCKETS_S,
+            registry=self._registry,
+        )
+        self._longest_turn_s = 0.0
+        longest = Gauge(
+            "headrace_loop_longest_turn_seconds", "The longest of them so far.", registry=self._registry
+        )
+        longest.set_function(lambda: self._longest_turn_s)
         self.running = Gauge("headrace_running_fills", "Blobs being fetched.", registry=self._registry)
         self._started = Counter("headrace_fills_started", "Blobs whose fetch began.", registry=self._registry)
         self._ended = Counter(
@@ -100,6 +112,11 @@ class Metrics:
                 self._repaired.inc(event.wrong)
             case SegmentFailed():
                 self._troubles.labels(event.source, event.code).inc()
+
+    def turned(self, took_s: float) -> None:
+        """Count a long turn of the event loop."""
+        self._turns.observe(took_s)
+        self._longest_turn_s = max(self._longest_turn_s, took_s)
 
     def text(self) -> bytes:
         """All metrics in Prometheus' text format."""

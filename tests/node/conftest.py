@@ -105,6 +105,12 @@ def rough(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Chao
 
 
 @pytest.fixture
+def rough_data(rough: tuple[Path, ChaosHub, NodeProcess]) -> Path:
+    """The rough node's data folder."""
+    return rough[0].parent / "node"
+
+
+@pytest.fixture
 def rig(rough: tuple[Path, ChaosHub, NodeProcess], request: pytest.FixtureRequest) -> Iterator[Rig]:
     """The rough hub and node with content that no other test has."""
     root, hub, node = rough

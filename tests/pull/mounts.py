@@ -22,18 +22,22 @@ _HERE = Path(__file__).parents[2]
 
 class Faults(ctypes.Structure):
     """What test and file system both see: operations that stored something so far; the first that fails (0: none
-    does), how many do, and the errno."""
+    does), how many do, and the errno; and whether reads have to wait, and how many do."""
 
     _fields_ = (
         ("count", ctypes.c_int64),
         ("first", ctypes.c_int64),
         ("many", ctypes.c_int64),
         ("code", ctypes.c_int64),
+        ("held", ctypes.c_int64),
+        ("waiting", ctypes.c_int64),
     )
     count: int
     first: int
     many: int
     code: int
+    held: int
+    waiting: int
 
     @classmethod
     def at(cls, path: Path) -> Faults:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -86,6 +87,10 @@ class Passthrough(mfusepy.Operations):  # type: ignore[misc]
         return os.open(self.at(path), flags & ~os.O_APPEND)
 
     def read(self, path: str, size: int, offset: int, fh: int) -> bytes:
+        self.faults.waiting += 1
+        while self.faults.held:
+            time.sleep(0.005)
+        self.faults.waiting -= 1
         return os.pread(fh, size, offset)
 
     def release(self, path: str, fh: int) -> int:

@@ -25,6 +25,7 @@ from headrace.node.body.tree import DataTree
 from headrace.node.config import NodeConfig, Upstream
 from headrace.node.fill.fills import Fills
 from headrace.node.fill.link import WorkerLink
+from headrace.node.loop import WatchedSelector, run
 from headrace.node.memory.catalog import SqlCatalog
 from headrace.node.memory.metadata import Metadata, Trust
 from headrace.node.memory.origin import Origin
@@ -54,16 +55,19 @@ def serve(config: NodeConfig, on_ready: Callable[[Ready], None] | None = None) -
         UsageError: nothing to mirror, or an address that cannot be listened on.
         StoreError: the data folder cannot be used.
     """
-    asyncio.run(_serve(config, on_ready))
+    run(lambda selector: _serve(config, selector, on_ready))
 
 
-async def _serve(config: NodeConfig, on_ready: Callable[[Ready], None] | None) -> None:
+async def _serve(
+    config: NodeConfig, selector: WatchedSelector, on_ready: Callable[[Ready], None] | None
+) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     sock = _listen(config)
+    metrics = Metrics()
     try:
-        node = Node(without_self(config, sock.getsockname()[:2]))
+        node = Node(without_self(config, sock.getsockname()[:2]), metrics)
     except BaseException:
         sock.close()
         raise
@@ -84,6 +88,7 @@ async def _serve(config: NodeConfig, on_ready: Callable[[Ready], None] | None) -
             _log.warning("anybody who reaches this machine can read what this node mirrors, over plain http")
         if on_ready is not None:
             on_ready(ready)
+        selector.listener = metrics.turned
         await stop.wait()
         _log.info("stopping: streams get %.0f s", config.farewell_s)
     finally:
@@ -95,7 +100,7 @@ async def _serve(config: NodeConfig, on_ready: Callable[[Ready], None] | None) -
 class Node:
     """A node's parts, put together."""
 
-    def __init__(self, config: NodeConfig) -> None:
+    def __init__(self, config: NodeConfig, metrics: Metrics) -> None:
         layout = DataTree(config.data)
         layout.prepare()
         dialer = config.road.dialer()
@@ -103,7 +108,6 @@ class Node:
         self._kept = SqlCatalog.in_folder(config.data)
         self._catalog = RecentCatalog(self._kept)
         self.link = WorkerLink(config)
-        metrics = Metrics()
         store = BlobStore(layout, self._catalog)
         self._fills = Fills(store, self._catalog, self.link, self._threads, config.grace_s)
         self._fills.observers.append(metrics.take)
@@ -119,7 +123,7 @@ class Node:
         self.app = create_app(
             Services(
                 metadata=Metadata(self._catalog, origin, self._threads, trust),
-                sender=Sender(bodies, metrics),
+                sender=Sender(bodies, self._threads, metrics),
                 blocks=BlockApi(BlockLists(store), Capabilities(node_key(config.data)), self._threads),
                 metrics=metrics,
                 check=self._check,

@@ -18,6 +18,7 @@ T = TypeVar("T")
 _SOURCE_THREADS = 32
 _DISK_THREADS = 8
 _HASH_THREADS = 2
+_PAGE_THREADS = 8
 
 
 class Threads:
@@ -27,6 +28,7 @@ class Threads:
         self._source = _Pool("source", _SOURCE_THREADS)
         self._disk = _Pool("disk", _DISK_THREADS)
         self._hash = _Pool("hash", _HASH_THREADS)
+        self._page = _Pool("page", _PAGE_THREADS)
         self._flights: dict[Hashable, asyncio.Task[Any]] = {}
 
     async def source(self, work: Callable[..., T], *arguments: Any) -> T:
@@ -41,6 +43,10 @@ class Threads:
         """Run what reads whole files: it may take minutes."""
         return await self._hash.run(work, arguments)
 
+    async def page(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Run what reads content that is sent at once: a disk that is slow for it is not for the catalog."""
+        return await self._page.run(work, arguments)
+
     async def once(self, key: Hashable, start: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Wait for the work under this key; begin it if nobody has. Who stops waiting does not stop the work."""
         task: asyncio.Task[T] | None = self._flights.get(key)
@@ -54,7 +60,7 @@ class Threads:
         """Let the threads end after what they are doing; nobody waits for it."""
         for task in list(self._flights.values()):
             task.cancel()
-        for pool in (self._source, self._disk, self._hash):
+        for pool in (self._source, self._disk, self._hash, self._page):
             pool.close()
 
     def _landed(self, key: Hashable, ended: asyncio.Task[Any]) -> None:

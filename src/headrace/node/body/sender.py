@@ -1,4 +1,4 @@
-"""Sends bodies to clients, by `sendfile`, so that the bytes never enter this interpreter.
+"""Sends bodies to clients, by `sendfile` on threads, so that the bytes never enter this interpreter.
 
 A body that cannot be completed rightly ends in a reset: a client must not take a clean end for the end of the file.
 """
@@ -6,6 +6,7 @@ A body that cannot be completed rightly ends in a reset: a client must not take 
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import struct
 import time
@@ -14,18 +15,24 @@ from typing import BinaryIO
 
 from aiohttp import web
 
-from headrace.errors import Busy, HeadraceError
+from headrace.errors import Busy, HeadraceError, StoreError
 from headrace.metrics import HIT, Metrics
 from headrace.node.body.bodies import Bodies, Body
+from headrace.node.body.outlet import Outlet
+from headrace.node.body.pages import Pages
+from headrace.node.body.pumps import Pumps
 from headrace.node.fill.fill import Disrupted, FillFailed
 from headrace.node.memory.freshness import CACHE_STATUS, MISSED
+from headrace.node.threads import Threads
 from headrace.ranges import Range
 from headrace.source.contract import Content
 from headrace.wire import is_resumption
 
 _GENERATIONS_MOST = 5
 _RETRY_S = 5.0
-_STEP_BYTES = 8 * 1024 * 1024  # counted, and the reader looked after, at least this often
+_SMALL_BYTES = 64 * 1024  # sent from memory, in one piece with its head
+
+_log = logging.getLogger("headrace.node")
 
 
 class Doubted(HeadraceError):
@@ -54,9 +61,11 @@ class Reply:
 class Sender:
     """Sends bodies and counts what it sends."""
 
-    def __init__(self, bodies: Bodies, metrics: Metrics) -> None:
+    def __init__(self, bodies: Bodies, threads: Threads, metrics: Metrics) -> None:
         self._bodies = bodies
+        self._threads = threads
         self._metrics = metrics
+        self._pumps = Pumps()
 
     async def send(
         self, request: web.Request, content: Content, headers: dict[str, str], wanted: Range | None
@@ -77,7 +86,9 @@ class Sender:
                 told = headers if body.origin == HIT else {**headers, CACHE_STATUS: MISSED}
                 reply = Reply.of(content.entry.size, told, wanted)
                 first = await body.reach(reply.range.start, reply.range.stop)
-                body.file()
+                file = body.file()
+                if first == reply.range.stop and len(reply.range) <= _SMALL_BYTES:
+                    return await self._hand_over(request, body.origin, file, reply)
                 return await self._transmit(request, body, reply, first)
             except Disrupted:
                 continue  # nothing was sent: this client can be given the next generation from its beginning
@@ -96,38 +107,59 @@ class Sender:
             await response.prepare(request)
             await self._pour(request, body, reply.range, first)
             await response.write_eof()
-        except (FillFailed, Disrupted):
-            self._metrics.resets.inc()
-            reset(request)
-        except ConnectionError:
+        except (ConnectionError, TimeoutError):
             request["broken"] = True  # the client has left, which is its right
         except asyncio.CancelledError:
             reset(request)  # the node is stopping, and this client took too long
             raise
+        except Exception as error:  # noqa: BLE001  # whatever it is: an answer that has begun must not end as if it were whole
+            if not isinstance(error, (FillFailed, Disrupted)):
+                _log.exception("an answer could not be completed")
+            self._metrics.resets.inc()
+            reset(request)
         finally:
             self._metrics.streams.dec()
         return response
 
     async def _pour(self, request: web.Request, body: Body, wanted: Range, first: int) -> None:
-        position, end = wanted.start, first
-        while position < wanted.stop:
-            step = min(end, position + _STEP_BYTES) - position
-            await _send_file(request, body.file(), position, step)
-            self._metrics.served.labels(body.origin).inc(step)
-            request["sent"] = request.get("sent", 0) + step
-            position += step
-            if position == end < wanted.stop:
-                end = await body.reach(position, wanted.stop)
+        served = self._metrics.served.labels(body.origin)
+
+        def sent(count: int) -> None:
+            served.inc(count)
+            request["sent"] += count
+
+        request["sent"] = 0
+        outlet = Outlet(_transport_of(request), self._pumps, self._threads, sent)
+        try:
+            position, end = wanted.start, first
+            while position < wanted.stop:
+                await outlet.send(body.file(), position, end)
+                position = end
+                if position < wanted.stop:
+                    end = await body.reach(position, wanted.stop)
+        finally:
+            outlet.close()
+
+    async def _hand_over(
+        self, request: web.Request, origin: str, file: BinaryIO, reply: Reply
+    ) -> web.StreamResponse:
+        """Answer with a little, from memory."""
+        pages, part = Pages(file), reply.range
+        data = pages.at_hand(part.start, part.stop)
+        if data is None:
+            data = await self._threads.page(pages.read, part.start, part.stop)
+        if len(data) != len(part):
+            raise StoreError("a file of this node has become shorter than it was")
+        self._metrics.first_byte.labels(origin).observe(time.monotonic() - request["began"])
+        self._metrics.served.labels(origin).inc(len(data))
+        request["sent"] = len(data)
+        return web.Response(status=reply.status, headers=reply.headers, body=data)
 
 
-async def _send_file(request: web.Request, file: BinaryIO, position: int, count: int) -> None:
-    transport = request.transport
-    if transport is None or transport.is_closing():
-        raise ConnectionResetError("the client has gone")
-    sent = await asyncio.get_running_loop().sendfile(transport, file, position, count)
-    if sent != count:
-        reset(request)
-        raise ConnectionResetError("the file became shorter while it was sent")
+def _transport_of(request: web.Request) -> asyncio.Transport:
+    if not isinstance(request.transport, asyncio.Transport):
+        raise ConnectionResetError("the client has left")
+    return request.transport
 
 
 def _refuse_joining(request: web.Request) -> None:
