@@ -35,6 +35,7 @@ from headrace.source.http import Dialer
 from headrace.wire import is_loopback, origin_of
 
 _BACKLOG = 1024
+_ENDING = (signal.SIGTERM, signal.SIGINT)
 _PATIENCE_MORE_S = 10.0
 
 _log = logging.getLogger("headrace.node")
@@ -51,6 +52,8 @@ class Ready:
 def serve(config: NodeConfig, on_ready: Callable[[Ready], None] | None = None) -> None:
     """Serve until SIGTERM or SIGINT; then give streams `config.farewell_s`, cut off the rest, and return.
 
+    For a process that ends then: whoever tells it again, while it does, changes nothing.
+
     Raises:
         UsageError: nothing to mirror, or an address that cannot be listened on.
         StoreError: the data folder cannot be used.
@@ -61,9 +64,9 @@ def serve(config: NodeConfig, on_ready: Callable[[Ready], None] | None = None) -
 async def _serve(
     config: NodeConfig, selector: WatchedSelector, on_ready: Callable[[Ready], None] | None
 ) -> None:
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in _ENDING:
+        loop.add_signal_handler(number, stop.set)
     sock = _listen(config)
     metrics = Metrics()
     try:
@@ -95,6 +98,9 @@ async def _serve(
         await runner.cleanup()
         await node.close()
         sock.close()
+        for number in _ENDING:
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_IGN)
 
 
 class Node:
