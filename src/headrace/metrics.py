@@ -27,6 +27,56 @@ _TURN_BUCKETS_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
 _FIRST_BYTE_BUCKETS_S = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 
 
+class _Fetching:
+    """What events tell."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._started = Counter("headrace_fills_started", "Blobs whose fetch began.", registry=registry)
+        self._ended = Counter(
+            "headrace_fills_ended",
+            "Fetches of blobs that ended, by how.",
+            ("outcome",),
+            registry=registry,
+        )
+        self._mismatches = Counter(
+            "headrace_mismatches",
+            "Whole blobs that came and did not match their digest.",
+            registry=registry,
+        )
+        self._repaired = Counter(
+            "headrace_repaired_blocks",
+            "Blocks that came wrong and were fetched again alone.",
+            registry=registry,
+        )
+        self._received = Counter(
+            "headrace_source_bytes", "Bytes of file content received.", ("source",), registry=registry
+        )
+        self._troubles = Counter(
+            "headrace_source_failures",
+            "Ranges that a source did not deliver, by the error's code.",
+            ("source", "code"),
+            registry=registry,
+        )
+
+    def take(self, event: Event) -> None:
+        """Count an event."""
+        match event:
+            case BytesLanded() if event.source:
+                self._received.labels(event.source).inc(event.stop - event.start)
+            case BlobStarted():
+                self._started.inc()
+            case BlobPublished():
+                self._ended.labels("published").inc()
+            case BlobFailed():
+                self._ended.labels(event.code).inc()
+            case BlobMismatch():
+                self._mismatches.inc()
+            case BlobRepaired():
+                self._repaired.inc(event.wrong)
+            case SegmentFailed():
+                self._troubles.labels(event.source, event.code).inc()
+
+
 class Metrics:
     """The metrics of one process."""
 
@@ -68,50 +118,11 @@ class Metrics:
         )
         longest.set_function(lambda: self._longest_turn_s)
         self.running = Gauge("headrace_running_fills", "Blobs being fetched.", registry=self._registry)
-        self._started = Counter("headrace_fills_started", "Blobs whose fetch began.", registry=self._registry)
-        self._ended = Counter(
-            "headrace_fills_ended",
-            "Fetches of blobs that ended, by how.",
-            ("outcome",),
-            registry=self._registry,
-        )
-        self._mismatches = Counter(
-            "headrace_mismatches",
-            "Whole blobs that came and did not match their digest.",
-            registry=self._registry,
-        )
-        self._repaired = Counter(
-            "headrace_repaired_blocks",
-            "Blocks that came wrong and were fetched again alone.",
-            registry=self._registry,
-        )
-        self._received = Counter(
-            "headrace_source_bytes", "Bytes of file content received.", ("source",), registry=self._registry
-        )
-        self._troubles = Counter(
-            "headrace_source_failures",
-            "Ranges that a source did not deliver, by the error's code.",
-            ("source", "code"),
-            registry=self._registry,
-        )
+        self._fetching = _Fetching(self._registry)
 
     def take(self, event: Event) -> None:
         """Count an event."""
-        match event:
-            case BytesLanded() if event.source:
-                self._received.labels(event.source).inc(event.stop - event.start)
-            case BlobStarted():
-                self._started.inc()
-            case BlobPublished():
-                self._ended.labels("published").inc()
-            case BlobFailed():
-                self._ended.labels(event.code).inc()
-            case BlobMismatch():
-                self._mismatches.inc()
-            case BlobRepaired():
-                self._repaired.inc(event.wrong)
-            case SegmentFailed():
-                self._troubles.labels(event.source, event.code).inc()
+        self._fetching.take(event)
 
     def turned(self, took_s: float) -> None:
         """Count a long turn of the event loop."""
