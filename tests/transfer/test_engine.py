@@ -411,7 +411,7 @@ def test_many_pulls_leak_neither_files_nor_threads(bench: Bench) -> None:
     deadline = time.monotonic() + 10  # a lane closes what it has after its engine ended
     while files() > before and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert files() == before
+    assert files() <= before  # what an earlier test left may have been closed meanwhile
 
 
 def test_a_step_from_before_a_restart_does_not_count(bench: Bench) -> None:

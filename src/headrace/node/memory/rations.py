@@ -42,6 +42,8 @@ _ALL = "all"  # what the operator's own bound counts
 class Spent(Busy):
     """Asking now would be more than the source allows; it was not asked."""
 
+    code = "spent"
+
 
 @dataclass
 class _Window:
