@@ -336,6 +336,9 @@ class SqlCatalog:
     @contextmanager
     def _writing(self) -> Iterator[sa.Connection]:
         with self._turn, self._engine.begin() as connection:
+            if self._engine.dialect.name == "sqlite":
+                # Else it begins with the first write, and another process may write after what was read for that.
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield connection
 
     def _see(self, connection: sa.Connection, repo: Repo, seen: Seen) -> None:
