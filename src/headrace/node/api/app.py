@@ -134,6 +134,8 @@ async def _refusing(request: web.Request, handler: Handler) -> web.StreamRespons
         # Of what failed nothing is known; that something is not there is an answer as any other.
         known: Freshness | None = request.get("freshness") if isinstance(error, NotFound) else None
         return refused(told, dict(known.headers) if known is not None else {})
+    except web.HTTPRequestEntityTooLarge:
+        return refused(refusal(413, f"a question of more than {_BODY_BYTES_MOST} bytes is not read"))
     except (web.HTTPException, ConnectionError):
         raise
     except Exception:  # noqa: BLE001  # a request's outermost frame: whatever it is, the client gets an answer

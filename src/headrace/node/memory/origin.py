@@ -19,6 +19,7 @@ from headrace.errors import (
     AccessDenied,
     BadAnswer,
     BadManifest,
+    EntryNotFound,
     HeadraceError,
     NotFound,
     RepoNotFound,
@@ -143,7 +144,7 @@ class Origin:
             answer = self._ask(target)
         if answer.status != HTTPStatus.OK:
             message = answer.headers.get(ERROR_MESSAGE) or f"HTTP {answer.status}"
-            known = {"RevisionNotFound": RevisionNotFound, "RepoNotFound": RepoNotFound}
+            known = {one.__name__: one for one in (RevisionNotFound, RepoNotFound, EntryNotFound)}
             if answer.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
                 raise AccessDenied(message)
             raise known.get(answer.headers.get(ERROR_CODE, ""), NotFound)(message)
