@@ -123,7 +123,8 @@ class RepoApi:
             )
         except SourceError:
             return None
-        return json.loads(page.body) if page is not None and page.status == web.HTTPOk.status_code else None
+        told = page is not None and page.status == web.HTTPOk.status_code and page.content_type == "json"
+        return json.loads(page.body) if page is not None and told else None
 
     async def _page(self, at: Resolved, folder: str, place: Place, most: int, *, deep: bool) -> list[Row]:
         """Up to `most` entries from there on: folders, then files, each sorted by path, as hubs list them."""

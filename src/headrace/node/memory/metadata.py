@@ -116,11 +116,7 @@ class Metadata:
             SourceError: nothing is known and the source cannot be asked.
         """
         deadline, began = asyncio.get_running_loop().time() + self._trust.patience_s, time.time()
-        asked = repo
-        if (kept := await self._read(self._catalog.kept, name_key(asked))) is not None:
-            # What is known of a repo is known of all its names, and in one place.
-            repo = called(kept, asked)
-            asked = repo if is_believed(kept.at, self._trust.visibility_ttl_s, began) else asked
+        repo, asked = await self._named(repo)
         seen, ref = await self._standing(repo, revision)
         is_sure = asked == repo or (seen is not None and seen.visibility is not Visibility.PUBLIC)
         if is_sure and seen is not None and self._is_fresh(seen, ref, revision):
@@ -286,6 +282,14 @@ class Metadata:
         """Ask the catalog; without a thread where it was asked a moment ago."""
         found: T = self._catalog.at_hand(question.__name__, *arguments)
         return await self._threads.disk(question, *arguments) if found is ABSENT else found
+
+    async def _named(self, repo: Repo) -> tuple[Repo, Repo]:
+        """The repo by the name under which all is kept about it, and by the one under which to ask for it."""
+        kept = await self._read(self._catalog.kept, name_key(repo))
+        if kept is None:
+            return repo, repo
+        known = called(kept, repo)
+        return known, known if is_believed(kept.at, self._trust.visibility_ttl_s, time.time()) else repo
 
     async def _standing(self, repo: Repo, revision: str) -> tuple[Seen | None, Ref | None]:
         refused = self._refusals.get(("repo", repo))

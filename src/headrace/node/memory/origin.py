@@ -113,11 +113,7 @@ class Origin:
         # Of a repo that nobody here has read nothing is kept: anybody could fill the catalog with names.
         if told.seen.visibility is Visibility.PUBLIC or seen is not None:
             self._catalog.learn(told.repo or repo, revision, told)
-        kept = self._catalog.kept(name_key(repo))
-        if told.repo is None and kept is not None:
-            self._catalog.see(called(kept, repo), told.seen)  # what is closed is so by all its names
-        elif told.repo is not None and (kept is not None or told.repo != repo):
-            self._catalog.keep(name_key(repo), Kept(json.dumps(str(told.repo)), None, now))
+        self._note_name(repo, told)
         return told
 
     def fetch_manifest(self, repo: Repo, commit: str) -> None:
@@ -179,6 +175,15 @@ class Origin:
         with self._rations.modestly():
             answer = self._ask(target, posted)
         return answer, self._following(answer)
+
+    def _note_name(self, repo: Repo, told: Told) -> None:
+        """Remember by what name the source calls what was asked for by this one."""
+        kept = self._catalog.kept(name_key(repo))
+        if told.repo is None:
+            if kept is not None:
+                self._catalog.see(called(kept, repo), told.seen)  # what is closed is so by all its names
+        elif kept is not None or told.repo != repo:
+            self._catalog.keep(name_key(repo), Kept(json.dumps(str(told.repo)), None, told.seen.at))
 
     def _following(self, answer: HubAnswer) -> str | None:
         """The next page, as a path and query below the source's endpoint."""
