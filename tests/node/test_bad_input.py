@@ -82,6 +82,11 @@ def test_a_whole_url_is_asked_for_as_its_path_is(calm: NodeProcess) -> None:
     assert b"Link: <http://node/api/models/org/tiny/tree/main?limit=1&" in answer
 
 
+def test_who_tells_no_host_is_answered(calm: NodeProcess) -> None:
+    answer = send(calm.endpoint, b"GET /api/models/org/tiny/tree/main?limit=1 HTTP/1.0\r\n\r\n")
+    assert b"Link: <http://localhost/api/models/org/tiny/tree/main?limit=1&" in answer
+
+
 @pytest.mark.parametrize(
     "target",
     [
@@ -123,6 +128,8 @@ def test_what_is_not_http_does_not_get_into_the_log(
         b"GET /_headrace/blocks/sha256:00?proof=hf_secret\xff HTTP/1.1\r\n" + HEAD + b"\r\n",
     ):
         assert b" 400 " in send(node.endpoint, request).partition(b"\r\n")[0]
+    whole = b"GET http://user:hf_secret@node/api/models/org/tiny HTTP/1.1\r\n"
+    assert send(node.endpoint, whole + HEAD + b"\r\n").startswith(b"HTTP/1.1 200 ")
     node.stop()
     log = capfd.readouterr().err
     assert "not HTTP" in log
