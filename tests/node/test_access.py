@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -131,3 +133,39 @@ def test_a_commit_of_a_repo_without_main_is_readable(
         node = start_node(hub)
         assert ask(f"{node.endpoint}/org/odd/resolve/{commit}/a.txt").body == b"a"
         assert ask(f"{node.endpoint}/org/odd/resolve/{'0' * 40}/a.txt").status == 404
+
+
+@pytest.mark.parametrize(("first", "second"), [("ORG/X", "org/x"), ("org/x", "ORG/X"), ("ORG/x", "org/X")])
+def test_another_name_of_a_repo_opens_nothing(
+    tmp_path: Path, start_node: Callable[..., NodeProcess], first: str, second: str
+) -> None:
+    folder = write_repo(tmp_path / "hub", "org/x", {"notes.txt": b"notes"})
+    with ChaosHub(tmp_path / "hub") as hub:
+        node = start_node(hub, ref_ttl=0, visibility_ttl=0, patience=2)
+        targets = [f"{node.endpoint}/{name}/resolve/main/notes.txt" for name in (first, second)]
+        for target in targets:
+            assert ask(target).body == b"notes"
+        (folder / ".hub.json").write_text(json.dumps({"private": True}))
+        assert ask(targets[1]).status == 401
+        hub.stop()
+        for target in targets:
+            assert ask(target).status == 401
+    with sqlite3.connect(tmp_path / "node/catalog.sqlite") as catalog:
+        assert catalog.execute("SELECT repo FROM commits").fetchall() == [("models/org/x",)]
+
+
+def test_a_repo_that_got_its_name_back_is_known_by_it(
+    tmp_path: Path, start_node: Callable[..., NodeProcess]
+) -> None:
+    folder = write_repo(tmp_path / "hub", "org/x", {"notes.txt": b"notes"})
+    with ChaosHub(tmp_path / "hub") as hub:
+        node = start_node(hub, visibility_ttl=3)
+        target = f"{node.endpoint}/org/x/resolve/main/notes.txt"
+        folder.rename(folder.with_name("X"))
+        assert ask(target).status == 200
+        folder.with_name("X").rename(folder)
+        time.sleep(3.1)
+        assert ask(target).status == 200
+        hub.clear_log()
+        assert ask(target).status == 200
+        assert hub.log().requests == ()

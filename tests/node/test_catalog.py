@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -107,3 +109,21 @@ def test_a_catalog_of_a_newer_version_is_left_alone(catalog: SqlCatalog, tmp_pat
     engine.dispose()
     with pytest.raises(UsageError, match="99"):
         SqlCatalog.in_folder(tmp_path)
+
+
+def test_two_processes_count_each_row_once(tmp_path: Path) -> None:
+    catalogs = [SqlCatalog.in_folder(tmp_path), SqlCatalog.in_folder(tmp_path)]
+    together = threading.Barrier(len(catalogs))
+
+    def point(catalog: SqlCatalog) -> None:
+        for number in range(100):
+            together.wait()
+            catalog.point(REPO, f"branch-{number}", Ref(COMMIT, 1.0))
+
+    with ThreadPoolExecutor(len(catalogs)) as pool:
+        list(pool.map(point, catalogs))
+    for catalog in catalogs:
+        catalog.close()
+    with sa.create_engine(f"sqlite:///{tmp_path / 'catalog.sqlite'}").connect() as connection:
+        counted = connection.scalar(sa.text("SELECT rows FROM totals WHERE name = 'refs'"))
+        assert counted == connection.scalar(sa.text("SELECT count(*) FROM refs")) == 100

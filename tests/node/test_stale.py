@@ -86,6 +86,8 @@ def test_a_hub_that_talks_nonsense_is_not_believed(
     reply = ask(target)
     assert (reply.status, reply.body) == (200, TINY["config.json"])
     assert "x-hf-warning" in reply.headers
+    if how == "truncated":
+        assert ask(f"{node.endpoint}/api/models?search=tiny").status == 502
 
 
 def test_a_restarted_node_asks_for_no_byte_again(

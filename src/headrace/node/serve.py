@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 import signal
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from headrace.errors import StoreError, Unreachable, UsageError
 from headrace.metrics import Metrics
@@ -64,6 +67,8 @@ def serve(config: NodeConfig, on_ready: Callable[[Ready], None] | None = None) -
 async def _serve(
     config: NodeConfig, selector: WatchedSelector, on_ready: Callable[[Ready], None] | None
 ) -> None:
+    logging.getLogger("aiohttp.server").addFilter(_withhold)
+    _allow_many_files()
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in _ENDING:
         loop.add_signal_handler(number, stop.set)
@@ -101,6 +106,22 @@ async def _serve(
         for number in _ENDING:
             loop.remove_signal_handler(number)
             signal.signal(number, signal.SIG_IGN)
+
+
+def _withhold(record: logging.LogRecord) -> bool:
+    """Keep what is no HTTP out of the log, where it would stand word for word: it may hold somebody's token."""
+    error = record.exc_info[1] if record.exc_info else None
+    if not isinstance(error, (HttpProcessingError, web.RequestPayloadError)):
+        return True
+    _log.info("a request was refused that is not HTTP: %s", type(error).__name__)
+    return False
+
+
+def _allow_many_files() -> None:
+    """Each stream takes a socket and a file; many systems allow 1,024 unless they are asked."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 class Node:

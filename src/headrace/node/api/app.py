@@ -18,6 +18,7 @@ from headrace.blocklist import BLOCKS_PATH
 from headrace.errors import HeadraceError, NotFound
 from headrace.metrics import CONTENT_TYPE, Metrics
 from headrace.node.api.blocks import BlockApi
+from headrace.node.api.calls import path_of
 from headrace.node.api.hub import HubApi
 from headrace.node.api.outside import Outside
 from headrace.node.api.refusals import closed_repo, refusal, refusal_of
@@ -89,7 +90,9 @@ def _observing(services: Services) -> Any:
     async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
         request["began"], request["route"] = time.monotonic(), "other"
         told = {name.lower(): request.headers.getall(name) for name in request.headers}
-        request["view"] = services.outside.view(request.remote or "", request.scheme, request.host, told)
+        # Not `request.host`: where none is told, some versions of aiohttp ask the resolver, and all others wait.
+        host = request.headers.get("Host", "")
+        request["view"] = services.outside.view(request.remote or "", request.scheme, host, told)
         status = 500
         try:
             response = await handler(request)
@@ -112,7 +115,7 @@ def _log_access(request: web.Request, status: int) -> None:
     facts = {
         "remote": request["view"].remote,
         "method": request.method,
-        "path": flat(request.raw_path.partition("?")[0]),
+        "path": flat(path_of(request.raw_path)),
         "route": request["route"],
         "status": status,
         "bytes": request.get("sent", 0),
@@ -134,6 +137,8 @@ async def _refusing(request: web.Request, handler: Handler) -> web.StreamRespons
         # Of what failed nothing is known; that something is not there is an answer as any other.
         known: Freshness | None = request.get("freshness") if isinstance(error, NotFound) else None
         return refused(told, dict(known.headers) if known is not None else {})
+    except web.HTTPRequestEntityTooLarge:
+        return refused(refusal(413, f"a question of more than {_BODY_BYTES_MOST} bytes is not read"))
     except (web.HTTPException, ConnectionError):
         raise
     except Exception:  # noqa: BLE001  # a request's outermost frame: whatever it is, the client gets an answer

@@ -50,12 +50,15 @@ _VERBS = _OWN_VERBS | _ABSENT | _OWNERS_VERBS | _PUBLIC_VERBS
 # What stands where a repo's name would.
 _NO_REPOS = frozenset({("spaces", "templates"), ("spaces", "hardware"), ("spaces", "semantic-search")})
 _KINDS = {kind.plural: kind for kind in RepoKind}
+_NOUNS = _OWNERS_NOUNS | _ABSENT | _KINDS.keys()
 _REF_SPACES = frozenset({"pr", "convert", "heads", "tags"})
 _GIT = re.compile(
     r"(?!.*/(?:resolve|raw)/)(?:/[^/]+){1,3}/(?:info/refs|info/lfs/.*|git-(?:upload|receive)-pack)"
 )
+_WHOLE_URL = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
 _NAMED = 3  # parts of `/api/users/NAME`: somebody may be called anything
 _PARQUET = 4  # parts: the verb, configuration, split, number
+_PARQUET_NUMBER = re.compile(r"([0-9]{1,9})(?:\.parquet)?")
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,18 @@ def parse_call(raw_path: str) -> Call | Chore | None:
         return None  # no repo or revision could have this name
 
 
+def path_of(target: str) -> str:
+    """The path of a request's target, as it was sent. Those who talk to proxies send the whole URL (RFC 9112 §3.2.2)."""
+    path = target.partition("?")[0]
+    whole = _WHOLE_URL.match(path)
+    return path[whole.end() :] or "/" if whole else path
+
+
+def leads_elsewhere(path: str) -> bool:
+    """Whether a server may take this path for another one, quoted or not."""
+    return any(word in ("", ".", "..") or not word.isprintable() for word in path.split("/"))
+
+
 def is_git(raw_path: str) -> bool:
     """Whether git or git-lfs itself asks; the repo's name may end in `.git`."""
     return _GIT.fullmatch(raw_path) is not None
@@ -117,6 +132,8 @@ def _api_call(parts: list[str]) -> Call | Chore | None:
 def _chore(name: str, parts: list[str]) -> Chore | None:
     if name in _OWNERS_NOUNS and parts[1:] != ["jobs", "hardware"]:
         return Chore("owners", "")
+    if name not in _NOUNS and name.lower() in _NOUNS:
+        return None  # some servers take no notice of the case: what is decided here is not decided there
     path = _passed_path(parts)
     return Chore(name, path) if path else None
 
@@ -124,9 +141,9 @@ def _chore(name: str, parts: list[str]) -> Chore | None:
 def _passed_path(parts: list[str]) -> str:
     """The path to pass on; empty for one that could lead elsewhere than it seems, or to what is absent here."""
     named = parts if parts[-1] else parts[:-1]  # a hub's root folder is an empty name
-    words = [word for part in named for word in part.split("/")]
-    strange = any(word in ("", ".", "..") or not word.isprintable() for word in words)
-    if strange or not _ABSENT.isdisjoint(words[_NAMED:]):
+    path = "/".join(named)
+    words = path.lower().split("/")
+    if leads_elsewhere(path) or not _ABSENT.isdisjoint([words[1], *words[_NAMED:]]):
         return ""
     return "/" + "/".join(quote(part, safe="") for part in parts)
 
@@ -139,9 +156,9 @@ def _repo_call(repo: Repo, verb: str, arguments: list[str]) -> Call | None:
     if (
         verb == "parquet"
         and len(arguments) + 1 == _PARQUET
-        and arguments[2].removesuffix(".parquet").isdecimal()
+        and (number := _PARQUET_NUMBER.fullmatch(arguments[2])) is not None
     ):
-        return _parquet_call(repo, *arguments)
+        return _parquet_call(repo, arguments[0], arguments[1], int(number.group(1)))
     if verb not in _OWN_VERBS:
         path = _passed_path(["api", repo.kind.plural, *repo.name.split("/"), verb, *arguments])
         return Call("passed", repo, path=path) if path else None
@@ -155,9 +172,8 @@ def _repo_call(repo: Repo, verb: str, arguments: list[str]) -> Call | None:
     return Call("info" if verb == "revision" else verb, repo, revision)
 
 
-def _parquet_call(repo: Repo, config: str, split: str, name: str) -> Call:
+def _parquet_call(repo: Repo, config: str, split: str, number: int) -> Call:
     """A dataset's rows as parquet: a hub redirects from the number of a file to the branch where such are kept."""
-    number = int(name.removesuffix(".parquet"))
     return Call("resolve", repo, "refs/convert/parquet", f"{config}/{split}/{number:04d}.parquet")
 
 

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from headrace.errors import RevisionNotFound
 from headrace.node.api.blocks import BlockApi
-from headrace.node.api.calls import Call, Chore, is_git, parse_call
+from headrace.node.api.calls import Call, Chore, is_git, parse_call, path_of
 from headrace.node.api.files import FileApi
 from headrace.node.api.passing import PassingApi
 from headrace.node.api.refusals import no_account, no_git, read_only
@@ -42,7 +42,7 @@ class HubApi:
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Answer any path that is not the node's own."""
-        path = request.raw_path.partition("?")[0]
+        path = path_of(request.raw_path)
         if is_git(path):
             return refused(no_git(writes=_is_push(request)))
         call = parse_call(path)

@@ -14,6 +14,7 @@ from typing import Any
 
 from aiohttp import web
 
+from headrace.errors import BadAnswer
 from headrace.node.api.answers import without_xet
 from headrace.node.api.refusals import header_text
 from headrace.node.api.replies import next_link, no_page, refused
@@ -49,7 +50,7 @@ class PassingApi:
         if page is None or page.content_type != "json":
             return refused(no_page())
         body = page.body
-        if addressed:
+        if addressed and body:
             body = json.dumps(_addressed(json.loads(body), request["view"].address)).encode()
         return _reply(request, replace(page, body=body), "application/json; charset=utf-8", freshness)
 
@@ -67,16 +68,21 @@ class PassingApi:
 
 
 def page_of(answer: HubAnswer, link: str | None) -> Page | None:
-    """The answer as it may be passed on; None where it is neither JSON nor text."""
+    """The answer as it may be passed on; None where it is neither JSON nor text.
+
+    Raises:
+        BadAnswer: it says that it is JSON, and is none.
+    """
     kind = (answer.headers.get("Content-Type") or "").partition(";")[0].strip().lower()
     if not (kind.endswith("json") or kind in ("text/plain", "text/markdown")):
         return None
     body, content_type = answer.body, "json" if kind.endswith("json") else "text"
-    if content_type == "json" and b"xet" in body.lower():
+    if content_type == "json" and body:
         try:
-            body = json.dumps(without_xet(json.loads(body))).encode()
+            told = json.loads(body)
+            body = json.dumps(without_xet(told)).encode() if b"xet" in body.lower() else body
         except (ValueError, RecursionError):
-            return None
+            raise BadAnswer("the source answers with something that is no JSON") from None
     headers = {name: header_text(text) for name in _PASSED if (text := answer.headers.get(name))}
     return Page(answer.status, body, content_type, headers, link)
 

@@ -44,7 +44,12 @@ _STATUSES: tuple[tuple[type[HeadraceError], int], ...] = (
     (IntegrityError, 502),
     (NoSpace, 507),
 )
-_FILL_STATUSES = {"no_space": 507, "stalled": 504, "busy": 503, "spent": 503}  # by the code of the error that ended a fill
+_FILL_STATUSES = {
+    "no_space": 507,
+    "stalled": 504,
+    "busy": 503,
+    "spent": 503,
+}  # by the code of the error that ended a fill
 _CODES: dict[type[HeadraceError], str] = {
     RepoNotFound: "RepoNotFound",
     RevisionNotFound: "RevisionNotFound",

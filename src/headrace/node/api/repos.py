@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qs, urlencode
 
 from aiohttp import web
 
 from headrace.errors import EntryNotFound, SourceError, UsageError
 from headrace.node.api.answers import Place, rows_json, siblings_json, without_xet
-from headrace.node.api.calls import Call
+from headrace.node.api.calls import Call, leads_elsewhere, path_of
 from headrace.node.api.passing import page_of
 from headrace.node.api.replies import json_reply, next_link
 from headrace.node.memory.catalog import Row
@@ -19,6 +20,9 @@ from headrace.node.memory.metadata import Metadata, Resolved
 from headrace.wire import api_path
 
 _ROWS_AT_ONCE = 5000
+_ROWS_A_TURN = 500
+_PATHS_MOST = 10_000  # in one question
+_DIGITS_MOST = 9
 _TRUE = frozenset({"true", "1", ""})
 
 
@@ -46,6 +50,8 @@ class RepoApi:
     async def tree(self, request: web.Request, call: Call) -> web.StreamResponse:
         """Its files and folders, page by page."""
         at = await resolved(self._metadata, request, call)
+        if call.path and leads_elsewhere(call.path):
+            raise EntryNotFound(f'{call.path} does not exist on "{call.revision}"')
         if _flag(request, "expand"):  # who changed a file last, only the source knows
             target = api_path(at.repo, "tree", at.commit, *([call.path] if call.path else []))
             return await self._passed(request, at, target, "recursive", "expand", "cursor", "limit")
@@ -53,7 +59,7 @@ class RepoApi:
         if call.path and (row is None or row.digest is not None):
             raise EntryNotFound(f'{call.path} does not exist on "{call.revision}"')
         limit, most = request.query.get("limit", ""), self._page_entries
-        if limit.isdecimal() and int(limit) > 0:
+        if len(limit) <= _DIGITS_MOST and limit.isdecimal() and int(limit) > 0:
             most = min(most, int(limit))
         place = Place.of(request.query.get("cursor", ""))
         rows = await self._page(at, call.path, place, most + 1, deep=_flag(request, "recursive"))
@@ -61,7 +67,7 @@ class RepoApi:
         if len(rows) > most:
             last = rows[most - 1]
             query = {**request.query, "cursor": Place(last.path, last.digest is not None).cursor}
-            path = request.raw_path.partition("?")[0]
+            path = path_of(request.raw_path)
             response.headers["Link"] = next_link(request, f"{path}?{urlencode(query)}")
         return response
 
@@ -72,7 +78,9 @@ class RepoApi:
         if expand and (told := await self._expanded(at, paths)) is not None:
             return json_reply(told, at)
         rows = []
-        for path in paths:
+        for index, path in enumerate(paths):
+            if index % _ROWS_A_TURN == 0:
+                await asyncio.sleep(0)  # what is at hand is told without a pause: others want an answer too
             row = await self._metadata.row(at, path.strip("/")) if path.strip("/") else None
             rows += [row] if row else []
         return json_reply(rows_json(rows, await self._metadata.folders(at)), at)
@@ -115,7 +123,8 @@ class RepoApi:
             )
         except SourceError:
             return None
-        return json.loads(page.body) if page is not None and page.status == web.HTTPOk.status_code else None
+        told = page is not None and page.status == web.HTTPOk.status_code and page.content_type == "json"
+        return json.loads(page.body) if page is not None and told else None
 
     async def _page(self, at: Resolved, folder: str, place: Place, most: int, *, deep: bool) -> list[Row]:
         """Up to `most` entries from there on: folders, then files, each sorted by path, as hubs list them."""
@@ -156,15 +165,20 @@ async def resolved(metadata: Metadata, request: web.Request, call: Call) -> Reso
 async def _posted(request: web.Request) -> tuple[list[str], bool]:
     """The paths a paths-info request names, and whether it wants all about them. Python posts a form, JavaScript JSON."""
     try:
+        body = await request.read()
         if "json" in request.headers.get("Content-Type", ""):
-            told = json.loads(await request.text())
+            told = json.loads(body)
             paths, expand = told.get("paths", []), str(told.get("expand", "false"))
         else:
-            form = await request.post()
-            paths, expand = form.getall("paths", []), str(form.get("expand", "false"))
-    except (ValueError, AttributeError):
-        raise UsageError("the body is neither a form nor JSON with `paths`") from None
-    return [paths] if isinstance(paths, str) else [str(path) for path in paths], expand.lower() in _TRUE
+            form = parse_qs(body.decode(), keep_blank_values=True, max_num_fields=_PATHS_MOST + 2)
+            paths, expand = form.get("paths", []), form.get("expand", ["false"])[0]
+        paths = [paths] if isinstance(paths, str) else [str(path) for path in paths]
+        "".join(paths).encode()  # half a character is no part of a path
+    except (ValueError, TypeError, AttributeError, RecursionError, web.RequestPayloadError):
+        raise UsageError(f"the body is neither a form nor JSON with up to {_PATHS_MOST} `paths`") from None
+    if len(paths) > _PATHS_MOST:
+        raise UsageError(f"{len(paths)} paths are too many for one question: {_PATHS_MOST} are not")
+    return paths, expand.lower() in _TRUE
 
 
 def _flag(request: web.Request, name: str) -> bool:

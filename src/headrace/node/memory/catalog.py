@@ -93,12 +93,16 @@ class Kept:
 
 @dataclass(frozen=True)
 class Told:
-    """What one answer of the source said about a revision of a repo: all of it where the repo is for everybody."""
+    """What one answer of the source said about a revision of a repo: all of it where the repo is for everybody.
+
+    `repo` is the name by which the source itself calls it; None where it told none.
+    """
 
     seen: Seen
     ref: Ref | None = None
     info: Kept | None = None
     manifest: Manifest | None = None
+    repo: Repo | None = None
 
 
 @dataclass(frozen=True)
@@ -336,6 +340,9 @@ class SqlCatalog:
     @contextmanager
     def _writing(self) -> Iterator[sa.Connection]:
         with self._turn, self._engine.begin() as connection:
+            if self._engine.dialect.name == "sqlite":
+                # Else it begins with the first write, and another process may write after what was read for that.
+                connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield connection
 
     def _see(self, connection: sa.Connection, repo: Repo, seen: Seen) -> None:
@@ -425,6 +432,16 @@ def _is(table: sa.Table, key: Mapping[str, Any]) -> sa.ColumnElement[bool]:
 def info_key(repo: Repo, commit: str) -> str:
     """Under which the catalog keeps what the source says about a commit."""
     return api_path(repo, "revision", commit)
+
+
+def name_key(repo: Repo) -> str:
+    """Under which the catalog keeps by what name the source calls a repo that is asked for by another."""
+    return f"name of {_key(repo)}"
+
+
+def called(kept: Kept, repo: Repo) -> Repo:
+    """The repo by the name that is kept under `name_key`."""
+    return Repo(kept.value, repo.kind)
 
 
 def _rows_of(entries: Sequence[Entry]) -> Iterator[dict[str, Any]]:

@@ -29,7 +29,7 @@ from headrace.errors import (
 )
 from headrace.manifest import Entry
 from headrace.names import DEFAULT_REVISION, Repo, is_commit
-from headrace.node.memory.catalog import Kept, Ref, Row, Seen, Told, Visibility, info_key
+from headrace.node.memory.catalog import Kept, Ref, Row, Seen, Told, Visibility, called, info_key, name_key
 from headrace.node.memory.freshness import Freshness, Grade, is_believed, worst
 from headrace.node.memory.gitids import tree_ids
 from headrace.node.memory.origin import Origin
@@ -116,8 +116,10 @@ class Metadata:
             SourceError: nothing is known and the source cannot be asked.
         """
         deadline, began = asyncio.get_running_loop().time() + self._trust.patience_s, time.time()
+        repo, asked = await self._named(repo)
         seen, ref = await self._standing(repo, revision)
-        if seen is not None and self._is_fresh(seen, ref, revision):
+        is_sure = asked == repo or (seen is not None and seen.visibility is not Visibility.PUBLIC)
+        if is_sure and seen is not None and self._is_fresh(seen, ref, revision):
             freshness = self._age(seen, ref, revision)
             if is_commit(revision) and not await self._read(self._catalog.has_manifest, repo, revision):
                 freshness = Freshness(Grade.MISS)
@@ -125,12 +127,12 @@ class Metadata:
         is_known = seen is not None and (ref is not None or seen.visibility is not Visibility.PUBLIC)
         wait_s = self._wait_s(deadline, is_known=is_known)
         try:
-            seen, ref = await self._refreshed(repo, revision, ref, wait_s, began)
+            fresh, seen, ref = await self._refreshed(asked, revision, ref, wait_s, began)
         except SourceError:
             if seen is None or not is_known:
                 raise
             return _allowed(repo, seen, ref, self._age(seen, ref, revision), deadline)
-        return _allowed(repo, seen, ref, Freshness(Grade.CHECKED if is_known else Grade.MISS), deadline)
+        return _allowed(fresh, seen, ref, Freshness(Grade.CHECKED if is_known else Grade.MISS), deadline)
 
     async def info(self, at: Resolved) -> Answered:
         """What the source says about a repo at a commit: tags, dates, files. Raises as `resolved`."""
@@ -281,6 +283,14 @@ class Metadata:
         found: T = self._catalog.at_hand(question.__name__, *arguments)
         return await self._threads.disk(question, *arguments) if found is ABSENT else found
 
+    async def _named(self, repo: Repo) -> tuple[Repo, Repo]:
+        """The repo by the name under which all is kept about it, and by the one under which to ask for it."""
+        kept = await self._read(self._catalog.kept, name_key(repo))
+        if kept is None:
+            return repo, repo
+        known = called(kept, repo)
+        return known, known if is_believed(kept.at, self._trust.visibility_ttl_s, time.time()) else repo
+
     async def _standing(self, repo: Repo, revision: str) -> tuple[Seen | None, Ref | None]:
         refused = self._refusals.get(("repo", repo))
         if refused is not ABSENT:
@@ -313,8 +323,8 @@ class Metadata:
 
     async def _refreshed(
         self, repo: Repo, revision: str, ref: Ref | None, wait_s: float, began: float
-    ) -> tuple[Seen, Ref | None]:
-        """Ask who may read the repo and what the revision means now."""
+    ) -> tuple[Repo, Seen, Ref | None]:
+        """Ask who may read the repo and what the revision means now; first is by what name the source calls it."""
         asked, known = revision, ref.commit if ref is not None else None
         if is_commit(revision):
             if not await self._read(self._catalog.has_manifest, repo, revision):
@@ -329,7 +339,8 @@ class Metadata:
             # The hub has forgotten that branch, or the commit. Who may read the repo, the other one may still tell.
             other = DEFAULT_REVISION if asked == revision else revision
             told = await self._learned(repo, other, None, wait_s)
-        return told.seen, Ref(revision, told.seen.at) if is_commit(revision) else told.ref
+        ref = Ref(revision, told.seen.at) if is_commit(revision) else told.ref
+        return told.repo or repo, told.seen, ref
 
     async def _learned(
         self, repo: Repo, revision: str, known: str | None, wait_s: float, began: float = _FOR_EVER

@@ -10,7 +10,7 @@ import json
 import threading
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from http import HTTPStatus
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -19,16 +19,29 @@ from headrace.errors import (
     AccessDenied,
     BadAnswer,
     BadManifest,
+    EntryNotFound,
     HeadraceError,
     NotFound,
     RepoNotFound,
     RevisionNotFound,
     SourceError,
+    UsageError,
 )
 from headrace.manifest import Manifest, entries_of, siblings_of
 from headrace.names import Repo, is_commit
 from headrace.node.config import OUTAGE_S
-from headrace.node.memory.catalog import Catalog, Kept, Ref, Row, Seen, Told, Visibility, info_key
+from headrace.node.memory.catalog import (
+    Catalog,
+    Kept,
+    Ref,
+    Row,
+    Seen,
+    Told,
+    Visibility,
+    called,
+    info_key,
+    name_key,
+)
 from headrace.node.memory.outage import Outage
 from headrace.node.memory.rations import Rations, Spent
 from headrace.source.http import Dialer, HttpSession
@@ -99,7 +112,8 @@ class Origin:
             told = self._told(repo, revision, _parsed(answer), now)
         # Of a repo that nobody here has read nothing is kept: anybody could fill the catalog with names.
         if told.seen.visibility is Visibility.PUBLIC or seen is not None:
-            self._catalog.learn(repo, revision, told)
+            self._catalog.learn(told.repo or repo, revision, told)
+        self._note_name(repo, told)
         return told
 
     def fetch_manifest(self, repo: Repo, commit: str) -> None:
@@ -143,7 +157,7 @@ class Origin:
             answer = self._ask(target)
         if answer.status != HTTPStatus.OK:
             message = answer.headers.get(ERROR_MESSAGE) or f"HTTP {answer.status}"
-            known = {"RevisionNotFound": RevisionNotFound, "RepoNotFound": RepoNotFound}
+            known = {one.__name__: one for one in (RevisionNotFound, RepoNotFound, EntryNotFound)}
             if answer.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
                 raise AccessDenied(message)
             raise known.get(answer.headers.get(ERROR_CODE, ""), NotFound)(message)
@@ -161,6 +175,15 @@ class Origin:
         with self._rations.modestly():
             answer = self._ask(target, posted)
         return answer, self._following(answer)
+
+    def _note_name(self, repo: Repo, told: Told) -> None:
+        """Remember by what name the source calls what was asked for by this one."""
+        kept = self._catalog.kept(name_key(repo))
+        if told.repo is None:
+            if kept is not None:
+                self._catalog.see(called(kept, repo), told.seen)  # what is closed is so by all its names
+        elif kept is not None or told.repo != repo:
+            self._catalog.keep(name_key(repo), Kept(json.dumps(str(told.repo)), None, told.seen.at))
 
     def _following(self, answer: HubAnswer) -> str | None:
         """The next page, as a path and query below the source's endpoint."""
@@ -187,6 +210,7 @@ class Origin:
         seen = Seen(_visibility_of(facts), now)
         if seen.visibility is not Visibility.PUBLIC:
             return Told(seen)
+        repo = _called(facts.get("id"), repo)
         manifest, siblings = None, facts.get("siblings")
         try:
             if (entries := siblings_of(siblings)) is not None:
@@ -195,7 +219,7 @@ class Origin:
             manifest = None  # who asks for a file hears why, when the tree says the same
         if isinstance(siblings, list):
             facts["siblings"] = [_named(one) for one in siblings]
-        return Told(seen, Ref(commit, now), Kept(json.dumps(facts), None, now), manifest)
+        return Told(seen, Ref(commit, now), Kept(json.dumps(facts), None, now), manifest, repo)
 
     def _worded(self, error: SourceError) -> SourceError:
         """The failure as any client may hear of it: not which repo another one asked for, nor our upstream's URL."""
@@ -208,6 +232,13 @@ def _parsed(answer: HubAnswer) -> Any:
         return json.loads(answer.body)
     except (ValueError, RecursionError):
         raise BadAnswer("the source answers with something that is no JSON") from None
+
+
+def _called(name: Any, repo: Repo) -> Repo:
+    """The repo by the name that the source tells: it may have been asked for by a former one, or in other letter case."""
+    with suppress(UsageError):
+        return Repo(name, repo.kind) if isinstance(name, str) else repo
+    return repo
 
 
 def _named(sibling: Any) -> Any:
