@@ -16,6 +16,7 @@ class DataTree:
         self.root = data / "blobs"
         self.lists = data / "blocks"
         self.workshop = data / "workshop"
+        self.doubts = data / "doubts"
 
     def prepare(self) -> None:
         """Make the folders. Raises `StoreError` where that cannot be done."""
@@ -30,6 +31,10 @@ class DataTree:
     def blocks(self, digest: Digest) -> Path:
         """Where its block list rests."""
         return self.lists / digest.algorithm / digest.hex[:2] / digest.hex
+
+    def doubt(self, digest: Digest) -> Path:
+        """An empty file whose time says when bytes of it were last found to be wrong, until the catalog has that."""
+        return self.doubts / digest.algorithm / digest.hex
 
     def unfinished(self, digest: Digest) -> WorkshopLayout:
         """Where content on its way lies."""

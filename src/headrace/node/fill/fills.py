@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 from headrace.errors import DigestMismatch, Interrupted, SourceError
@@ -82,7 +83,7 @@ class Fills:
         """Whether somebody may hold wrong bytes of it."""
         if time.time() < self._doubted.get(digest, 0.0):
             return True
-        return time.time() < await self._threads.disk(self._catalog.doubted_until, digest)
+        return time.time() < await self._threads.disk(self._doubted_until, digest)
 
     def take(self, event: Event) -> None:
         """Take what the worker tells."""
@@ -184,12 +185,23 @@ class Fills:
         _log.warning("what had come of %s is not believed any more; who has read it is cut off", digest)
         self._doubt(digest)
 
+    def _doubted_until(self, digest: Digest) -> float:
+        """What outlives this process. For a thread."""
+        until = self._catalog.doubted_until(digest)
+        with suppress(FileNotFoundError):
+            until = max(until, self._store.layout.doubt(digest).stat().st_mtime + DOUBT_S)
+        return until
+
+    def _write_doubt(self, digest: Digest, until: float) -> None:
+        self._catalog.doubt(digest, until)
+        self._store.layout.doubt(digest).unlink(missing_ok=True)
+
     def _doubt(self, digest: Digest) -> None:
         until = time.time() + DOUBT_S
         self._doubted = {one: end for one, end in self._doubted.items() if end > time.time()} | {
             digest: until
         }
-        self._later(self._write(f"the doubt about {digest}", lambda: self._catalog.doubt(digest, until)))
+        self._later(self._write(f"the doubt about {digest}", lambda: self._write_doubt(digest, until)))
 
     async def _write(self, what: str, write: Callable[[], None]) -> None:
         while not await self._wrote(what, write):  # noqa: ASYNC110 - nothing to wait for but time
