@@ -358,6 +358,7 @@ class Engine:
             active.partial.landed(report.range)
         except StoreError as error:
             self._give_up(active, error)
+            return  # nobody is told of bytes that are not recorded
         active.landed.add(report.range)
         active.mending.gave(source, report.range)
         active.network_bytes += count
