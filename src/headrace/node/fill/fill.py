@@ -155,6 +155,11 @@ class Fill:
         return self.verified or self.error is not None
 
     @property
+    def has_begun(self) -> bool:
+        """Whether the worker that is there now fetches it."""
+        return self._begun
+
+    @property
     def held(self) -> int:
         """The first byte of the block that nobody is given; after `recall`."""
         return self._holdback.held if self._holdback is not None else 0
