@@ -36,6 +36,13 @@ class DataTree:
         """An empty file whose time says when bytes of it were last found to be wrong, until the catalog has that."""
         return self.doubts / digest.algorithm / digest.hex
 
+    def mark_doubt(self, digest: Digest) -> None:
+        """Leave that mark. Raises `StoreError` where that cannot be done."""
+        mark = self.doubt(digest)
+        with storing(mark):
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            mark.touch()
+
     def unfinished(self, digest: Digest) -> WorkshopLayout:
         """Where content on its way lies."""
         return WorkshopLayout(self.workshop, digest)

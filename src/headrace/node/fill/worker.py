@@ -33,7 +33,6 @@ from headrace.plan.limits import Limits
 from headrace.ranges import Range, RangeSet
 from headrace.source.contract import Content
 from headrace.source.dialer import Road
-from headrace.store.disk import storing
 from headrace.store.lease import LeaseWatch
 from headrace.store.partial import Partial, claim_partial
 from headrace.transfer.engine import Engine
@@ -144,10 +143,7 @@ class FillJob:
 
     def doubt(self) -> None:
         """See `Job.doubt`. The node is told, too; should it or this process be killed now, the next ones see it here."""
-        mark = self._layout.doubt(self.content.entry.digest)
-        with storing(mark):
-            mark.parent.mkdir(parents=True, exist_ok=True)
-            mark.touch()
+        self._layout.mark_doubt(self.content.entry.digest)
 
     def ended(self, error: HeadraceError | None) -> None:
         """See `Job.ended`. The engine itself tells of all ends but this one."""
