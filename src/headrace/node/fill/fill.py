@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from headrace.errors import Busy, SourceError
+from headrace.errors import Busy, DigestMismatch, SourceError, StoreError
 from headrace.events import (
     BlobFailed,
     BlobPublished,
@@ -264,7 +264,8 @@ class Fill:
                 self.verified = True
             case BlobFailed():
                 self.error = FillFailed(event.message, event.code)
-                cut = event.code == "digest_mismatch"
+                # What a disk took and lost again is fetched anew, and may be something else.
+                cut = event.code in (DigestMismatch.code, StoreError.code)
         if cut:
             self.generation += 1
             self._wished, self._waited_for = RangeSet(), RangeSet()
