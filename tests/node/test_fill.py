@@ -193,6 +193,18 @@ def test_a_failure_is_told_to_all_who_wait(play: Play) -> None:
     play(act)
 
 
+@pytest.mark.parametrize(
+    ("code", "cut"), [("digest_mismatch", True), ("store", True), ("all_sources_failed", False)]
+)
+def test_what_a_disk_lost_is_not_joined_to_what_comes_instead(code: str, cut: bool, play: Play) -> None:  # noqa: FBT001
+    async def act(scene: Scene) -> None:
+        scene.fill.took(STARTED)
+        scene.fill.took(landed(0, BLOCK_BYTES))
+        assert scene.fill.took(BlobFailed("w.bin", KEY, code, "no")) is cut
+
+    play(act)
+
+
 def test_a_client_that_got_nothing_waits_only_while_bytes_come(play: Play) -> None:
     async def act(scene: Scene) -> None:
         fill = scene.fill

@@ -112,7 +112,8 @@ def test_a_damaged_blob_is_fetched_again(
     assert ask(node.endpoint + BIG_FILE).body == BIG
     assert hub.log().blob_bytes == 0
     blob.write_bytes(b"\0" + BIG[1:])
-    assert ask(node.endpoint + BIG_FILE).body == BIG
+    resumed = ask(node.endpoint + BIG_FILE, Range="bytes=100-")
+    assert (resumed.status, resumed.body) == (200, BIG)  # what is before may have come from the damaged one
     assert hub.log().blob_bytes == len(BIG)
 
 

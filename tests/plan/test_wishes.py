@@ -87,6 +87,14 @@ def test_a_wish_is_ceded_a_lane_where_none_is_free_soon() -> None:
     assert not play.plan._assignments[3].ceded
 
 
+def test_where_a_lane_could_not_be_ceded_another_one_is() -> None:
+    play = busy(3)
+    play.tell(Wished("b", Range(9000, 9100)))
+    refusing = only(play.wait(0.4), Shorten)
+    other = only(play.tell(Shortened(refusing.number, play.fetches[refusing.number].range.stop)), Shorten)
+    assert other.number != refusing.number
+
+
 @pytest.mark.parametrize(("landed", "fair", "taken"), [(100, True, 0), (100, False, 1), (10, True, 1)])
 def test_little_is_sent_in_vain_unless_much_is_won(landed: int, fair: bool, taken: int) -> None:  # noqa: FBT001
     play = Play(replace(LIMITS, fair=fair, lanes_at_start=2, lanes_most=2))

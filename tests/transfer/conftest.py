@@ -93,6 +93,7 @@ class Wish:
     ends: list[HeadraceError | None] = field(default_factory=list)
     publishing: Callable[[], None] = lambda: None
     beginning: Callable[[], None] = lambda: None
+    doubting: Callable[[], None] = lambda: None
 
     def __post_init__(self) -> None:
         self._watch = LeaseWatch(WorkshopLayout(self.folder, self.content.entry.digest))
@@ -115,6 +116,9 @@ class Wish:
     def publish(self, partial: Partial) -> None:
         self.publishing()
         partial.publish(self.final)
+
+    def doubt(self) -> None:
+        self.doubting()
 
     def ended(self, error: HeadraceError | None) -> None:
         self.ends.append(error)

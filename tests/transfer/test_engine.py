@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from headrace.errors import DigestMismatch, Interrupted, NoSpace, StoreError
-from headrace.events import BlobFailed, BlobMismatch, BlobPublished, BytesHashed, Event
+from headrace.events import BlobFailed, BlobMismatch, BlobPublished, BytesHashed, BytesLanded, Event
 from headrace.layout import WorkshopLayout
 from headrace.plan.limits import Limits
 from headrace.plan.orders import Finished, Landed
@@ -26,6 +26,7 @@ from headrace.transfer.active import Active
 from headrace.transfer.chores import Published, Synced
 from headrace.transfer.engine import TICK_S, Engine
 from headrace.transfer.hashing import Answer, Crashed, Hasher, Step, Workers
+from headrace.transfer.job import NotYet
 from headrace.transfer.lane import Errand
 from tests.conftest import Instead
 from tests.transfer.conftest import DATA, Bench, Wish, content_of
@@ -392,6 +393,23 @@ def test_a_silent_source_is_asked_a_bounded_number_of_times(bench: Bench) -> Non
     assert wish.ends[0] is not None
     assert len(bench.shelf.requests) <= 60
     assert turns <= bench.limits.give_up_s * 2 / TICK_S + 3 * len(bench.shelf.requests)
+
+
+def test_nobody_is_told_of_bytes_that_are_not_recorded(bench: Bench) -> None:
+    class Unrecorded(Wish):
+        def begin(self) -> Partial | NotYet:
+            partial = super().begin()
+            assert isinstance(partial, Partial)
+            assert partial._journal is not None
+            full = os.open("/dev/full", os.O_WRONLY)
+            os.dup2(full, partial._journal._fd)
+            os.close(full)
+            return partial
+
+    wish = Unrecorded(content_of(DATA), bench.folder)
+    run(bench, wish)
+    assert isinstance(wish.ends[0], StoreError)
+    assert not any(isinstance(event, BytesLanded) for event in bench.events)
 
 
 def test_many_pulls_leak_neither_files_nor_threads(bench: Bench) -> None:

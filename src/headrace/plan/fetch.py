@@ -222,7 +222,7 @@ class FetchPlan:
                     one.blob.release(Range(fact.stop, one.stop))
                     one.stop = fact.stop
                 else:
-                    one.refused_at = now
+                    one.refused_at, one.ceded = now, False
             case Finished():
                 self._gate(one).governor.served()
                 self._places.delivered(one.place, one.pace(now))

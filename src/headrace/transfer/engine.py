@@ -259,10 +259,11 @@ class Engine:
     def _let_go(self, active: Active, now: float) -> None:
         del self._active[active.key]
         self._plan.take(Ended(active.key), now)
-        if isinstance(active.error, DigestMismatch):
-            active.partial.drop()
-        else:
-            active.partial.close()
+        with suppress(StoreError):  # what is not noted down stays as it is, and is found to be wrong again
+            if isinstance(active.error, DigestMismatch):
+                active.job.doubt()
+                active.partial.drop()
+        active.partial.close()
         if active.error is not None:
             self._report_failure(active.job, active.error)
 
@@ -357,6 +358,7 @@ class Engine:
             active.partial.landed(report.range)
         except StoreError as error:
             self._give_up(active, error)
+            return  # nobody is told of bytes that are not recorded
         active.landed.add(report.range)
         active.mending.gave(source, report.range)
         active.network_bytes += count
@@ -435,6 +437,7 @@ class Engine:
             active.landed.remove(one)
             self._emit(BytesForgotten(active.key, one.start, one.stop))
         try:
+            active.job.doubt()
             active.partial.forget(ranges)
         except StoreError as error:
             self._give_up(active, error)

@@ -141,6 +141,9 @@ class _PullJob:
         self._is_published = True
         self._kept_bytes = partial.have.total
 
+    def doubt(self) -> None:
+        """See `Job.doubt`: nobody has seen any of it yet."""
+
     def ended(self, error: HeadraceError | None) -> None:
         if error is not None:
             self._outcome.failed(error)

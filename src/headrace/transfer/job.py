@@ -44,6 +44,13 @@ class Job(Protocol):
             StoreError: the disk refused.
         """
 
+    def doubt(self) -> None:
+        """Bytes of it that came are believed no more. They are forgotten after this, and not if it fails.
+
+        Raises:
+            StoreError: that cannot be noted down.
+        """
+
     def ended(self, error: HeadraceError | None) -> None:
         """Nothing more will happen: it is in place (None), or it cannot be had."""
 

@@ -61,8 +61,7 @@ class BlobStore:
             except FileNotFoundError:
                 return
             if not right:
-                path.unlink(missing_ok=True)
-                self._catalog.verify(digest, None)
+                self.put_away(digest, before)
             elif unchanged:
                 self._catalog.verify(digest, before)
         if right and before.size != size:
@@ -76,6 +75,7 @@ class BlobStore:
         path = self.layout.blob(digest)
         with storing(path), suppress(FileNotFoundError):
             if _identity_at(path) == seen:
+                self.layout.mark_doubt(digest)  # somebody may have been given a part of it
                 path.unlink()
                 self._catalog.verify(digest, None)
 

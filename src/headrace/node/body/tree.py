@@ -16,6 +16,7 @@ class DataTree:
         self.root = data / "blobs"
         self.lists = data / "blocks"
         self.workshop = data / "workshop"
+        self.doubts = data / "doubts"
 
     def prepare(self) -> None:
         """Make the folders. Raises `StoreError` where that cannot be done."""
@@ -30,6 +31,17 @@ class DataTree:
     def blocks(self, digest: Digest) -> Path:
         """Where its block list rests."""
         return self.lists / digest.algorithm / digest.hex[:2] / digest.hex
+
+    def doubt(self, digest: Digest) -> Path:
+        """An empty file whose time says when bytes of it were last found to be wrong, until the catalog has that."""
+        return self.doubts / digest.algorithm / digest.hex
+
+    def mark_doubt(self, digest: Digest) -> None:
+        """Leave that mark. Raises `StoreError` where that cannot be done."""
+        mark = self.doubt(digest)
+        with storing(mark):
+            mark.parent.mkdir(parents=True, exist_ok=True)
+            mark.touch()
 
     def unfinished(self, digest: Digest) -> WorkshopLayout:
         """Where content on its way lies."""

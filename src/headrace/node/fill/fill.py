@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from headrace.errors import Busy, SourceError
+from headrace.errors import Busy, DigestMismatch, SourceError, StoreError
 from headrace.events import (
     BlobFailed,
     BlobPublished,
@@ -155,6 +155,11 @@ class Fill:
         return self.verified or self.error is not None
 
     @property
+    def has_begun(self) -> bool:
+        """Whether the worker that is there now fetches it."""
+        return self._begun
+
+    @property
     def held(self) -> int:
         """The first byte of the block that nobody is given; after `recall`."""
         return self._holdback.held if self._holdback is not None else 0
@@ -259,7 +264,8 @@ class Fill:
                 self.verified = True
             case BlobFailed():
                 self.error = FillFailed(event.message, event.code)
-                cut = event.code == "digest_mismatch"
+                # What a disk took and lost again is fetched anew, and may be something else.
+                cut = event.code in (DigestMismatch.code, StoreError.code)
         if cut:
             self.generation += 1
             self._wished, self._waited_for = RangeSet(), RangeSet()

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 from headrace.errors import DigestMismatch, Interrupted, SourceError
@@ -80,9 +81,12 @@ class Fills:
 
     async def is_doubted(self, digest: Digest) -> bool:
         """Whether somebody may hold wrong bytes of it."""
+        fill = self._running.get(str(digest))
+        if fill is not None and fill.generation:
+            return True  # however long it takes
         if time.time() < self._doubted.get(digest, 0.0):
             return True
-        return time.time() < await self._threads.disk(self._catalog.doubted_until, digest)
+        return time.time() < await self._threads.disk(self._doubted_until, digest)
 
     def take(self, event: Event) -> None:
         """Take what the worker tells."""
@@ -96,28 +100,27 @@ class Fills:
             _log.warning("%s could not be fetched: %s", event.digest, event.message)
         if fill is None:
             return
-        digest = fill.content.entry.digest
         if isinstance(event, BlobPublished):
             # Recorded first: a reader that finds no fill any more must find the blob.
             self._later(self._published(fill, event))
             return
         self._tell(fill, event)
         if fill.ended:
-            del self._running[str(digest)]
+            self._end(fill)
 
     def worker_died(self) -> None:
         """Give what was being filled to the next worker."""
-        for digest, fill in list(self._running.items()):
+        for fill in list(self._running.values()):
             unwanted = fill.leaving and not fill.readers
             fill.orphaned()
             if unwanted:
-                del self._running[digest]
+                self._end(fill)
                 continue
             fill.attempts += 1
             if fill.attempts < _ATTEMPTS:
                 self._link.order(fill.content)
             else:
-                del self._running[digest]
+                self._end(fill)
                 fill.fail(FillFailed("the process that fetches it keeps failing", SourceError.code))
 
     # What fills ask for
@@ -149,20 +152,22 @@ class Fills:
         if fill.readers:
             self._link.order(fill.content)
         else:
-            del self._running[str(fill.content.entry.digest)]
+            self._end(fill)
             _log.info("%s is not fetched any further: nobody reads it", fill.content.entry.digest)
 
     async def _recall(self, fill: Fill) -> None:
         """Find out what was held of it before. After a loss of power it is not known what readers were given."""
-        digest, held = fill.content.entry.digest, None
+        digest, held, doubted = fill.content.entry.digest, None, 0.0
         while True:
             try:
                 held = await self._threads.disk(self._catalog.held, digest)
+                doubted = await self._threads.disk(self._catalog.doubted_until, digest)
                 break
             except Exception:  # noqa: BLE001  # it may pass; until then nobody is given anything
                 _log.exception("what was held of %s cannot be read", digest)
                 await asyncio.sleep(_WRITE_AGAIN_S)
-        is_lost = held is not None and held.boot != self._boot
+        # A doubt may have ended since; what it was about has not been verified yet.
+        is_lost = held is not None and (held.boot != self._boot or doubted > 0)
         if is_lost:
             self._doubt(digest)
         fill.recall(None if held is None else held.block, is_lost=is_lost)
@@ -176,6 +181,14 @@ class Fills:
             for task in late:
                 task.cancel()
 
+    def _end(self, fill: Fill) -> None:
+        """Nobody can join it any more; who was cut off from it may come back for as long as anybody may."""
+        digest = fill.content.entry.digest
+        if self._running.get(str(digest)) is fill:
+            del self._running[str(digest)]
+        if fill.generation:
+            self._doubt(digest)
+
     def _tell(self, fill: Fill, event: Event) -> None:
         if not fill.took(event):
             return
@@ -184,12 +197,23 @@ class Fills:
         _log.warning("what had come of %s is not believed any more; who has read it is cut off", digest)
         self._doubt(digest)
 
+    def _doubted_until(self, digest: Digest) -> float:
+        """What outlives this process. For a thread."""
+        until = self._catalog.doubted_until(digest)
+        with suppress(FileNotFoundError):
+            until = max(until, self._store.layout.doubt(digest).stat().st_mtime + DOUBT_S)
+        return until
+
+    def _write_doubt(self, digest: Digest, until: float) -> None:
+        self._catalog.doubt(digest, until)
+        self._store.layout.doubt(digest).unlink(missing_ok=True)
+
     def _doubt(self, digest: Digest) -> None:
         until = time.time() + DOUBT_S
         self._doubted = {one: end for one, end in self._doubted.items() if end > time.time()} | {
             digest: until
         }
-        self._later(self._write(f"the doubt about {digest}", lambda: self._catalog.doubt(digest, until)))
+        self._later(self._write(f"the doubt about {digest}", lambda: self._write_doubt(digest, until)))
 
     async def _write(self, what: str, write: Callable[[], None]) -> None:
         while not await self._wrote(what, write):  # noqa: ASYNC110 - nothing to wait for but time
@@ -206,12 +230,15 @@ class Fills:
     async def _published(self, fill: Fill, event: BlobPublished) -> None:
         digest = fill.content.entry.digest
         try:
-            await self._threads.disk(self._store.record, digest)
-            await self._threads.disk(self._catalog.hold, digest, None)
+            if fill.has_begun:
+                await self._threads.disk(self._store.record, digest)
+                await self._threads.disk(self._catalog.hold, digest, None)
+            else:  # the worker found it there: whoever put it there, nobody has looked at it
+                await self._threads.hash(self._store.check, digest, fill.content.entry.size)
         except Exception:  # noqa: BLE001  # readers must not wait for ever; unrecorded, it is hashed when asked for
             _log.exception("that %s was verified could not be written down", digest)
         self._tell(fill, event)
-        self._running.pop(str(digest), None)
+        self._end(fill)
 
     def _later(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work)

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from headrace.errors import HeadraceError
-from headrace.events import BlobPublished, BytesHashed, BytesLanded, Event, as_json
+from headrace.events import BlobPublished, BytesForgotten, BytesHashed, BytesLanded, Event, as_json
 from headrace.manifest import Digest, Entry
 from headrace.names import Repo, RepoKind
 from headrace.node.body.tree import DataTree
@@ -124,6 +124,9 @@ class FillJob:
         lease = self._watch.acquire()
         if lease is None:
             return NotYet.HELD
+        if self._layout.doubt(entry.digest).exists():
+            # Readers may have what was forgotten since, and the node may never have heard of that.
+            self._reporter.emit(BytesForgotten(str(entry.digest), 0, entry.size))
         if self._layout.blob(entry.digest).exists():
             lease.release()
             self._was_here = True
@@ -137,6 +140,10 @@ class FillJob:
     def publish(self, partial: Partial) -> None:
         """See `Job.publish`."""
         partial.publish(self._layout.blob(self.content.entry.digest))
+
+    def doubt(self) -> None:
+        """See `Job.doubt`. The node is told, too; should it or this process be killed now, the next ones see it here."""
+        self._layout.mark_doubt(self.content.entry.digest)
 
     def ended(self, error: HeadraceError | None) -> None:
         """See `Job.ended`. The engine itself tells of all ends but this one."""
