@@ -69,7 +69,7 @@ def test_the_last_block_waits_for_the_digest(rig: Rig) -> None:
     rig.hub.clear_faults()
     # A client with a bad beginning asks to go on: it gets everything from the beginning instead.
     assert insist(rig.big_url, Range=f"bytes={len(got) or 1}-") == (200, rig.big)
-    assert ask(rig.big_url, Range="bytes=0-9").status == 206
+    assert ask(rig.big_url, Range="bytes=0-9").body == rig.big  # it may hold what follows
     # All but those that would keep what they have and take the rest.
     assert ask(rig.big_url, Range=f"bytes={len(got) or 1}-", User_Agent="Wget/1.21.3").status == 409
     assert ask(rig.big_url, User_Agent="Wget/1.21.3").body == rig.big

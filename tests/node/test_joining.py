@@ -125,3 +125,17 @@ def test_a_file_that_somebody_put_there_is_looked_at_first(tmp_path: Path, start
         blob.write_bytes(bytes(len(DATA)))
         lease.release()
         assert asking.result().body == DATA
+
+
+def test_a_beginning_that_is_right_is_not_joined_to_an_end_that_was_wrong(
+    tmp_path: Path, start_node: StartNode
+) -> None:
+    write_repo(tmp_path / "hub", "org/two", {"two.safetensors": DATA})
+    with ChaosHub(tmp_path / "hub") as hub:
+        node = start_node(hub)
+        hub.set_faults(Fault("flip", offset=len(DATA) - 5, times=1), Fault("total", rate=8_000_000))
+        end = ask(node.endpoint + PATH, Range=f"bytes={BLOCK_BYTES}-{len(DATA) - 1}")
+        assert end.status == 206
+        assert end.body != DATA[BLOCK_BYTES:]
+        beginning = ask(node.endpoint + PATH, Range=f"bytes=0-{BLOCK_BYTES - 1}")
+        assert (beginning.status, beginning.body) == (200, DATA)

@@ -80,9 +80,11 @@ class Sender:
             body = await self._bodies.open(content, resumes=is_resumption(request.headers.get("Range")))
             try:
                 # Asked of each generation, after its body was opened: what is doubted later ends that body.
-                if wanted is not None and wanted.start > 0 and await self._bodies.is_doubted(content):
+                # A beginning is no exception: this client may hold what follows it.
+                is_part = wanted is not None and len(wanted) < content.entry.size
+                if is_part and await self._bodies.is_doubted(content):
                     _refuse_joining(request)
-                    wanted = None  # this client may hold a wrong beginning: it gets the right one
+                    wanted = None
                 told = headers if body.origin == HIT else {**headers, CACHE_STATUS: MISSED}
                 reply = Reply.of(content.entry.size, told, wanted)
                 first = await body.reach(reply.range.start, reply.range.stop)
