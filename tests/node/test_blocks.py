@@ -25,6 +25,7 @@ from headrace.metrics import Metrics
 from headrace.node.api.app import Services, create_app
 from headrace.node.api.blocks import BlockApi
 from headrace.node.api.capability import LIFE_S, Capabilities, node_key
+from headrace.node.api.ongoing import Ongoing
 from headrace.node.api.outside import Outside
 from headrace.node.body.blobs import BlobStore
 from headrace.node.body.blocks import BlockLists
@@ -213,7 +214,7 @@ def test_while_a_list_is_made_everybody_is_told_to_come_again(
         threads = Threads()
         api = BlockApi(lists, capabilities, threads)
         way = api.header(Entry("big.bin", len(BIG), DIGEST))[BLOCKS]
-        services = Services(None, None, api, Metrics(), threads.source, 3, Outside(()))  # type: ignore[arg-type]  # not asked
+        services = Services(None, None, api, Metrics(), threads.source, 3, Outside(()), Ongoing())  # type: ignore[arg-type]  # not asked
         async with TestServer(create_app(services)) as server, ClientSession() as session:
 
             async def get() -> tuple[int, str | None, bytes]:

@@ -54,6 +54,16 @@ def test_a_stream_that_outlives_the_farewell_is_reset(hub: ChaosHub, start_node:
             response.read()
 
 
+def test_streams_get_one_farewell(hub: ChaosHub, start_node: StartNode) -> None:
+    node = start_node(hub, farewell=4)
+    hub.set_faults(Fault("rate", rate=200_000))
+    with open_stream(node.endpoint + BIG_FILE) as response:
+        response.read(1000)
+        told_at = time.monotonic()
+        assert node.stop() == 0
+        assert 4 <= time.monotonic() - told_at < 7.5  # not two
+
+
 def test_a_stream_may_end_within_the_farewell(hub: ChaosHub, start_node: StartNode) -> None:
     node = start_node(hub)
     hub.set_faults(Fault("rate", rate=1_000_000))

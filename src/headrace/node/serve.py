@@ -19,6 +19,7 @@ from headrace.metrics import Metrics
 from headrace.node.api.app import Services, create_app
 from headrace.node.api.blocks import BlockApi
 from headrace.node.api.capability import Capabilities, node_key
+from headrace.node.api.ongoing import Ongoing
 from headrace.node.api.outside import Outside, parse_networks
 from headrace.node.body.blobs import BlobStore
 from headrace.node.body.blocks import BlockLists
@@ -38,6 +39,7 @@ from headrace.source.http import Dialer
 from headrace.wire import is_loopback, origin_of
 
 _BACKLOG = 1024
+_TIDY_S = 0.5  # for answers that are cut off to be so
 _ENDING = (signal.SIGTERM, signal.SIGINT)
 _PATIENCE_MORE_S = 10.0
 
@@ -83,7 +85,7 @@ async def _serve(
         node.app,
         access_log=None,
         handle_signals=False,
-        shutdown_timeout=config.farewell_s,
+        shutdown_timeout=_TIDY_S,
         keepalive_timeout=75.0,
     )
     try:
@@ -99,6 +101,11 @@ async def _serve(
         selector.listener = metrics.turned
         await stop.wait()
         _log.info("stopping: streams get %.0f s", config.farewell_s)
+        for site in list(runner.sites):
+            await site.stop()
+        if runner.server is not None:
+            runner.server.pre_shutdown()  # nobody begins anything on a connection that is idle
+        await node.ongoing.end(config.farewell_s)
     finally:
         await runner.cleanup()
         await node.close()
@@ -132,6 +139,7 @@ class Node:
         layout.prepare()
         dialer = config.road.dialer()
         self._threads = Threads()
+        self.ongoing = Ongoing()
         self._kept = SqlCatalog.in_folder(config.data)
         self._catalog = RecentCatalog(self._kept)
         self.link = WorkerLink(config)
@@ -156,6 +164,7 @@ class Node:
                 check=self._check,
                 page_entries=config.page_entries,
                 outside=Outside(parse_networks(config.trusted_proxies)),
+                ongoing=self.ongoing,
             )
         )
 

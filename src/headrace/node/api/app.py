@@ -20,6 +20,7 @@ from headrace.metrics import CONTENT_TYPE, Metrics
 from headrace.node.api.blocks import BlockApi
 from headrace.node.api.calls import path_of
 from headrace.node.api.hub import HubApi
+from headrace.node.api.ongoing import Ongoing
 from headrace.node.api.outside import Outside
 from headrace.node.api.refusals import closed_repo, refusal, refusal_of
 from headrace.node.api.replies import refused
@@ -47,6 +48,7 @@ class Services:
     check: Callable[[], Awaitable[None]]
     page_entries: int
     outside: Outside
+    ongoing: Ongoing
 
 
 def create_app(services: Services) -> web.Application:
@@ -95,7 +97,8 @@ def _observing(services: Services) -> Any:
         request["view"] = services.outside.view(request.remote or "", request.scheme, host, told)
         status = 500
         try:
-            response = await handler(request)
+            with services.ongoing.answering():
+                response = await handler(request)
             status = response.status
         except ConnectionError:
             request["broken"] = True
