@@ -117,6 +117,12 @@ class Metrics:
             "headrace_loop_longest_turn_seconds", "The longest of them so far.", registry=self._registry
         )
         longest.set_function(lambda: self._longest_turn_s)
+        self.source_up = Gauge(
+            "headrace_source_up",
+            "Whether the trusted source could be asked when it was asked last.",
+            ("source",),
+            registry=self._registry,
+        )
         self.running = Gauge("headrace_running_fills", "Blobs being fetched.", registry=self._registry)
         self._fetching = _Fetching(self._registry)
 

@@ -144,6 +144,23 @@ def test_an_address_in_use_is_told(tmp_path: Path, calm: NodeProcess) -> None:
     result = run_node("--data", str(tmp_path), "--listen", listen, "--source", "hub=http://hub.invalid")
     assert result.returncode == 2
     assert "cannot listen" in result.stderr
+    assert "another program" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("listen", "data", "told"),
+    [
+        ("203.0.113.7:8090", "data", "this machine has no such address"),
+        ("no-such-host.invalid:8090", "data", "write an address of this machine"),
+        ("127.0.0.1:0", "file/below", "another folder with --data"),
+    ],
+)
+def test_what_it_cannot_start_with_is_told(tmp_path: Path, listen: str, data: str, told: str) -> None:
+    (tmp_path / "file").touch()
+    place = str(tmp_path / data)
+    result = run_node("--data", place, "--listen", listen, "--source", "hub=http://hub.invalid")
+    assert result.returncode == 2
+    assert told in result.stderr
 
 
 def test_beyond_this_machine_without_tls_it_warns(

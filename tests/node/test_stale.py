@@ -35,10 +35,11 @@ def test_a_branch_is_believed_for_its_time(
 
 
 def test_with_the_hub_away_what_is_known_is_served_and_says_so(
-    hub: ChaosHub, start_node: Callable[..., NodeProcess]
+    hub: ChaosHub, start_node: Callable[..., NodeProcess], capfd: pytest.CaptureFixture[str]
 ) -> None:
     node = start_node(hub, ref_ttl=0, visibility_ttl=0, patience=2)
     assert ask(node.endpoint + BIG_FILE).body == BIG
+    assert b'headrace_source_up{source="hub"} 1.0' in ask(node.endpoint + "/metrics").body
     tree = "/api/models/org/tiny/tree/main?recursive=true"
     info = "/api/models/org/tiny"
     fresh = {target: ask(node.endpoint + target) for target in (tree, info)}
@@ -61,6 +62,8 @@ def test_with_the_hub_away_what_is_known_is_served_and_says_so(
         # What is remembered of the outage was said about somebody else's repo.
         assert "/resolve/" in target or "://" not in error
     assert ask(node.endpoint + BIG_FILE, "HEAD").status == 200
+    assert b'headrace_source_up{source="hub"} 0.0' in ask(node.endpoint + "/metrics").body
+    assert capfd.readouterr().err.count("hub cannot be asked (unreachable)") == 1
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import resource
 import signal
@@ -136,7 +137,10 @@ class Node:
 
     def __init__(self, config: NodeConfig, metrics: Metrics) -> None:
         layout = DataTree(config.data)
-        layout.prepare()
+        try:
+            layout.prepare()
+        except StoreError as error:
+            raise StoreError(error.message, hint="choose another folder with --data") from error
         dialer = config.road.dialer()
         self._threads = Threads()
         self.ongoing = Ongoing()
@@ -154,6 +158,7 @@ class Node:
         trusted = config.sources[0].source(dialer, rations, patience_s)
         trust = Trust(config.ref_ttl_s, config.visibility_ttl_s, config.patience_s)
         origin = Origin(trusted, dialer, rations, self._catalog)
+        metrics.source_up.labels(trusted.name).set_function(lambda: float(not origin.outage.lasts))
         bodies = Bodies(store, self._fills, self._threads, config.patience_s)
         self.app = create_app(
             Services(
@@ -229,13 +234,16 @@ def _listen(config: NodeConfig) -> socket.socket:
         family, kind, protocol, _, address = found[0]
         sock = socket.socket(family, kind, protocol)
     except OSError as error:
-        raise UsageError(f"cannot listen on {config.host}: {error.strerror or error}") from error
+        hint = "write an address of this machine and a port, for example 0.0.0.0:8090"
+        raise UsageError(f"cannot listen on {config.host}: {error.strerror or error}", hint=hint) from error
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind(address)
     except OSError as error:
         sock.close()
         hint = "another program listens there; choose another port with --listen"
+        if error.errno == errno.EADDRNOTAVAIL:
+            hint = "this machine has no such address; 0.0.0.0 stands for all it has"
         raise UsageError(
             f"cannot listen on {config.host}:{config.port}: {error.strerror}", hint=hint
         ) from error

@@ -6,11 +6,14 @@ question is let through. Whatever answers it, even with a refusal, ends the outa
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
 
 from headrace.errors import BrokenStream, Busy, ProxyRefused, SourceError, Stalled, Unreachable, Untrusted
+
+_log = logging.getLogger("headrace.node")
 
 _SILENT = (Unreachable, Stalled, BrokenStream, Untrusted, ProxyRefused)
 
@@ -69,7 +72,10 @@ class Outage:
     def answered(self) -> None:
         """The source has said something."""
         with self._lock:
+            is_back = self._refuse is not None
             self._heard_at, self._refuse = time.monotonic(), None
+        if is_back:
+            _log.warning("%s answers again", self._name)
 
     def failed(self, error: SourceError) -> None:
         """A question came to nothing. One that was only complained about is an outage if the source asked for a pause."""
@@ -80,6 +86,11 @@ class Outage:
             return
         kind, message, wait_s = type(error), error.message, error.retry_after_s
         if pause_s:
+            if not self.lasts:
+                why = kind.code.replace("_", " ")
+                _log.warning(
+                    "%s cannot be asked (%s): what is known of it is served as stale", self._name, why
+                )
             self._begin(lambda: kind(message, retry_after_s=wait_s), pause_s)
 
     def late(self, asked_at: float, error: SourceError) -> None:
