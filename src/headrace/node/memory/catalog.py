@@ -170,13 +170,13 @@ class Catalog(Protocol):
         """Until when this content is given out from its beginning only; 0 where it never was in doubt."""
 
     def doubt(self, digest: Digest, until: float) -> None:
-        """Somebody may hold wrong bytes of this content."""
+        """Somebody may hold wrong bytes of this content. On disk when this returns: it outlives a loss of power."""
 
     def held(self, digest: Digest) -> Held | None:
         """Which block of it nobody was given, where bytes of it may have been given out unverified."""
 
     def hold(self, digest: Digest, held: Held | None) -> None:
-        """Remember that; None: it is verified."""
+        """Remember that; None: it is verified. A block is on disk when this returns."""
 
     def ping(self) -> None:
         """Raises `Corrupt` where the catalog cannot be asked."""
@@ -202,9 +202,12 @@ class SqlCatalog:
     """See `Catalog`. `url` is SQLAlchemy's; raises `UsageError` for a catalog of a newer version."""
 
     def __init__(self, url: str, bounds: Mapping[str, Bound] = BOUNDS) -> None:
-        self._engine = sa.create_engine(url, pool_size=_CONNECTIONS, max_overflow=-1)
+        self._engine = self._lasting = sa.create_engine(url, pool_size=_CONNECTIONS, max_overflow=-1)
         if self._engine.dialect.name == "sqlite":
             sa.event.listen(self._engine, "connect", _set_up_sqlite)
+            # One connection is enough: there is one write at a time.
+            self._lasting = sa.create_engine(url, pool_size=1)
+            sa.event.listen(self._lasting, "connect", _set_up_lasting)
         set_up(self._engine)
         self._bounds = bounds
         # SQLite lets one write at a time and has the others sleep and look again: here they queue instead.
@@ -218,6 +221,7 @@ class SqlCatalog:
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
+        self._lasting.dispose()
 
     def seen(self, repo: Repo) -> Seen | None:
         """See `Catalog.seen`."""
@@ -309,7 +313,7 @@ class SqlCatalog:
 
     def doubt(self, digest: Digest, until: float) -> None:
         """See `Catalog.doubt`."""
-        with self._writing() as connection:
+        with self._writing(self._lasting) as connection:
             self._put(connection, doubts, {"digest": str(digest)}, {"until": until})
 
     def held(self, digest: Digest) -> Held | None:
@@ -321,7 +325,8 @@ class SqlCatalog:
 
     def hold(self, digest: Digest, held: Held | None) -> None:
         """See `Catalog.hold`."""
-        with self._writing() as connection:
+        # That nothing is held may get lost: then the content is doubted for nothing.
+        with self._writing(self._engine if held is None else self._lasting) as connection:
             self._put(
                 connection, held_blocks, {"digest": str(digest)}, None if held is None else asdict(held)
             )
@@ -338,8 +343,8 @@ class SqlCatalog:
             return connection.execute(query).first()
 
     @contextmanager
-    def _writing(self) -> Iterator[sa.Connection]:
-        with self._turn, self._engine.begin() as connection:
+    def _writing(self, engine: sa.Engine | None = None) -> Iterator[sa.Connection]:
+        with self._turn, (engine or self._engine).begin() as connection:
             if self._engine.dialect.name == "sqlite":
                 # Else it begins with the first write, and another process may write after what was read for that.
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
@@ -476,5 +481,14 @@ def _key(repo: Repo) -> str:
 
 def _set_up_sqlite(connection: Any, _record: object) -> None:
     """Readers do not wait for a writer; what a power cut takes is asked for again."""
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=10000"):
+    _tell_sqlite(connection, "NORMAL")
+
+
+def _set_up_lasting(connection: Any, _record: object) -> None:
+    """What is written by this one is on disk, with all that was written before, when it is committed."""
+    _tell_sqlite(connection, "FULL")
+
+
+def _tell_sqlite(connection: Any, synchronous: str) -> None:
+    for pragma in ("journal_mode=WAL", f"synchronous={synchronous}", "busy_timeout=10000"):
         connection.execute(f"PRAGMA {pragma}")
