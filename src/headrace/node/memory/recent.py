@@ -81,6 +81,7 @@ class RecentCatalog:
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
         self._recent = Recent(_WEIGHT_MOST)
+        self._seeing = threading.Lock()
 
     def at_hand(self, question: str, *arguments: Hashable) -> Any:
         """What the method `question` would say to these arguments, if that is known without looking; else `ABSENT`."""
@@ -88,13 +89,12 @@ class RecentCatalog:
 
     def seen(self, repo: Repo) -> Seen | None:
         """See `Catalog.seen`."""
-        found: Seen | None = self._through(("seen", repo), lambda: self._catalog.seen(repo))
-        return found
+        found: Seen | None = self._recent.get(("seen", repo))
+        return self._put_seen(repo, self._catalog.seen(repo)) if found is ABSENT else found
 
-    def see(self, repo: Repo, seen: Seen) -> None:
+    def see(self, repo: Repo, seen: Seen) -> Seen:
         """See `Catalog.see`."""
-        self._catalog.see(repo, seen)
-        self._put(("seen", repo), seen)
+        return self._put_seen(repo, self._catalog.see(repo, seen)) or seen
 
     def ref(self, repo: Repo, revision: str) -> Ref | None:
         """See `Catalog.ref`."""
@@ -106,17 +106,17 @@ class RecentCatalog:
         self._catalog.point(repo, revision, ref)
         self._put(("ref", repo, revision), ref)
 
-    def learn(self, repo: Repo, revision: str, told: Told) -> None:
+    def learn(self, repo: Repo, revision: str, told: Told) -> Seen:
         """See `Catalog.learn`."""
-        self._catalog.learn(repo, revision, told)
-        self._put(("seen", repo), told.seen)
+        seen = self._put_seen(repo, self._catalog.learn(repo, revision, told)) or told.seen
         if told.ref is None:
-            return
+            return seen
         self._put(("ref", repo, revision), told.ref)
         if told.info is not None:
             self._put_kept(info_key(repo, told.ref.commit), told.info)
         if told.manifest is not None:
             self._recent.put(("has_manifest", repo, told.ref.commit), True, _FOR_EVER, _ROW_WEIGHT)  # noqa: FBT003
+        return seen
 
     def has_manifest(self, repo: Repo, commit: str) -> bool:
         """See `Catalog.has_manifest`."""
@@ -200,6 +200,16 @@ class RecentCatalog:
             found = read()
             self._put(key, found)
         return found
+
+    def _put_seen(self, repo: Repo, seen: Seen | None) -> Seen | None:
+        """Have at hand what the catalog said, unless another thread has put there what was asked for later."""
+        with self._seeing:
+            known = self._recent.get(("seen", repo))
+            is_older = seen is None or (isinstance(known, Seen) and known.is_newer(seen, time.time()))
+            if isinstance(known, Seen) and is_older:
+                return known
+            self._put(("seen", repo), seen)
+            return seen
 
     def _put(self, key: Hashable, value: Any) -> None:
         self._recent.put(key, value, _MUTABLE_S, _ROW_WEIGHT)

@@ -1,4 +1,4 @@
-"""The catalog's tables, and how those of an earlier version become these."""
+"""The catalog's tables, how those of an earlier version become these, and how SQLite is told to keep them."""
 
 from __future__ import annotations
 
@@ -120,6 +120,21 @@ def set_up(engine: sa.Engine) -> None:
             connection.execute(sa.insert(schema).values(version=VERSION))
         elif found != VERSION:
             connection.execute(sa.update(schema).values(version=VERSION))
+
+
+def set_up_sqlite(connection: Any, _record: object) -> None:
+    """Readers do not wait for a writer; what a power cut takes is asked for again."""
+    _tell_sqlite(connection, "NORMAL")
+
+
+def set_up_lasting(connection: Any, _record: object) -> None:
+    """What is written by this one is on disk, with all that was written before, when it is committed."""
+    _tell_sqlite(connection, "FULL")
+
+
+def _tell_sqlite(connection: Any, synchronous: str) -> None:
+    for pragma in ("journal_mode=WAL", f"synchronous={synchronous}", "busy_timeout=10000"):
+        connection.execute(f"PRAGMA {pragma}")
 
 
 def _from_1(connection: sa.Connection) -> None:
