@@ -19,6 +19,7 @@ from headrace.metrics import Metrics
 from headrace.node.api.app import Services, create_app
 from headrace.node.api.blocks import BlockApi
 from headrace.node.api.capability import Capabilities, node_key
+from headrace.node.api.door import Door
 from headrace.node.api.outside import Outside, parse_networks
 from headrace.node.body.blobs import BlobStore
 from headrace.node.body.blocks import BlockLists
@@ -84,12 +85,12 @@ async def _serve(
         access_log=None,
         handle_signals=False,
         shutdown_timeout=config.farewell_s,
-        keepalive_timeout=75.0,
     )
+    listening: asyncio.Server | None = None
     try:
         await node.start()
         await runner.setup()
-        await web.SockSite(runner, sock, backlog=_BACKLOG).start()
+        listening = await loop.create_server(lambda: Door(runner), sock=sock, backlog=_BACKLOG)
         ready = Ready(_endpoint(config.host, sock.getsockname()[1]), node.link.pid)
         _log.info("listening on %s", ready.endpoint)
         if not is_loopback(config.host):
@@ -100,6 +101,8 @@ async def _serve(
         await stop.wait()
         _log.info("stopping: streams get %.0f s", config.farewell_s)
     finally:
+        if listening is not None:
+            listening.close()
         await runner.cleanup()
         await node.close()
         sock.close()
