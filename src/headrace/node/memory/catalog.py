@@ -31,6 +31,7 @@ from headrace.node.memory.schema import (
     commits,
     doubts,
     entries,
+    fitting,
     held_blocks,
     refs,
     repos,
@@ -130,7 +131,7 @@ class Identity:
 
 
 class Catalog(Protocol):
-    """What a node remembers. Safe to use from many threads; a fleet shares one."""
+    """What a node remembers. Safe to use from many threads; a fleet shares one. Writing may raise `NoSpace`."""
 
     def seen(self, repo: Repo) -> Seen | None:
         """Who may read the repo, if it was ever asked about."""
@@ -145,10 +146,7 @@ class Catalog(Protocol):
         """Remember what a revision means; None: it means nothing any more."""
 
     def learn(self, repo: Repo, revision: str, told: Told) -> Seen:
-        """Remember all that an answer said, at once. What is told of a commit is found under `info_key`.
-
-        The answer is that of `see`.
-        """
+        """As `see`, of all that an answer said, at once. What is told of a commit is found under `info_key`."""
 
     def has_manifest(self, repo: Repo, commit: str) -> bool:
         """Whether it is known what a commit holds."""
@@ -354,7 +352,7 @@ class SqlCatalog:
 
     @contextmanager
     def _writing(self, engine: sa.Engine | None = None) -> Iterator[sa.Connection]:
-        with self._turn, (engine or self._engine).begin() as connection:
+        with self._turn, fitting(), (engine or self._engine).begin() as connection:
             if self._engine.dialect.name == "sqlite":
                 # Else it begins with the first write, and another process may write after what was read for that.
                 connection.exec_driver_sql("BEGIN IMMEDIATE")

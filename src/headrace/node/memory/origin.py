@@ -111,11 +111,14 @@ class Origin:
             told = self._told(repo, revision, _parsed(answer), asked_at)
         # Of a repo that nobody here has read nothing is kept: anybody could fill the catalog with names.
         if told.seen.visibility is Visibility.PUBLIC or seen is not None:
-            known_seen = self._catalog.learn(told.repo or repo, revision, told)
-            if known_seen != told.seen and known_seen.visibility is not Visibility.PUBLIC:
-                return Told(known_seen)  # somebody asked later, and was answered before
+            told = self._learned(repo, revision, told)
         self._note_name(repo, told)
         return told
+
+    def _learned(self, repo: Repo, revision: str, told: Told) -> Told:
+        seen = self._catalog.learn(told.repo or repo, revision, told)
+        is_closed = seen != told.seen and seen.visibility is not Visibility.PUBLIC
+        return Told(seen) if is_closed else told  # somebody asked later, and was answered before
 
     def fetch_manifest(self, repo: Repo, commit: str) -> None:
         """Ask what a commit holds. Raises as `Source.manifest`."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import sqlalchemy as sa
 
-from headrace.errors import UsageError
+from headrace.errors import NoSpace, UsageError
 
 VERSION = 2
 
@@ -120,6 +122,19 @@ def set_up(engine: sa.Engine) -> None:
             connection.execute(sa.insert(schema).values(version=VERSION))
         elif found != VERSION:
             connection.execute(sa.update(schema).values(version=VERSION))
+
+
+@contextmanager
+def fitting() -> Iterator[None]:
+    """Turn what SQLite says of a full disk into our error."""
+    try:
+        yield
+    except sa.exc.OperationalError as error:
+        if "disk is full" in str(error.orig):  # its number can be had from Python 3.11 on
+            raise NoSpace(
+                "no space left for the catalog", hint="free some space on the disk of --data"
+            ) from error
+        raise
 
 
 def set_up_sqlite(connection: Any, _record: object) -> None:
