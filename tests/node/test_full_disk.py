@@ -50,7 +50,9 @@ def assert_no_room(reply: Reply) -> None:
     assert reply.status == HTTPStatus.INSUFFICIENT_STORAGE
     assert reply.json() == {"error": reply.headers["x-error-message"]}
     assert reply.headers["server"] == "headrace"
-    assert "/" not in reply.headers["x-error-message"].replace("org/x/", "")  # nothing about this machine's folders
+    assert "/" not in reply.headers["x-error-message"].replace(
+        "org/x/", ""
+    )  # nothing about this machine's folders
 
 
 def test_what_does_not_fit_is_refused_and_works_when_there_is_room(

@@ -16,7 +16,7 @@ from typing import Any
 from aiohttp import web
 
 from headrace.blocklist import BLOCKS_PATH
-from headrace.errors import Busy, HeadraceError, NotFound
+from headrace.errors import Busy, HeadraceError, NotFound, StoreError
 from headrace.metrics import CONTENT_TYPE, Metrics
 from headrace.node.api.blocks import BlockApi
 from headrace.node.api.calls import path_of
@@ -141,6 +141,8 @@ async def _refusing(request: web.Request, handler: Handler) -> web.StreamRespons
     except Closed as closed:
         return refused(closed_repo(closed.visibility, request["repo"], signed_in=signed_in))
     except HeadraceError as error:
+        if isinstance(error, StoreError):
+            _log.warning("%s", error.message)
         told = refusal_of(error, signed_in=signed_in, commit=request.get("commit"))
         # Of what failed nothing is known; that something is not there is an answer as any other.
         known: Freshness | None = request.get("freshness") if isinstance(error, NotFound) else None
