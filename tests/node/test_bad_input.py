@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import resource
 import socket
@@ -15,7 +16,7 @@ import pytest
 
 from headrace.node.process import NodeProcess
 from headrace.testing import ChaosHub
-from tests.node.asking import Reply, ask
+from tests.node.asking import BIG_FILE, TINY, Reply, ask
 
 PATHS_INFO = "/api/models/org/tiny/paths-info/main"
 JSON, FORM, PARTS = "application/json", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"
@@ -135,6 +136,65 @@ def test_what_is_not_http_does_not_get_into_the_log(
     assert "not HTTP" in log
     assert "secret" not in log
     assert "Traceback" not in log
+
+
+@pytest.mark.parametrize(
+    ("request_", "status", "more"),
+    [
+        (b"GET /api/models/org/tiny HTTP/1.1\r\n" + HEAD + b"Bad\x01hf_secret\r\n\r\n", 400, {}),
+        (b"GET /" + b"hf_secret" * 2000 + b" HTTP/1.1\r\n" + HEAD + b"\r\n", 400, {}),
+        (b"\x16\x03\x01hf_secret\r\n\r\n", 400, {}),
+        (b"GET /api/models/org/tiny HTTP/1.1\r\nExpect: hf_secret\r\n" + HEAD + b"\r\n", 417, {}),
+        (b"CONNECT hf_secret.example:443 HTTP/1.1\r\n" + HEAD + b"\r\n", 405, {"allow": "GET, HEAD"}),
+        (b"OPTIONS * HTTP/1.1\r\n" + HEAD + b"\r\n", 405, {"allow": "GET, HEAD"}),
+        (b"DELETE /healthz HTTP/1.1\r\n" + HEAD + b"\r\n", 405, {}),
+    ],
+)
+def test_whatever_is_refused_is_refused_in_one_shape(
+    calm: NodeProcess, request_: bytes, status: int, more: dict[str, str]
+) -> None:
+    answer = send(calm.endpoint, request_)
+    head, _, body = answer.partition(b"\r\n\r\n")
+    line, *lines = head.decode().split("\r\n")
+    headers = {name.lower(): text for name, _, text in (one.partition(": ") for one in lines)}
+    assert line.split()[1] == str(status)
+    assert headers["server"] == "headrace"
+    assert json.loads(body) == {"error": headers["x-error-message"]}
+    assert more.items() <= headers.items()
+    assert b"secret" not in answer
+
+
+def number_left(pid: int) -> int:
+    """The lowest number that a file opened next would get."""
+    taken = {int(one.name) for one in Path(f"/proc/{pid}/fd").iterdir()}
+    return min(set(range(len(taken) + 1)) - taken)
+
+
+def test_a_node_that_may_open_no_more_files_says_so(
+    hub: ChaosHub, start_node: Callable[..., NodeProcess]
+) -> None:
+    node = start_node(hub)
+    for path in ("config.json", BIG_FILE.rpartition("main/")[2]):
+        assert ask(f"{node.endpoint}/org/tiny/resolve/main/{path}").status == HTTPStatus.OK
+    cold = "weights/model-00002-of-00002.safetensors"
+    assert ask(f"{node.endpoint}/org/tiny/resolve/main/{cold}", "HEAD").status == HTTPStatus.OK
+    connection = http.client.HTTPConnection(urlsplit(node.endpoint).netloc, timeout=10)
+    with closing(connection):
+        connection.request("GET", "/healthz")
+        connection.getresponse().read()
+        soft, hard = resource.prlimit(node.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(node.pid, resource.RLIMIT_NOFILE, (number_left(node.pid), hard))
+        for path in ("config.json", cold):
+            connection.request("GET", f"/org/tiny/resolve/main/{path}")
+            reply = connection.getresponse()
+            assert json.loads(reply.read())["error"] == reply.headers["X-Error-Message"]
+            assert reply.status == HTTPStatus.SERVICE_UNAVAILABLE
+            assert int(reply.headers["Retry-After"]) > 0
+        resource.prlimit(node.pid, resource.RLIMIT_NOFILE, (soft, hard))
+        for path in ("config.json", cold):
+            connection.request("GET", f"/org/tiny/resolve/main/{path}")
+            reply = connection.getresponse()
+            assert (reply.status, reply.read()) == (HTTPStatus.OK, TINY[path])
 
 
 def test_a_node_serves_more_clients_than_a_system_allows_files_at_first(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +13,9 @@ import pytest
 from headrace.errors import DigestMismatch
 from headrace.manifest import Digest
 from headrace.node.body.blobs import BlobStore
+from headrace.node.body.bodies import LOOK_BYTES, Stored
 from headrace.node.body.tree import DataTree
+from headrace.node.fill.fill import Disrupted
 from headrace.node.memory.catalog import SqlCatalog
 
 DATA = b"water" * 1000
@@ -41,6 +45,26 @@ def given_out(store: BlobStore) -> bytes | None:
         return None
     with file:
         return file.read()
+
+
+def test_who_reads_a_file_that_is_found_to_have_rotted_is_cut_off(tmp_path: Path) -> None:
+    path, size = tmp_path / "blob", 3 * LOOK_BYTES
+    path.touch()
+    os.truncate(path, size)
+    doubted = False
+
+    async def is_doubted() -> bool:
+        return doubted
+
+    with path.open("rb") as file:
+        body = Stored(file, is_doubted)
+        assert asyncio.run(body.reach(5, size)) == LOOK_BYTES + 5
+        assert asyncio.run(body.reach(size - 5, size)) == size
+        path.unlink()  # to make room
+        assert asyncio.run(body.reach(5, size)) == LOOK_BYTES + 5
+        doubted = True
+        with pytest.raises(Disrupted):
+            asyncio.run(body.reach(5, size))
 
 
 def test_nothing_is_given_out_that_was_not_verified(store: BlobStore) -> None:

@@ -84,6 +84,24 @@ def test_other_answers_lead_nowhere(calm: NodeProcess) -> None:
         assert BLOCKS.lower() not in ask(calm.endpoint + path, "HEAD").headers
 
 
+def test_a_capability_ends_with_the_belief_that_everybody_may_read() -> None:
+    capabilities = Capabilities(b"k" * 32)
+    for public_until, expected in ((1000.0, 60), (1030.0, 30), (1001.0, 5), (0.0, 5), (5000.0, 60)):
+        now = 1000.0 if public_until != 1000.0 else 940.0
+        (until,) = parse_qs(capabilities.query(DIGEST, now, public_until))["until"]
+        assert int(until) - now == expected
+
+
+def test_a_link_to_a_list_ends_with_the_belief_that_everybody_may_read(
+    hub: ChaosHub, start_node: Callable[..., NodeProcess]
+) -> None:
+    node = start_node(hub, visibility_ttl=20)
+    began = time.time()
+    (until,) = parse_qs(urlsplit(way_to(node.endpoint + BIG_FILE)).query)["until"]
+    assert int(until) <= time.time() + 20
+    assert int(until) >= int(began) + 5
+
+
 def test_who_was_not_shown_the_file_learns_nothing(
     hub: ChaosHub, start_node: Callable[..., NodeProcess], tmp_path: Path
 ) -> None:
@@ -92,7 +110,7 @@ def test_who_was_not_shown_the_file_learns_nothing(
     query = urlsplit(way_to(node.endpoint + BIG_FILE)).query
     (until,), (proof,) = parse_qs(query)["until"], parse_qs(query)["proof"]
     other = f"sha256:{'0' * 64}"
-    expired = Capabilities(node_key(tmp_path / "node")).query(DIGEST, time.time() - LIFE_S)
+    expired = Capabilities(node_key(tmp_path / "node")).query(DIGEST, time.time() - LIFE_S, time.time())
     refusals = [
         ask(f"{node.endpoint}{BLOCKS_PATH}{tail}")
         for tail in (
@@ -213,7 +231,7 @@ def test_while_a_list_is_made_everybody_is_told_to_come_again(
     async def talk() -> list[tuple[int, str | None, bytes]]:
         threads = Threads()
         api = BlockApi(lists, capabilities, threads)
-        way = api.header(Entry("big.bin", len(BIG), DIGEST))[BLOCKS]
+        way = api.header(Entry("big.bin", len(BIG), DIGEST), time.time() + 60)[BLOCKS]
         services = Services(None, None, api, Metrics(), threads.source, 3, Outside(()), Ongoing())  # type: ignore[arg-type]  # not asked
         async with TestServer(create_app(services)) as server, ClientSession() as session:
 

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from headrace.errors import UsageError
 from headrace.manifest import Digest, Entry, Manifest
 from headrace.names import Repo, RepoKind
-from headrace.node.memory.catalog import Catalog, Identity, Kept, Ref, Seen, SqlCatalog, Visibility
+from headrace.node.memory.catalog import Catalog, Held, Identity, Kept, Ref, Seen, SqlCatalog, Visibility
 
 REPO, COMMIT = Repo("org/x"), "c" * 40
 SMALL, LARGE = Digest(Digest.GIT_BLOB_SHA1, "b" * 40), Digest(Digest.SHA256, "a" * 64)
@@ -127,3 +127,21 @@ def test_two_processes_count_each_row_once(tmp_path: Path) -> None:
     with sa.create_engine(f"sqlite:///{tmp_path / 'catalog.sqlite'}").connect() as connection:
         counted = connection.scalar(sa.text("SELECT rows FROM totals WHERE name = 'refs'"))
         assert counted == connection.scalar(sa.text("SELECT count(*) FROM refs")) == 100
+
+
+def test_what_a_loss_of_power_must_not_take_is_on_disk_when_it_is_written(catalog: SqlCatalog) -> None:
+    told: list[int] = []
+
+    def note(connection: sa.Connection) -> None:
+        told.append(connection.exec_driver_sql("PRAGMA synchronous").scalar_one())
+
+    sa.event.listen(sa.Engine, "commit", note)
+    try:
+        catalog.see(REPO, Seen(Visibility.PUBLIC, 1.5))
+        catalog.hold(LARGE, Held(0, "boot"))
+        catalog.doubt(LARGE, 9.0)
+        catalog.hold(LARGE, None)
+    finally:
+        sa.event.remove(sa.Engine, "commit", note)
+    normal, full = 1, 2
+    assert told == [normal, full, full, normal]

@@ -77,12 +77,13 @@ def test_the_last_block_waits_for_the_digest(rig: Rig) -> None:
 
 def test_a_doubt_holds_before_it_is_written_down(rig: Rig, rough: tuple[Path, object, object]) -> None:
     assert ask(rig.big_url, "HEAD").status == 200
-    rig.hub.set_faults(Fault("flip", offset=1_000_000, times=1))
+    rig.hub.set_faults(Fault("flip", offset=1_000_000, times=1), Fault("total", rate=6_000_000))
     busy = sqlite3.connect(rough[0].with_name("node") / "catalog.sqlite")
     try:
-        busy.execute("BEGIN IMMEDIATE")
         with open_stream(rig.big_url) as response:
-            got = read_until_cut(response, len(rig.big))
+            begun = response.read(100)
+            busy.execute("BEGIN IMMEDIATE")
+            got = begun + read_until_cut(response, len(rig.big))
         with open_stream(rig.big_url, Range=f"bytes={len(got) or 1}-") as response:
             busy.rollback()
             assert (response.status, response.read()) == (200, rig.big)

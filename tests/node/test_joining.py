@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +25,7 @@ from headrace.node.fill.link import WorkerLink
 from headrace.node.memory.catalog import Held, SqlCatalog
 from headrace.node.process import NodeProcess
 from headrace.node.threads import Threads
+from headrace.ranges import Range
 from headrace.source.contract import Content
 from headrace.store.lease import LeaseWatch, boot_id
 from headrace.testing import ChaosHub, Fault, content, write_repo
@@ -70,12 +72,29 @@ CONTENT = Content(
 KEY = str(CONTENT.entry.digest)
 
 
+class SlowCatalog(SqlCatalog):
+    """Writes down what is held when the test lets it."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.free = threading.Event()
+
+    def hold(self, digest: Digest, held: Held | None) -> None:
+        assert self.free.wait(10)
+        super().hold(digest, held)
+
+
 def make_fills(folder: Path) -> tuple[Fills, SqlCatalog]:
     """The fills of a node whose worker has yet to start."""
-    layout, catalog = DataTree(folder), SqlCatalog.in_folder(folder)
+    catalog = SqlCatalog.in_folder(folder)
+    return fills_with(folder, catalog), catalog
+
+
+def fills_with(folder: Path, catalog: SqlCatalog) -> Fills:
+    layout = DataTree(folder)
     layout.prepare()
     link = WorkerLink(NodeConfig((Upstream("hub", "http://127.0.0.1:9"),), folder), ["true"])
-    return Fills(BlobStore(layout, catalog), catalog, link, Threads(), 60.0), catalog
+    return Fills(BlobStore(layout, catalog), catalog, link, Threads(), 60.0)
 
 
 def an_hour_passes(fills: Fills, catalog: SqlCatalog) -> None:
@@ -107,6 +126,50 @@ def test_an_hour_begins_when_the_fill_ends_however_long_it_took(tmp_path: Path) 
         fills.read(CONTENT, resumes=False)
         await fills.close()
         assert await fills.is_doubted(CONTENT.entry.digest)
+
+    asyncio.run(act())
+
+
+def begun(fills: Fills, stop: int) -> asyncio.Task[int]:
+    """Somebody reads what has landed up to there."""
+    reader = fills.read(CONTENT, resumes=False)
+    fills.take(BytesLanded(KEY, 0, stop, ""))
+    fills.take(BlobStarted("two.safetensors", KEY, len(DATA), stop))
+    return asyncio.ensure_future(reader.reach(Range(0, stop)))
+
+
+def test_nobody_is_given_a_byte_before_it_is_written_down_what_is_held(tmp_path: Path) -> None:
+    async def act() -> None:
+        catalog = SlowCatalog(f"sqlite:///{tmp_path / 'catalog.sqlite'}")
+        fills = fills_with(tmp_path, catalog)
+        reading = begun(fills, 100)
+        await asyncio.sleep(0.2)
+        assert not reading.done()
+        catalog.free.set()
+        assert await reading == 100
+        assert catalog.held(CONTENT.entry.digest) == Held(len(DATA) - 1, boot_id())
+
+    asyncio.run(act())
+
+
+def test_what_is_held_is_read_after_what_is_still_being_written(tmp_path: Path) -> None:
+    async def act() -> None:
+        catalog = SlowCatalog(f"sqlite:///{tmp_path / 'catalog.sqlite'}")
+        fills = fills_with(tmp_path, catalog)
+        catalog.free.set()
+        assert await begun(fills, BLOCK_BYTES) == BLOCK_BYTES
+        catalog.free.clear()
+        moving = asyncio.ensure_future(fills.hold(CONTENT.entry.digest, 0))
+        await asyncio.sleep(0)
+        fills.take(BlobFailed("two.safetensors", KEY, "all_sources_failed", "nobody delivers it"))
+        reading = begun(fills, len(DATA))
+        await asyncio.sleep(0.2)
+        assert not reading.done()
+        catalog.free.set()
+        await moving
+        await fills.close()
+        await asyncio.sleep(0.1)
+        assert not reading.done()  # its first block is held, and all others may have been given
 
     asyncio.run(act())
 

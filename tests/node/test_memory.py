@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 import threading
@@ -10,13 +11,32 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
+
 from headrace.manifest import Digest, Entry, Manifest
 from headrace.names import Repo
-from headrace.node.memory.catalog import Bound, Kept, Ref, Seen, SqlCatalog, Told, Visibility, info_key
+from headrace.node.config import Upstream
+from headrace.node.memory.catalog import (
+    Bound,
+    Catalog,
+    Kept,
+    Ref,
+    Seen,
+    SqlCatalog,
+    Told,
+    Visibility,
+    info_key,
+)
 from headrace.node.memory.freshness import CACHE_STATUS, Freshness, Grade, is_believed, worst
+from headrace.node.memory.metadata import Closed, Metadata, Trust
+from headrace.node.memory.origin import Origin
 from headrace.node.memory.recent import ABSENT, Recent, RecentCatalog
 from headrace.node.process import NodeProcess
+from headrace.node.threads import Threads
+from headrace.source.http import Dialer, HttpSession
+from headrace.source.hub import HubAnswer, HubSource
 from headrace.testing import ChaosHub, Fault, content, write_repo
+from headrace.wire import ERROR_CODE
 from tests.node.asking import BIG_FILE, TINY, ask
 
 StartNode = Callable[..., NodeProcess]
@@ -308,6 +328,76 @@ def test_what_was_read_is_at_hand_and_what_others_write_is_seen(tmp_path: Path) 
     assert one.ref(REPO, "main") == ref
     assert one.entry(REPO, COMMIT, "b") is None
     assert one.at_hand("entry", REPO, COMMIT, "b") is None
+
+
+def test_who_answers_late_does_not_overrule_who_was_asked_later(tmp_path: Path) -> None:
+    catalogs: list[Catalog] = [
+        SqlCatalog(f"sqlite:///{tmp_path / 'one'}"),
+        RecentCatalog(SqlCatalog(f"sqlite:///{tmp_path / 'two'}")),
+    ]
+    for catalog in catalogs:
+        early, late = Seen(Visibility.PUBLIC, 1.0), Seen(Visibility.PRIVATE, 2.0)
+        assert catalog.see(REPO, late) == late
+        assert catalog.see(REPO, early) == late
+        assert catalog.learn(REPO, "main", Told(early, Ref(COMMIT, 1.0))) == late
+        assert catalog.seen(REPO) == late
+        ahead = time.time() + 1000
+        other = Repo("org/y")
+        catalog.see(other, Seen(Visibility.PRIVATE, ahead))
+        assert catalog.see(other, late) == late  # the clock was set back
+
+
+class Asked(HubSource):
+    """A hub where the question about one branch is answered late, as it was asked; a refusal by then is all else."""
+
+    def __init__(self, folder: Path) -> None:
+        self.rations = Upstream("hub", "http://127.0.0.1:9").rations(folder)
+        super().__init__("hub", "http://127.0.0.1:9", Dialer(), budget=self.rations)
+        self.is_asked, self.answers = threading.Event(), threading.Event()
+        self.asked_at = 0.0
+
+    def ask(self, target: str, session: HttpSession, posted: bytes = b"") -> HubAnswer:
+        if "/revision/late" not in target:
+            return HubAnswer(401, {ERROR_CODE: "RepoNotFound"}, b"{}")
+        self.asked_at = time.time()
+        self.is_asked.set()
+        assert self.answers.wait(10)
+        return HubAnswer(200, {}, json.dumps({"id": REPO.name, "sha": COMMIT, "siblings": []}).encode())
+
+
+def metadata_of(source: Asked, catalog: RecentCatalog) -> Metadata:
+    origin = Origin(source, Dialer(), source.rations, catalog)
+    return Metadata(catalog, origin, Threads(), Trust(60.0, 60.0, 10.0))
+
+
+@pytest.mark.parametrize("was_known", [True, False])
+def test_a_repo_is_closed_as_soon_as_anybody_was_told_so(tmp_path: Path, *, was_known: bool) -> None:
+    catalog, source = RecentCatalog(SqlCatalog.in_folder(tmp_path)), Asked(tmp_path)
+    if was_known:
+        catalog.see(REPO, Seen(Visibility.PUBLIC, 1.0))
+
+    async def act() -> None:
+        metadata = metadata_of(source, catalog)
+        late = asyncio.ensure_future(metadata.resolved(REPO, "late"))
+        assert await asyncio.to_thread(source.is_asked.wait, 10)
+        with pytest.raises(Closed):
+            await metadata.resolved(REPO, "main")
+        source.answers.set()
+        with pytest.raises(Closed):
+            await late
+        with pytest.raises(Closed):
+            await metadata.resolved(REPO, "late")
+
+    asyncio.run(act())
+    seen = catalog.seen(REPO)
+    assert seen is None or seen.visibility is Visibility.PRIVATE
+
+
+def test_visibility_is_as_old_as_the_question(tmp_path: Path) -> None:
+    catalog, source = RecentCatalog(SqlCatalog.in_folder(tmp_path)), Asked(tmp_path)
+    source.answers.set()
+    at = asyncio.run(metadata_of(source, catalog).resolved(REPO, "late"))
+    assert at.public_until <= source.asked_at + 60.0
 
 
 def test_room_is_bounded_by_weight_and_time() -> None:

@@ -20,6 +20,7 @@ from headrace.metrics import Metrics
 from headrace.node.api.app import Services, create_app
 from headrace.node.api.blocks import BlockApi
 from headrace.node.api.capability import Capabilities, node_key
+from headrace.node.api.door import Door
 from headrace.node.api.ongoing import Ongoing
 from headrace.node.api.outside import Outside, parse_networks
 from headrace.node.body.blobs import BlobStore
@@ -87,12 +88,12 @@ async def _serve(
         access_log=None,
         handle_signals=False,
         shutdown_timeout=_TIDY_S,
-        keepalive_timeout=75.0,
     )
+    listening: asyncio.Server | None = None
     try:
         await node.start()
         await runner.setup()
-        await web.SockSite(runner, sock, backlog=_BACKLOG).start()
+        listening = await loop.create_server(lambda: Door(runner), sock=sock, backlog=_BACKLOG)
         ready = Ready(_endpoint(config.host, sock.getsockname()[1]), node.link.pid)
         _log.info("listening on %s", ready.endpoint)
         if not is_loopback(config.host):
@@ -102,12 +103,13 @@ async def _serve(
         selector.listener = metrics.turned
         await stop.wait()
         _log.info("stopping: streams get %.0f s", config.farewell_s)
-        for site in list(runner.sites):
-            await site.stop()
+        listening.close()
         if runner.server is not None:
             runner.server.pre_shutdown()  # nobody begins anything on a connection that is idle
         await node.ongoing.end(config.farewell_s)
     finally:
+        if listening is not None:
+            listening.close()
         await runner.cleanup()
         await node.close()
         sock.close()

@@ -6,6 +6,7 @@ miss file names with a line break.
 
 from __future__ import annotations
 
+import errno
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -15,15 +16,15 @@ from typing import Any
 from aiohttp import web
 
 from headrace.blocklist import BLOCKS_PATH
-from headrace.errors import HeadraceError, NotFound
+from headrace.errors import Busy, HeadraceError, NotFound, StoreError
 from headrace.metrics import CONTENT_TYPE, Metrics
 from headrace.node.api.blocks import BlockApi
 from headrace.node.api.calls import path_of
 from headrace.node.api.hub import HubApi
 from headrace.node.api.ongoing import Ongoing
 from headrace.node.api.outside import Outside
-from headrace.node.api.refusals import closed_repo, refusal, refusal_of
-from headrace.node.api.replies import refused
+from headrace.node.api.refusals import closed_repo, read_only, refusal, refusal_of
+from headrace.node.api.replies import SERVER, refused
 from headrace.node.body.sender import Sender
 from headrace.node.lines import flat
 from headrace.node.memory.freshness import Freshness
@@ -31,6 +32,7 @@ from headrace.node.memory.metadata import Closed, Metadata
 
 _BODY_BYTES_MOST = 4 * 1024 * 1024  # a paths-info request names its paths in the body
 _BROKEN = 499  # as nginx counts answers that nobody waited for; here also those that were cut off
+_AGAIN_S = 5.0
 _access = logging.getLogger("headrace.node.access")
 _log = logging.getLogger("headrace.node")
 
@@ -82,7 +84,11 @@ def create_app(services: Services) -> web.Application:
 
 
 async def _sign(_request: web.Request, response: web.StreamResponse) -> None:
-    response.headers["Server"] = "headrace"  # instead of the versions of what it is made of
+    response.headers["Server"] = SERVER
+    if isinstance(response, web.HTTPException):  # the framework's own words, for what never came to a handler
+        told = refusal(response.status, response.reason)
+        response.headers.update({**told.headers, "Content-Type": told.content_type})
+        response.body = told.body
 
 
 def _observing(services: Services) -> Any:
@@ -130,12 +136,16 @@ def _log_access(request: web.Request, status: int) -> None:
 @web.middleware
 async def _refusing(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turn what went wrong into the hub's way of saying so."""
+    if request.method == "CONNECT" or request.raw_path == "*":
+        return refused(read_only(request.method, allowed="GET, HEAD"))
     signed_in = "Authorization" in request.headers
     try:
         return await handler(request)
     except Closed as closed:
         return refused(closed_repo(closed.visibility, request["repo"], signed_in=signed_in))
     except HeadraceError as error:
+        if isinstance(error, StoreError):
+            _log.warning("%s", error.message)
         told = refusal_of(error, signed_in=signed_in, commit=request.get("commit"))
         # Of what failed nothing is known; that something is not there is an answer as any other.
         known: Freshness | None = request.get("freshness") if isinstance(error, NotFound) else None
@@ -144,6 +154,19 @@ async def _refusing(request: web.Request, handler: Handler) -> web.StreamRespons
         return refused(refusal(413, f"a question of more than {_BODY_BYTES_MOST} bytes is not read"))
     except (web.HTTPException, ConnectionError):
         raise
+    except OSError as error:
+        if error.errno not in (errno.EMFILE, errno.ENFILE):
+            return _unforeseen()
+        _log.warning("no file can be opened: %s", error.strerror)
+        return refused(refusal_of(_full(), signed_in=signed_in))
     except Exception:  # noqa: BLE001  # a request's outermost frame: whatever it is, the client gets an answer
-        _log.exception("a request failed in a way nobody foresaw")
-        return refused(refusal(500, "the node failed to answer; its log says why"))
+        return _unforeseen()
+
+
+def _unforeseen() -> web.Response:
+    _log.exception("a request failed in a way nobody foresaw")
+    return refused(refusal(500, "the node failed to answer; its log says why"))
+
+
+def _full() -> Busy:
+    return Busy("the node has as many files open as it may have", retry_after_s=_AGAIN_S)

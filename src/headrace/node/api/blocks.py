@@ -29,14 +29,14 @@ class BlockApi:
         self._capabilities = capabilities
         self._threads = threads
 
-    def header(self, entry: Entry) -> dict[str, str]:
+    def header(self, entry: Entry, public_until: float) -> dict[str, str]:
         """What an answer about a file says of its list. Of a file of one block, the digest says it all.
 
-        For files of repos that this caller may read, and no others.
+        For files of repos that this caller may read, and no others; for how long, `public_until` says.
         """
         if entry.size <= BLOCK_BYTES:
             return {}
-        query = self._capabilities.query(entry.digest, time.time())
+        query = self._capabilities.query(entry.digest, time.time(), public_until)
         return {BLOCKS: f"{BLOCKS_PATH}{entry.digest}?{query}"}
 
     async def answer(self, request: web.Request) -> web.StreamResponse:

@@ -19,7 +19,11 @@ from headrace.manifest import Digest
 from headrace.store.disk import scratch, storing, write_all
 
 LIFE_S = 60
-"""No longer than it is believed that a repo may be read by whoever could read it."""
+"""At most; less where it is believed for less time that the repo may be read by everybody …"""
+
+LIFE_LEAST_S = 5
+"""… but so long that whoever was just shown the file can ask: where visibility is not believed for any time at all, and
+where the source cannot be asked, a capability outlives what was believed by this."""
 
 _KEY_BYTES = 32
 _TIME_DIGITS = 12
@@ -31,9 +35,9 @@ class Capabilities:
     def __init__(self, key: bytes) -> None:
         self._key = key
 
-    def query(self, digest: Digest, now: float) -> str:
-        """What is to be added to a URL."""
-        until = str(int(now) + LIFE_S)
+    def query(self, digest: Digest, now: float, public_until: float) -> str:
+        """What is to be added to a URL. `public_until`: see `Resolved`."""
+        until = str(int(now + min(LIFE_S, max(LIFE_LEAST_S, public_until - now))))
         return urlencode({"until": until, "proof": self._proof(digest, until)})
 
     def allows(self, digest: Digest, until: str, proof: str, now: float) -> bool:

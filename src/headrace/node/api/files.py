@@ -56,7 +56,7 @@ class FileApi:
     async def _answer(self, request: web.Request, at: Resolved, entry: Entry) -> web.StreamResponse:
         headers = {
             **file_headers(entry, at.commit),
-            **self._blocks.header(entry),
+            **self._blocks.header(entry, at.public_until),
             **at.freshness.headers,
         }
         if _is_known(request, entry.digest.hex):

@@ -17,10 +17,12 @@ from headrace.errors import (
     IntegrityError,
     NoSpace,
     NotFound,
+    ReadOnly,
     RepoNotFound,
     RevisionNotFound,
     SourceError,
     Stalled,
+    StoreError,
     UsageError,
 )
 from headrace.node.body.sender import Doubted
@@ -96,11 +98,21 @@ def refusal_of(error: HeadraceError, *, signed_in: bool, commit: str | None = No
     status = next((status for kind, status in _STATUSES if isinstance(error, kind)), 500)
     if isinstance(error, FillFailed):
         status = _FILL_STATUSES.get(error.why, 502)
-    told = refusal(status, error.message, _CODES.get(type(error)))
+    told = refusal(status, _words_of(error), _CODES.get(type(error)))
     more = {REPO_COMMIT: commit} if commit else {}
     if isinstance(error, SourceError) and error.retry_after_s is not None:
         more["Retry-After"] = str(max(1, round(error.retry_after_s)))
     return Refusal(told.status, told.message, {**told.headers, **more})
+
+
+def _words_of(error: HeadraceError) -> str:
+    """What happened, without the folders of this machine: what is said of a disk names them."""
+    code = error.why if isinstance(error, FillFailed) else error.code
+    if code == NoSpace.code:
+        return "this mirror has no room left on its disk"
+    if isinstance(error, StoreError) or code in (StoreError.code, ReadOnly.code):
+        return "this mirror's disk does not do what it should; its log says more"
+    return error.message
 
 
 def read_only(method: str, *, allowed: str) -> Refusal:

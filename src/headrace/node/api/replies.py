@@ -12,6 +12,9 @@ from headrace.node.memory.freshness import Freshness
 from headrace.node.memory.metadata import Resolved
 from headrace.wire import REPO_COMMIT
 
+SERVER = "headrace"
+"""Instead of the versions of what it is made of."""
+
 
 def json_reply(value: Any, at: Resolved | None, freshness: Freshness | None = None) -> web.Response:
     """An answer about a repo, or about none; `freshness` where it is not that of `at`."""

@@ -7,17 +7,22 @@ when nothing more comes for some seconds, it is given a little of that, and so o
 from __future__ import annotations
 
 import asyncio
+import os
+from collections.abc import Awaitable, Callable
 from typing import BinaryIO, Protocol
 
 from headrace.metrics import FILL, HIT
 from headrace.node.body.blobs import BlobStore
-from headrace.node.fill.fill import Reader
+from headrace.node.fill.fill import Disrupted, Reader
 from headrace.node.fill.fills import Fills
 from headrace.node.threads import Threads
 from headrace.ranges import Range
 from headrace.source.contract import Content
 
 RESERVE_BYTES = 64 * 1024
+LOOK_BYTES = 64 * 1024 * 1024
+"""Of a verified file is sent between two looks at whether it is still believed."""
+
 DRIP_BYTES = 1024
 DRIP_S = 4.0
 """Every so often a reader is given so many of the bytes that are kept back for it: enough for four minutes."""
@@ -43,16 +48,20 @@ class Body(Protocol):
 
 
 class Stored:
-    """A verified file."""
+    """A verified file. Who reads a large one is cut off when it is found to have rotted meanwhile."""
 
     origin = HIT
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, is_doubted: Callable[[], Awaitable[bool]]) -> None:
         self._file = file
+        self._is_doubted = is_doubted
 
-    async def reach(self, position: int, stop: int) -> int:  # noqa: ARG002  # all of it is there
+    async def reach(self, position: int, stop: int) -> int:
         """See `Body.reach`."""
-        return stop
+        # What is put away loses its name; but so does what only has to make room, and that is right.
+        if not os.fstat(self._file.fileno()).st_nlink and await self._is_doubted():
+            raise Disrupted
+        return min(stop, position + LOOK_BYTES)
 
     def file(self) -> BinaryIO:
         """See `Body.file`."""
@@ -129,7 +138,7 @@ class Bodies:
             )
             file = await self._threads.disk(self._store.open, entry.digest, entry.size)
         if file is not None:
-            return Stored(file)
+            return Stored(file, lambda: self.is_doubted(content))
         return Following(self._fills.read(content, resumes=resumes), self._patience_s)
 
     async def is_doubted(self, content: Content) -> bool:

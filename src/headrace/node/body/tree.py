@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from pathlib import Path
 
 from headrace.layout import WorkshopLayout
@@ -37,12 +39,24 @@ class DataTree:
         return self.doubts / digest.algorithm / digest.hex
 
     def mark_doubt(self, digest: Digest) -> None:
-        """Leave that mark. Raises `StoreError` where that cannot be done."""
+        """Leave that mark, and have it on disk. Raises `StoreError` where that cannot be done."""
         mark = self.doubt(digest)
         with storing(mark):
             mark.parent.mkdir(parents=True, exist_ok=True)
             mark.touch()
+            for folder in (mark.parent, self.doubts, self.doubts.parent):
+                _sync(folder)
 
     def unfinished(self, digest: Digest) -> WorkshopLayout:
         """Where content on its way lies."""
         return WorkshopLayout(self.workshop, digest)
+
+
+def _sync(folder: Path) -> None:
+    """Have the names in a folder on disk, where the file system can do that."""
+    fd = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        with suppress(OSError):
+            os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any
+from weakref import WeakValueDictionary
 
 from headrace.errors import DigestMismatch, Interrupted, SourceError
 from headrace.events import BlobFailed, BlobPublished, Event
@@ -49,7 +50,8 @@ class Fills:
         self._threads = threads
         self._grace_s = grace_s
         self._boot = boot_id()
-        self._holding = asyncio.Lock()  # what is written last must be what was meant last
+        # Of each content: what is written last must be what was meant last, and what is read the last that was meant.
+        self._holding: WeakValueDictionary[Digest, asyncio.Lock] = WeakValueDictionary()
         self._running: dict[str, Fill] = {}
         self._pulse = Pulse()
         self._doubted: dict[Digest, float] = {}  # until when; the catalog has it later, and keeps it longer
@@ -131,9 +133,8 @@ class Fills:
 
     async def hold(self, digest: Digest, block: int) -> None:
         """See `Steward.hold`."""
-        held = Held(block, self._boot)
-        async with self._holding:
-            await self._write(f"which block of {digest} is held", lambda: self._catalog.hold(digest, held))
+        async with self._held(digest):
+            await self._write_held(digest, block)
 
     def abandoned(self, fill: Fill) -> None:
         """See `Steward.abandoned`."""
@@ -156,23 +157,41 @@ class Fills:
             _log.info("%s is not fetched any further: nobody reads it", fill.content.entry.digest)
 
     async def _recall(self, fill: Fill) -> None:
-        """Find out what was held of it before. After a loss of power it is not known what readers were given."""
-        digest, held, doubted = fill.content.entry.digest, None, 0.0
+        """Find out what was held of it before. After a loss of power it is not known what readers were given.
+
+        All that the next boot must know of this one is on disk before anybody is given a byte.
+        """
+        digest, size = fill.content.entry.digest, fill.content.entry.size
+        async with self._held(digest):
+            held, doubted = await self._remembered(digest)
+            # A doubt may have ended since; what it was about has not been verified yet.
+            is_lost = held is not None and (held.boot != self._boot or doubted > 0)
+            if is_lost:
+                await self._doubt(digest)
+            if (held is None or is_lost) and size > BLOCK_BYTES:
+                await self._write_held(digest, size - 1 if held is None else held.block)
+        fill.recall(None if held is None else held.block, is_lost=is_lost)
+
+    async def _remembered(self, digest: Digest) -> tuple[Held | None, float]:
         while True:
             try:
                 held = await self._threads.disk(self._catalog.held, digest)
-                doubted = await self._threads.disk(self._catalog.doubted_until, digest)
-                break
-            except Exception:  # noqa: BLE001  # it may pass; until then nobody is given anything
+                return held, await self._threads.disk(self._catalog.doubted_until, digest)
+            except Exception:  # noqa: BLE001, PERF203  # it may pass; until then nobody is given anything
                 _log.exception("what was held of %s cannot be read", digest)
                 await asyncio.sleep(_WRITE_AGAIN_S)
-        # A doubt may have ended since; what it was about has not been verified yet.
-        is_lost = held is not None and (held.boot != self._boot or doubted > 0)
-        if is_lost:
-            self._doubt(digest)
-        fill.recall(None if held is None else held.block, is_lost=is_lost)
-        if (held is None or is_lost) and fill.content.entry.size > BLOCK_BYTES:
-            await self.hold(digest, fill.held)
+
+    def _held(self, digest: Digest) -> asyncio.Lock:
+        """For who reads or writes what is held of it, in the order in which they come."""
+        return self._holding.setdefault(digest, asyncio.Lock())
+
+    async def _write_held(self, digest: Digest, block: int) -> None:
+        held = Held(block, self._boot)
+        await self._write(f"which block of {digest} is held", lambda: self._catalog.hold(digest, held))
+
+    async def _let_loose(self, digest: Digest) -> None:
+        async with self._held(digest):
+            await self._wrote(f"that no block of {digest} is held", lambda: self._catalog.hold(digest, None))
 
     async def close(self) -> None:
         """Wait a little for what is being written down."""
@@ -208,12 +227,13 @@ class Fills:
         self._catalog.doubt(digest, until)
         self._store.layout.doubt(digest).unlink(missing_ok=True)
 
-    def _doubt(self, digest: Digest) -> None:
+    def _doubt(self, digest: Digest) -> asyncio.Task[None]:
+        """Doubt it from now on; done when that is written down."""
         until = time.time() + DOUBT_S
         self._doubted = {one: end for one, end in self._doubted.items() if end > time.time()} | {
             digest: until
         }
-        self._later(self._write(f"the doubt about {digest}", lambda: self._write_doubt(digest, until)))
+        return self._later(self._write(f"the doubt about {digest}", lambda: self._write_doubt(digest, until)))
 
     async def _write(self, what: str, write: Callable[[], None]) -> None:
         while not await self._wrote(what, write):  # noqa: ASYNC110 - nothing to wait for but time
@@ -232,7 +252,7 @@ class Fills:
         try:
             if fill.has_begun:
                 await self._threads.disk(self._store.record, digest)
-                await self._threads.disk(self._catalog.hold, digest, None)
+                self._later(self._let_loose(digest))
             else:  # the worker found it there: whoever put it there, nobody has looked at it
                 await self._threads.hash(self._store.check, digest, fill.content.entry.size)
         except Exception:  # noqa: BLE001  # readers must not wait for ever; unrecorded, it is hashed when asked for
@@ -240,7 +260,8 @@ class Fills:
         self._tell(fill, event)
         self._end(fill)
 
-    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+    def _later(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._writing.add(task)
         task.add_done_callback(self._writing.discard)
+        return task

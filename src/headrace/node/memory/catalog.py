@@ -11,6 +11,7 @@ import enum
 import itertools
 import json
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -30,11 +31,14 @@ from headrace.node.memory.schema import (
     commits,
     doubts,
     entries,
+    fitting,
     held_blocks,
     refs,
     repos,
     schema,
     set_up,
+    set_up_lasting,
+    set_up_sqlite,
     totals,
 )
 from headrace.wire import api_path
@@ -54,10 +58,14 @@ class Visibility(enum.Enum):
 
 @dataclass(frozen=True)
 class Seen:
-    """A repo's visibility, and when it was seen."""
+    """A repo's visibility, and when its source was asked: who answers late may tell what was so before."""
 
     visibility: Visibility
     at: float
+
+    def is_newer(self, other: Seen, now: float) -> bool:
+        """Whether this was asked for later; what a clock set back puts into the future was not."""
+        return other.at < self.at <= now
 
 
 @dataclass(frozen=True)
@@ -123,13 +131,13 @@ class Identity:
 
 
 class Catalog(Protocol):
-    """What a node remembers. Safe to use from many threads; a fleet shares one."""
+    """What a node remembers. Safe to use from many threads; a fleet shares one. Writing may raise `NoSpace`."""
 
     def seen(self, repo: Repo) -> Seen | None:
         """Who may read the repo, if it was ever asked about."""
 
-    def see(self, repo: Repo, seen: Seen) -> None:
-        """Remember who may read it."""
+    def see(self, repo: Repo, seen: Seen) -> Seen:
+        """Remember who may read it, unless what is known was asked for later; what is known now is the answer."""
 
     def ref(self, repo: Repo, revision: str) -> Ref | None:
         """What a revision meant last."""
@@ -137,8 +145,8 @@ class Catalog(Protocol):
     def point(self, repo: Repo, revision: str, ref: Ref | None) -> None:
         """Remember what a revision means; None: it means nothing any more."""
 
-    def learn(self, repo: Repo, revision: str, told: Told) -> None:
-        """Remember all that an answer said, at once. What is told of a commit is found under `info_key`."""
+    def learn(self, repo: Repo, revision: str, told: Told) -> Seen:
+        """As `see`, of all that an answer said, at once. What is told of a commit is found under `info_key`."""
 
     def has_manifest(self, repo: Repo, commit: str) -> bool:
         """Whether it is known what a commit holds."""
@@ -170,13 +178,13 @@ class Catalog(Protocol):
         """Until when this content is given out from its beginning only; 0 where it never was in doubt."""
 
     def doubt(self, digest: Digest, until: float) -> None:
-        """Somebody may hold wrong bytes of this content."""
+        """Somebody may hold wrong bytes of this content. On disk when this returns: it outlives a loss of power."""
 
     def held(self, digest: Digest) -> Held | None:
         """Which block of it nobody was given, where bytes of it may have been given out unverified."""
 
     def hold(self, digest: Digest, held: Held | None) -> None:
-        """Remember that; None: it is verified."""
+        """Remember that; None: it is verified. A block is on disk when this returns."""
 
     def ping(self) -> None:
         """Raises `Corrupt` where the catalog cannot be asked."""
@@ -202,9 +210,12 @@ class SqlCatalog:
     """See `Catalog`. `url` is SQLAlchemy's; raises `UsageError` for a catalog of a newer version."""
 
     def __init__(self, url: str, bounds: Mapping[str, Bound] = BOUNDS) -> None:
-        self._engine = sa.create_engine(url, pool_size=_CONNECTIONS, max_overflow=-1)
+        self._engine = self._lasting = sa.create_engine(url, pool_size=_CONNECTIONS, max_overflow=-1)
         if self._engine.dialect.name == "sqlite":
-            sa.event.listen(self._engine, "connect", _set_up_sqlite)
+            sa.event.listen(self._engine, "connect", set_up_sqlite)
+            # One connection is enough: there is one write at a time.
+            self._lasting = sa.create_engine(url, pool_size=1)
+            sa.event.listen(self._lasting, "connect", set_up_lasting)
         set_up(self._engine)
         self._bounds = bounds
         # SQLite lets one write at a time and has the others sleep and look again: here they queue instead.
@@ -218,16 +229,17 @@ class SqlCatalog:
     def close(self) -> None:
         """Close all connections."""
         self._engine.dispose()
+        self._lasting.dispose()
 
     def seen(self, repo: Repo) -> Seen | None:
         """See `Catalog.seen`."""
-        found = self._one(sa.select(repos.c.visibility, repos.c.at).where(repos.c.repo == _key(repo)))
-        return Seen(Visibility(found.visibility), found.at) if found else None
+        with self._engine.connect() as connection:
+            return _seen(connection, repo)
 
-    def see(self, repo: Repo, seen: Seen) -> None:
+    def see(self, repo: Repo, seen: Seen) -> Seen:
         """See `Catalog.see`."""
         with self._writing() as connection:
-            self._see(connection, repo, seen)
+            return self._see(connection, repo, seen)
 
     def ref(self, repo: Repo, revision: str) -> Ref | None:
         """See `Catalog.ref`."""
@@ -240,7 +252,7 @@ class SqlCatalog:
         with self._writing() as connection:
             self._point(connection, repo, revision, ref)
 
-    def learn(self, repo: Repo, revision: str, told: Told) -> None:
+    def learn(self, repo: Repo, revision: str, told: Told) -> Seen:
         """See `Catalog.learn`."""
         with self._writing() as connection:
             if told.ref is not None and not is_commit(revision):
@@ -249,7 +261,7 @@ class SqlCatalog:
                 self._keep(connection, info_key(repo, told.ref.commit), told.info)
             if told.manifest is not None:
                 self._keep_manifest(connection, told.manifest)
-            self._see(connection, repo, told.seen)
+            return self._see(connection, repo, told.seen)
 
     def has_manifest(self, repo: Repo, commit: str) -> bool:
         """See `Catalog.has_manifest`."""
@@ -309,7 +321,7 @@ class SqlCatalog:
 
     def doubt(self, digest: Digest, until: float) -> None:
         """See `Catalog.doubt`."""
-        with self._writing() as connection:
+        with self._writing(self._lasting) as connection:
             self._put(connection, doubts, {"digest": str(digest)}, {"until": until})
 
     def held(self, digest: Digest) -> Held | None:
@@ -321,7 +333,8 @@ class SqlCatalog:
 
     def hold(self, digest: Digest, held: Held | None) -> None:
         """See `Catalog.hold`."""
-        with self._writing() as connection:
+        # That nothing is held may get lost: then the content is doubted for nothing.
+        with self._writing(self._engine if held is None else self._lasting) as connection:
             self._put(
                 connection, held_blocks, {"digest": str(digest)}, None if held is None else asdict(held)
             )
@@ -338,16 +351,20 @@ class SqlCatalog:
             return connection.execute(query).first()
 
     @contextmanager
-    def _writing(self) -> Iterator[sa.Connection]:
-        with self._turn, self._engine.begin() as connection:
+    def _writing(self, engine: sa.Engine | None = None) -> Iterator[sa.Connection]:
+        with self._turn, fitting(), (engine or self._engine).begin() as connection:
             if self._engine.dialect.name == "sqlite":
                 # Else it begins with the first write, and another process may write after what was read for that.
                 connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield connection
 
-    def _see(self, connection: sa.Connection, repo: Repo, seen: Seen) -> None:
+    def _see(self, connection: sa.Connection, repo: Repo, seen: Seen) -> Seen:
+        known = _seen(connection, repo)
+        if known is not None and known.is_newer(seen, time.time()):
+            return known
         values = {"visibility": seen.visibility.value, "at": seen.at}
         self._put_bounded(connection, repos, {"repo": _key(repo)}, values)
+        return seen
 
     def _point(self, connection: sa.Connection, repo: Repo, revision: str, ref: Ref | None) -> None:
         key = {"repo": _key(repo), "revision": revision}
@@ -466,15 +483,15 @@ def _of(repo: Repo, commit: str) -> sa.ColumnElement[bool]:
     return (commits.c.repo == _key(repo)) & (commits.c.commit == commit)
 
 
+def _seen(connection: sa.Connection, repo: Repo) -> Seen | None:
+    query = sa.select(repos.c.visibility, repos.c.at).where(repos.c.repo == _key(repo))
+    found = connection.execute(query).first()
+    return Seen(Visibility(found.visibility), found.at) if found else None
+
+
 def _row(found: sa.Row[Any]) -> Row:
     return Row(found.path, found.size, Digest.parse(found.digest) if found.digest else None)
 
 
 def _key(repo: Repo) -> str:
     return f"{repo.kind.plural}/{repo.name}"
-
-
-def _set_up_sqlite(connection: Any, _record: object) -> None:
-    """Readers do not wait for a writer; what a power cut takes is asked for again."""
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=10000"):
-        connection.execute(f"PRAGMA {pragma}")

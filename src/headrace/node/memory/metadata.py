@@ -42,6 +42,7 @@ T = TypeVar("T")
 _ROWS_AT_ONCE = 5000
 _FOLDERS_MOST = 200_000  # remembered, of all commits together
 _REFUSED_TTL_S = 10.0  # a repo that was just published should not stay refused for a minute
+_REFUSED_KEPT_S = 60.0
 _SEARCH_TTL_S = 30.0
 _SEARCHES_WEIGH = 4 * 1024 * 1024
 _REFUSALS_MOST = 10_000
@@ -65,12 +66,18 @@ class Closed(Exception):
 
 @dataclass(frozen=True)
 class Resolved:
-    """A readable repo's commit. `deadline`: until when a client waits, on the clock of the event loop."""
+    """A readable repo's commit.
+
+    Attributes:
+        deadline: until when a client waits, on the clock of the event loop.
+        public_until: until when it is believed that everybody may read it, in seconds since 1970.
+    """
 
     repo: Repo
     commit: str
     freshness: Freshness
     deadline: float
+    public_until: float
 
 
 @dataclass(frozen=True)
@@ -123,7 +130,7 @@ class Metadata:
             freshness = self._age(seen, ref, revision)
             if is_commit(revision) and not await self._read(self._catalog.has_manifest, repo, revision):
                 freshness = Freshness(Grade.MISS)
-            return _allowed(repo, seen, ref, freshness, deadline)
+            return self._allowed(repo, seen, ref, freshness, deadline)
         is_known = seen is not None and (ref is not None or seen.visibility is not Visibility.PUBLIC)
         wait_s = self._wait_s(deadline, is_known=is_known)
         try:
@@ -131,8 +138,17 @@ class Metadata:
         except SourceError:
             if seen is None or not is_known:
                 raise
-            return _allowed(repo, seen, ref, self._age(seen, ref, revision), deadline)
-        return _allowed(fresh, seen, ref, Freshness(Grade.CHECKED if is_known else Grade.MISS), deadline)
+            return self._allowed(repo, seen, ref, self._age(seen, ref, revision), deadline)
+        return self._allowed(fresh, seen, ref, Freshness(Grade.CHECKED if is_known else Grade.MISS), deadline)
+
+    def _allowed(
+        self, repo: Repo, seen: Seen, ref: Ref | None, freshness: Freshness, deadline: float
+    ) -> Resolved:
+        if seen.visibility is not Visibility.PUBLIC:
+            raise Closed(seen.visibility)
+        if ref is None:
+            raise RevisionNotFound("Invalid rev id")
+        return Resolved(repo, ref.commit, freshness, deadline, seen.at + self._trust.visibility_ttl_s)
 
     async def info(self, at: Resolved) -> Answered:
         """What the source says about a repo at a commit: tags, dates, files. Raises as `resolved`."""
@@ -366,11 +382,16 @@ class Metadata:
 
     async def _learn(self, repo: Repo, revision: str, known: str | None) -> Told:
         told = await self._noted(("revision", repo, revision), self._origin.learn, repo, revision, known)
+        refused = self._refusals.get(("repo", repo))
+        if refused is not ABSENT and refused.is_newer(told.seen, time.time()):
+            # Somebody asked later, and was answered before: of a repo that was not known, here alone.
+            await self._threads.disk(self._catalog.see, told.repo or repo, refused)
+            return Told(refused)
         if told.seen.visibility is Visibility.PUBLIC:
             self._refusals.drop(("repo", repo))
         else:
-            ttl_s = min(_REFUSED_TTL_S, self._trust.visibility_ttl_s)
-            self._refusals.put(("repo", repo), told.seen, ttl_s)
+            # Longer than it is believed: an answer that is on its way may be older, and say that it is public.
+            self._refusals.put(("repo", repo), told.seen, _REFUSED_KEPT_S)
         return told
 
     async def _ensure_manifest(self, at: Resolved, most_s: float = _FOR_EVER) -> None:
@@ -437,14 +458,6 @@ class Metadata:
         refuse = self._refusals.get(key)
         if refuse is not ABSENT:
             raise refuse()
-
-
-def _allowed(repo: Repo, seen: Seen, ref: Ref | None, freshness: Freshness, deadline: float) -> Resolved:
-    if seen.visibility is not Visibility.PUBLIC:
-        raise Closed(seen.visibility)
-    if ref is None:
-        raise RevisionNotFound("Invalid rev id")
-    return Resolved(repo, ref.commit, freshness, deadline)
 
 
 def _is_fixed(target: str, commit: str) -> bool:

@@ -98,23 +98,27 @@ class Origin:
             SourceError: it cannot be asked now.
         """
         whole = known is None or self._is_small(repo, known)
-        seen = self._catalog.seen(repo)
+        seen, asked_at = self._catalog.seen(repo), time.time()
         with nullcontext() if known is not None and seen is not None else self._rations.modestly():
             answer = self._ask(api_path(repo, "revision", revision) + ("?blobs=true" if whole else ""))
-        now = time.time()
         if answer.status != HTTPStatus.OK and answer.headers.get(ERROR_CODE) == "RevisionNotFound":
             if known is not None and not is_commit(revision):
                 self._catalog.point(repo, revision, None)
             raise RevisionNotFound(answer.headers.get(ERROR_MESSAGE) or f"Invalid rev id: {revision}")
         if answer.status != HTTPStatus.OK:
-            told = Told(Seen(_visibility_of_refusal(answer), now))
+            told = Told(Seen(_visibility_of_refusal(answer), asked_at))
         else:
-            told = self._told(repo, revision, _parsed(answer), now)
+            told = self._told(repo, revision, _parsed(answer), asked_at)
         # Of a repo that nobody here has read nothing is kept: anybody could fill the catalog with names.
         if told.seen.visibility is Visibility.PUBLIC or seen is not None:
-            self._catalog.learn(told.repo or repo, revision, told)
+            told = self._learned(repo, revision, told)
         self._note_name(repo, told)
         return told
+
+    def _learned(self, repo: Repo, revision: str, told: Told) -> Told:
+        seen = self._catalog.learn(told.repo or repo, revision, told)
+        is_closed = seen != told.seen and seen.visibility is not Visibility.PUBLIC
+        return Told(seen) if is_closed else told  # somebody asked later, and was answered before
 
     def fetch_manifest(self, repo: Repo, commit: str) -> None:
         """Ask what a commit holds. Raises as `Source.manifest`."""
@@ -203,11 +207,11 @@ class Origin:
         kept = self._catalog.kept(info_key(repo, commit))
         return kept is None or len(kept.body) <= _SMALL
 
-    def _told(self, repo: Repo, revision: str, facts: Any, now: float) -> Told:
+    def _told(self, repo: Repo, revision: str, facts: Any, asked_at: float) -> Told:
         commit = facts.get("sha") if isinstance(facts, dict) else None
         if not isinstance(commit, str) or not is_commit(commit):
             raise BadAnswer(f"{self._source.name} does not say which commit {revision!r} of {repo} is")
-        seen = Seen(_visibility_of(facts), now)
+        seen = Seen(_visibility_of(facts), asked_at)
         if seen.visibility is not Visibility.PUBLIC:
             return Told(seen)
         repo = _called(facts.get("id"), repo)
@@ -219,7 +223,7 @@ class Origin:
             manifest = None  # who asks for a file hears why, when the tree says the same
         if isinstance(siblings, list):
             facts["siblings"] = [_named(one) for one in siblings]
-        return Told(seen, Ref(commit, now), Kept(json.dumps(facts), None, now), manifest, repo)
+        return Told(seen, Ref(commit, asked_at), Kept(json.dumps(facts), None, asked_at), manifest, repo)
 
     def _worded(self, error: SourceError) -> SourceError:
         """The failure as any client may hear of it: not which repo another one asked for, nor our upstream's URL."""

@@ -1,17 +1,21 @@
 """What was read a moment ago, at hand without a thread and without a look at the disk.
 
 What a commit holds never changes and stays as long as there is room. Everything else is read again after a second:
-another process of the same node may have written.
+another process of the same node may have written. What the disk has no room for is known for that second: a node
+whose disk is full serves what it has, and asks again.
 """
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Final
 
+from headrace.errors import NoSpace
 from headrace.manifest import Digest, Manifest
 from headrace.names import Repo
 from headrace.node.memory.catalog import Catalog, Held, Identity, Kept, Ref, Row, Seen, Told, info_key
@@ -23,6 +27,8 @@ _MUTABLE_S = 1.0
 _FOR_EVER = float("inf")
 _ROW_WEIGHT = 500  # bytes, about: an entry of a commit with its path
 _WEIGHT_MOST = 24 * 1024 * 1024
+
+_log = logging.getLogger("headrace.node")
 
 
 class Recent:
@@ -75,12 +81,21 @@ class Recent:
             self._weight -= found[2]
 
 
+@contextmanager
+def _as_far_as_it_fits() -> Iterator[None]:
+    try:
+        yield
+    except NoSpace as error:
+        _log.warning("%s: it is not remembered", error.message)
+
+
 class RecentCatalog:
     """A catalog with what was read or written last in front of it; see `Catalog`."""
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
         self._recent = Recent(_WEIGHT_MOST)
+        self._seeing = threading.Lock()
 
     def at_hand(self, question: str, *arguments: Hashable) -> Any:
         """What the method `question` would say to these arguments, if that is known without looking; else `ABSENT`."""
@@ -88,13 +103,15 @@ class RecentCatalog:
 
     def seen(self, repo: Repo) -> Seen | None:
         """See `Catalog.seen`."""
-        found: Seen | None = self._through(("seen", repo), lambda: self._catalog.seen(repo))
-        return found
+        found: Seen | None = self._recent.get(("seen", repo))
+        return self._put_seen(repo, self._catalog.seen(repo)) if found is ABSENT else found
 
-    def see(self, repo: Repo, seen: Seen) -> None:
+    def see(self, repo: Repo, seen: Seen) -> Seen:
         """See `Catalog.see`."""
-        self._catalog.see(repo, seen)
-        self._put(("seen", repo), seen)
+        known = seen
+        with _as_far_as_it_fits():
+            known = self._catalog.see(repo, seen)
+        return self._put_seen(repo, known) or known
 
     def ref(self, repo: Repo, revision: str) -> Ref | None:
         """See `Catalog.ref`."""
@@ -103,20 +120,24 @@ class RecentCatalog:
 
     def point(self, repo: Repo, revision: str, ref: Ref | None) -> None:
         """See `Catalog.point`."""
-        self._catalog.point(repo, revision, ref)
+        with _as_far_as_it_fits():
+            self._catalog.point(repo, revision, ref)
         self._put(("ref", repo, revision), ref)
 
-    def learn(self, repo: Repo, revision: str, told: Told) -> None:
+    def learn(self, repo: Repo, revision: str, told: Told) -> Seen:
         """See `Catalog.learn`."""
-        self._catalog.learn(repo, revision, told)
-        self._put(("seen", repo), told.seen)
+        known, is_kept = told.seen, False
+        with _as_far_as_it_fits():
+            known, is_kept = self._catalog.learn(repo, revision, told), True
+        seen = self._put_seen(repo, known) or known
         if told.ref is None:
-            return
+            return seen
         self._put(("ref", repo, revision), told.ref)
         if told.info is not None:
             self._put_kept(info_key(repo, told.ref.commit), told.info)
-        if told.manifest is not None:
+        if told.manifest is not None and is_kept:
             self._recent.put(("has_manifest", repo, told.ref.commit), True, _FOR_EVER, _ROW_WEIGHT)  # noqa: FBT003
+        return seen
 
     def has_manifest(self, repo: Repo, commit: str) -> bool:
         """See `Catalog.has_manifest`."""
@@ -159,7 +180,8 @@ class RecentCatalog:
 
     def keep(self, key: str, kept: Kept) -> None:
         """See `Catalog.keep`."""
-        self._catalog.keep(key, kept)
+        with _as_far_as_it_fits():
+            self._catalog.keep(key, kept)
         self._put_kept(key, kept)
 
     def verified(self, digest: Digest) -> Identity | None:
@@ -169,7 +191,8 @@ class RecentCatalog:
 
     def verify(self, digest: Digest, identity: Identity | None) -> None:
         """See `Catalog.verify`."""
-        self._catalog.verify(digest, identity)
+        with _as_far_as_it_fits():
+            self._catalog.verify(digest, identity)
         self._put(("verified", digest), identity)
 
     def doubted_until(self, digest: Digest) -> float:
@@ -200,6 +223,16 @@ class RecentCatalog:
             found = read()
             self._put(key, found)
         return found
+
+    def _put_seen(self, repo: Repo, seen: Seen | None) -> Seen | None:
+        """Have at hand what the catalog said, unless another thread has put there what was asked for later."""
+        with self._seeing:
+            known = self._recent.get(("seen", repo))
+            is_older = seen is None or (isinstance(known, Seen) and known.is_newer(seen, time.time()))
+            if isinstance(known, Seen) and is_older:
+                return known
+            self._put(("seen", repo), seen)
+            return seen
 
     def _put(self, key: Hashable, value: Any) -> None:
         self._recent.put(key, value, _MUTABLE_S, _ROW_WEIGHT)

@@ -1,14 +1,16 @@
-"""The catalog's tables, and how those of an earlier version become these."""
+"""The catalog's tables, how those of an earlier version become these, and how SQLite is told to keep them."""
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import sqlalchemy as sa
 
-from headrace.errors import UsageError
+from headrace.errors import NoSpace, UsageError
 
 VERSION = 2
 
@@ -120,6 +122,34 @@ def set_up(engine: sa.Engine) -> None:
             connection.execute(sa.insert(schema).values(version=VERSION))
         elif found != VERSION:
             connection.execute(sa.update(schema).values(version=VERSION))
+
+
+@contextmanager
+def fitting() -> Iterator[None]:
+    """Turn what SQLite says of a full disk into our error."""
+    try:
+        yield
+    except sa.exc.OperationalError as error:
+        if "disk is full" in str(error.orig):  # its number can be had from Python 3.11 on
+            raise NoSpace(
+                "no space left for the catalog", hint="free some space on the disk of --data"
+            ) from error
+        raise
+
+
+def set_up_sqlite(connection: Any, _record: object) -> None:
+    """Readers do not wait for a writer; what a power cut takes is asked for again."""
+    _tell_sqlite(connection, "NORMAL")
+
+
+def set_up_lasting(connection: Any, _record: object) -> None:
+    """What is written by this one is on disk, with all that was written before, when it is committed."""
+    _tell_sqlite(connection, "FULL")
+
+
+def _tell_sqlite(connection: Any, synchronous: str) -> None:
+    for pragma in ("journal_mode=WAL", f"synchronous={synchronous}", "busy_timeout=10000"):
+        connection.execute(f"PRAGMA {pragma}")
 
 
 def _from_1(connection: sa.Connection) -> None:
