@@ -17,7 +17,8 @@ demo: setup ## see it work, without a hub: mirror, pull, break, repair, load
 
 # Tests wait more than they compute: three at a time keep two processors busy. ARGS="-n 0 --pdb" for a debugger.
 test: setup ## run the tests (ARGS="-k name" for some of them)
-	@$(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)
+	@$(if $(ARGS),,$(BIN)/python -m pytest -q -m "alone and not soak")
+	@$(BIN)/python -m pytest -n 3 --dist worksteal $(if $(ARGS),$(ARGS),-m "not alone and not soak")
 
 check: setup ## lint, format, types, shape budget, import layers
 	@scripts/check

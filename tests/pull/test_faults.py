@@ -197,7 +197,7 @@ def test_what_had_landed_before_a_fault_is_not_asked_for_again(hub: ChaosHub, pu
     assert hub.settled_log().blob_bytes == sum(map(len, REPOS["org/one"].values()))
 
 
-@pytest.mark.timeout(15)
+@pytest.mark.timeout(60)  # a file that trickled to its end would take an hour
 @both_repos
 def test_two_connections_that_trickle_hold_up_no_pull(
     repo: str, root: Path, pull: WatchedPull, monkeypatch: pytest.MonkeyPatch

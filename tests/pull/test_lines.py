@@ -21,7 +21,7 @@ from bench.repo import REPO, BenchRepo, digest_of, make_repo
 from headrace.ranges import Range, RangeSet
 
 SLOW, FAST = 16_000_000, 80_000_000  # bits a second
-SIZE = 128_000_000  # the slow lines alone would need half a minute: time enough to find the fast one mended
+SIZE = 64_000_000
 CUT_S, MENDED_S = 1.0, 4.0
 REASSIGNED_S = 3.0
 MARGIN_S = 1.5  # for a busy machine; a patience that nobody shortened (5 s) still shows beside it
@@ -75,6 +75,7 @@ class Telling:
             self.events.append(json.loads(line))  # others look at it meanwhile
 
 
+@pytest.mark.alone
 def test_a_line_that_is_cut_costs_little_and_one_that_is_mended_is_used_again(
     made: tuple[Line, ...], repo: BenchRepo, tmp_path: Path
 ) -> None:
