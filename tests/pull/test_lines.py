@@ -21,7 +21,7 @@ from bench.repo import REPO, BenchRepo, digest_of, make_repo
 from headrace.ranges import Range, RangeSet
 
 SLOW, FAST = 16_000_000, 80_000_000  # bits a second
-SIZE = 64_000_000
+SIZE = 128_000_000  # the slow lines alone would need half a minute: time enough to find the fast one mended
 CUT_S, MENDED_S = 1.0, 4.0
 REASSIGNED_S = 3.0
 MARGIN_S = 1.5  # for a busy machine; a patience that nobody shortened (5 s) still shows beside it
@@ -108,8 +108,8 @@ def test_a_line_that_is_cut_costs_little_and_one_that_is_mended_is_used_again(
         missing = next(here.gaps(Range(one["start"], one["stop"])), None)
         if missing is not None:
             takers = [other for other in telling.events if other["event"] == "segment_opened"]
-            taken = [o["source"] for o in takers if o["start"] <= missing.start < o["stop"] and o != one]
-            assert set(taken) - {fast}, missing
+            taken = [o for o in takers if o["start"] <= missing.start < o["stop"] and o != one]
+            assert any(o["source"] != fast or o["at_s"] > mended_s for o in taken), missing
     again_s = [one["at_s"] for one in telling.heard("bytes_landed", fast) if one["at_s"] > mended_s]
     assert again_s, "never used again"
     assert again_s[0] - mended_s <= 30
