@@ -130,7 +130,10 @@ def test_a_host_that_fails_is_left_as_soon_as_the_hub_leads_elsewhere(
     works = [known]
 
     def script(heard: Heard, connection: socket.socket) -> None:
-        works_now, works[0] = works[0], False  # before it answers: the next one may be quicker than this thread
+        works_now, works[0] = (
+            works[0],
+            False,
+        )  # before it answers: the next one may be quicker than this thread
         connection.sendall(partial_answer(SOME) if works_now else raw)
 
     sick, sound = serve(script), serve(always(partial_answer(SOME)))
