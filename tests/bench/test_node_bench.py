@@ -39,7 +39,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.wfile.write(bytes(stop - start if self.path != "/short" else 10))
         self.close_connection = self.path == "/short"
 
-    do_HEAD = do_GET  # noqa: N815 - so it has to be called
+    do_HEAD = do_GET
 
     def log_message(self, *arguments: object) -> None:
         pass

@@ -5,13 +5,10 @@ from __future__ import annotations
 import base64
 import hashlib
 import http.client
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -27,6 +24,7 @@ from headrace.wire import BLOCK_BYTES, parse_range_header
 from tests.node.asking import ask
 from tests.node.test_blocks import hashes_of
 from tests.pull.conftest import Puller
+from tests.quiet import QuietHandler, serving
 
 SEGMENT = 8 * 1024 * 1024
 REPO, FILE = "org/big", "model.safetensors"
@@ -106,9 +104,7 @@ class Mirror:
         """Its endpoint."""
         mirror = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
+        class Handler(QuietHandler):
             def do_HEAD(self) -> None:
                 self._answer(with_body=False)
 
@@ -126,24 +122,8 @@ class Mirror:
                 if with_body:
                     self.wfile.write(body)
 
-            def log_message(self, *_: Any) -> None:
-                """Tests are quiet."""
-
-        class Server(ThreadingHTTPServer):
-            daemon_threads = True
-
-            def handle_error(self, *_: Any) -> None:
-                """Clients that hang up are no news."""
-
-        server = Server(("127.0.0.1", 0), Handler)
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            server.server_close()
-            thread.join()
+        with serving(Handler) as endpoint:
+            yield endpoint
 
     def answer(self, path: str, wanted: str | None, *, with_body: bool) -> tuple[int, dict[str, str], bytes]:
         if path.startswith(BLOCKS_PATH):

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 from urllib.parse import unquote
+
+from tests.quiet import QuietHandler, serving
 
 Answer = tuple[int, dict[str, str], bytes]
 Way = Callable[[str, str], Answer]
@@ -17,20 +16,11 @@ Way = Callable[[str, str], Answer]
 OTHER_COMMIT = "c0ffee" * 6 + "c0ff"
 
 
-class _Quiet(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def handle_error(self, *_: Any) -> None:
-        """Clients that hang up on nonsense are no news."""
-
-
 @contextmanager
 def mirror(way: Way) -> Iterator[str]:
     """A server on this machine that answers every `resolve` in that way; its endpoint."""
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
+    class Handler(QuietHandler):
         def do_GET(self) -> None:
             path = unquote(re.sub(r"^.*/resolve/[^/]+/", "", self.path))
             status, headers, body = way(path, self.headers.get("Range", ""))
@@ -41,18 +31,8 @@ def mirror(way: Way) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, *_: Any) -> None:
-            """Tests are quiet."""
-
-    server = _Quiet(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with serving(Handler) as endpoint:
+        yield endpoint
 
 
 def another_commit(path: str, wanted: str) -> Answer:

@@ -3,12 +3,13 @@
 Theory of operation. `take()` is told a fact, `orders()` says what to do next; the engine calls the second after
 each batch of the first and on every tick. An idle lane goes where another lane would bring most (`places`), as far
 as that source may have one more (`hosts`, `lanes`), and takes the lowest free segment inside a window ahead of some
-blob's frontier, blobs in the order they were added; what somebody waits for goes first (`wishes`). A segment is not longer than what that place brings until
-everything else ends, so that quick and slow places end together. Until a source's answer for a blob has begun only
-one lane asks it, so that a redirect is followed once. With no segment free, an idle lane relieves the assignment
-that would end last, if that gains, wherever that is (`theft`). A lane that is silent while others deliver is
-recalled (`patience`). A place that fails rests; a source that cannot have the content is struck from the blob; a
-blob that got no byte for too long is given up, where time counts only while it is the sources that are waited for.
+blob's frontier, blobs in the order they were added; what somebody waits for goes first (`wishes`). A segment is not
+longer than what that place brings until everything else ends, so that quick and slow places end together. Until a
+source's answer for a blob has begun only one lane asks it, so that a redirect is followed once. With no segment free,
+an idle lane relieves the assignment that would end last, if that gains, wherever that is (`theft`). A lane that is
+silent while others deliver is recalled (`patience`). A place that fails rests; a source that cannot have the content
+is struck from the blob; a blob that got no byte for too long is given up, where time counts only while it is the
+sources that are waited for.
 
 Invariants: a byte is in `landed`, or in exactly one assignment, or free; an assignment's bytes become free only
 when its lane has answered; at most `allowed` assignments exist; memory is bounded by blobs and assignments.

@@ -4,9 +4,9 @@ Theory of operation. With no free bytes left, an idle lane relieves the assignme
 one that is relieved keeps what it will have brought when the helper, after its first byte, has brought the rest: so
 both end together, whatever their speeds and wherever they are. Little is taken from equals, since a request costs
 more than it brings; from a lane at a place half as fast or slower even small pieces are worth one, at the end, when
-everybody waits for it. Where blobs are wanted by different people, what is on its way in vain counts too: no more of it
-than a small share of the blob, unless very much is won. Where bytes cannot be divided any more, a connection that crawls is dropped and its rest
-fetched anew, if that is sure to win.
+everybody waits for it. Where blobs are wanted by different people, what is on its way in vain counts too: no more of
+it than a small share of the blob, unless very much is won. Where bytes cannot be divided any more, a connection that
+crawls is dropped and its rest fetched anew, if that is sure to win.
 """
 
 from __future__ import annotations
@@ -123,7 +123,8 @@ class Thefts:
     def retreats(self, assignments: Collection[Assignment], now: float) -> Iterator[Order]:
         """Where fewer lanes are allowed than are at work, the slowest stop now and not when a long segment ends.
 
-        Where different people want the bytes, short ones end: what is on its way would be sent in vain. So do those at an address that crawls, where the host has another: they would hold places in vain.
+        Where different people want the bytes, short ones end: what is on its way would be sent in vain. So do those at
+        an address that crawls, where the host has another: they would hold places in vain.
         """
         for gate in self._hosts.gates:
             if self._hosts.busy(gate) <= gate.governor.allowed:

@@ -141,7 +141,7 @@ class _Connection(http.server.BaseHTTPRequestHandler):
             record.note(ended_s=self.server.ledger.now())
 
     # http.server looks methods up by these names.
-    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = _serve  # noqa: N815
+    do_GET = do_HEAD = do_POST = do_PUT = do_DELETE = _serve
 
     def _answer(self, request: Request) -> Answer:
         if self.is_busy:

@@ -16,14 +16,10 @@ SERVER = "headrace"
 """Instead of the versions of what it is made of."""
 
 
-def json_reply(value: Any, at: Resolved | None, freshness: Freshness | None = None) -> web.Response:
-    """An answer about a repo, or about none; `freshness` where it is not that of `at`."""
-    headers = {"Content-Type": "application/json; charset=utf-8"}
-    if at is not None:
-        headers[REPO_COMMIT] = at.commit
-    if freshness is None and at is not None:
-        freshness = at.freshness
-    headers |= freshness.headers if freshness is not None else {}
+def json_reply(value: Any, at: Resolved, freshness: Freshness | None = None) -> web.Response:
+    """An answer about a repo; `freshness` where it is not that of `at`."""
+    headers = {"Content-Type": "application/json; charset=utf-8", REPO_COMMIT: at.commit}
+    headers |= (freshness or at.freshness).headers
     return web.Response(body=json.dumps(value).encode(), headers=headers)
 
 

@@ -142,5 +142,5 @@ class Bodies:
         return Following(self._fills.read(content, resumes=resumes), self._patience_s)
 
     async def is_doubted(self, content: Content) -> bool:
-        """Whether somebody may hold wrong bytes of it, so that nobody may join in the middle."""
+        """Whether somebody may hold wrong bytes of it, so that nobody may be given a part."""
         return await self._fills.is_doubted(content.entry.digest)

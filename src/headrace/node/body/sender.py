@@ -73,7 +73,7 @@ class Sender:
         """Answer with content: the range that is wanted, or all of it.
 
         Raises:
-            Doubted: this client would join a right end to what may be a wrong beginning.
+            Doubted: this client would join what is right to what may be wrong.
             HeadraceError: it cannot be had, and nothing was sent yet.
         """
         for _ in range(_GENERATIONS_MOST):

@@ -28,7 +28,7 @@ from headrace.store.lease import boot_id
 from headrace.wire import BLOCK_BYTES
 
 DOUBT_S = 3600.0
-"""How long content whose first attempt was wrong is given out from its beginning only."""
+"""How long content whose first attempt was wrong is given out as a whole only."""
 
 _ATTEMPTS = 3  # a worker that dies this often during one fill dies of it
 _WRITE_AGAIN_S = 1.0

@@ -175,7 +175,7 @@ class Catalog(Protocol):
         """Remember a file that hashes to this; None: there is none."""
 
     def doubted_until(self, digest: Digest) -> float:
-        """Until when this content is given out from its beginning only; 0 where it never was in doubt."""
+        """Until when this content is given out as a whole only; 0 where it never was in doubt."""
 
     def doubt(self, digest: Digest, until: float) -> None:
         """Somebody may hold wrong bytes of this content. On disk when this returns: it outlives a loss of power."""
@@ -363,16 +363,16 @@ class SqlCatalog:
         if known is not None and known.is_newer(seen, time.time()):
             return known
         values = {"visibility": seen.visibility.value, "at": seen.at}
-        self._put_bounded(connection, repos, {"repo": _key(repo)}, values)
+        self._put(connection, repos, {"repo": _key(repo)}, values)
         return seen
 
     def _point(self, connection: sa.Connection, repo: Repo, revision: str, ref: Ref | None) -> None:
         key = {"repo": _key(repo), "revision": revision}
-        self._put_bounded(connection, refs, key, None if ref is None else asdict(ref))
+        self._put(connection, refs, key, None if ref is None else asdict(ref))
 
     def _keep(self, connection: sa.Connection, key: str, kept: Kept) -> None:
         values = {"body": kept.body, "link": kept.link, "at": kept.at, "weight": len(kept.body)}
-        self._put_bounded(connection, answers, {"key": key}, values)
+        self._put(connection, answers, {"key": key}, values)
 
     def _keep_manifest(self, connection: sa.Connection, manifest: Manifest) -> None:
         if connection.scalar(sa.select(commits.c.id).where(_of(manifest.repo, manifest.commit))) is not None:
@@ -394,24 +394,17 @@ class SqlCatalog:
         key: Mapping[str, Any],
         values: Mapping[str, Any] | None,
     ) -> None:
-        """Write a row whether or not there is one; None takes it away."""
+        """Write a row whether or not there is one; None takes it away. A kind that is bounded loses its oldest."""
+        is_bounded = table.name in self._bounds
+        weigh = table.c.weight if "weight" in table.c else sa.literal(0)
+        was = connection.scalar(sa.select(weigh).where(_is(table, key))) if is_bounded else None
         if values is None:
             connection.execute(sa.delete(table).where(_is(table, key)))
+        else:
+            insert = self._insert(table).values(**key, **values)
+            connection.execute(insert.on_conflict_do_update(index_elements=list(key), set_=dict(values)))
+        if not is_bounded:
             return
-        insert = self._insert(table).values(**key, **values)
-        connection.execute(insert.on_conflict_do_update(index_elements=list(key), set_=dict(values)))
-
-    def _put_bounded(
-        self,
-        connection: sa.Connection,
-        table: sa.Table,
-        key: Mapping[str, Any],
-        values: Mapping[str, Any] | None,
-    ) -> None:
-        """As `_put`, for a kind of rows that is bounded: counts along, and drops the oldest where it must."""
-        weigh = table.c.weight if "weight" in table.c else sa.literal(0)
-        was = connection.scalar(sa.select(weigh).where(_is(table, key)))
-        self._put(connection, table, key, values)
         rows = (values is not None) - (was is not None)
         weight = (values or {}).get("weight", 0) - (was or 0)
         if rows or weight:
