@@ -16,7 +16,8 @@ from headrace.node.body.blobs import BlobStore
 from headrace.node.body.bodies import LOOK_BYTES, Stored
 from headrace.node.body.tree import DataTree
 from headrace.node.fill.fill import Disrupted
-from headrace.node.memory.catalog import SqlCatalog
+from headrace.node.memory.database import Database
+from headrace.node.memory.inventory import SqlInventory
 
 DATA = b"water" * 1000
 DIGEST = Digest(Digest.SHA256, hashlib.sha256(DATA).hexdigest())
@@ -27,9 +28,9 @@ SIZE = len(DATA)
 def store(tmp_path: Path) -> Iterator[BlobStore]:
     tree = DataTree(tmp_path)
     tree.prepare()
-    catalog = SqlCatalog.in_folder(tmp_path)
-    yield BlobStore(tree, catalog)
-    catalog.close()
+    database = Database.in_folder(tmp_path)
+    yield BlobStore(tree, SqlInventory(database))
+    database.close()
 
 
 def put(store: BlobStore, data: bytes) -> Path:

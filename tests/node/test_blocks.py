@@ -30,7 +30,8 @@ from headrace.node.api.outside import Outside
 from headrace.node.body.blobs import BlobStore
 from headrace.node.body.blocks import BlockLists
 from headrace.node.body.tree import DataTree
-from headrace.node.memory.catalog import SqlCatalog
+from headrace.node.memory.database import Database
+from headrace.node.memory.inventory import SqlInventory
 from headrace.node.process import NodeProcess
 from headrace.node.threads import Threads
 from headrace.testing import ChaosHub, content
@@ -167,7 +168,7 @@ def store(tmp_path: Path) -> BlobStore:
     blob = layout.blob(DIGEST)
     blob.parent.mkdir(parents=True)
     blob.write_bytes(BIG)
-    return BlobStore(layout, SqlCatalog.in_folder(tmp_path))
+    return BlobStore(layout, SqlInventory(Database.in_folder(tmp_path)))
 
 
 def test_a_list_is_kept_as_long_as_its_file_stays_the_same(store: BlobStore) -> None:
@@ -198,7 +199,7 @@ def test_a_kept_list_that_has_rotted_is_none(store: BlobStore) -> None:
 def test_a_wrong_file_that_was_replaced_meanwhile_is_not_put_away(store: BlobStore) -> None:
     blob = store.layout.blob(DIGEST)
     store.record(DIGEST)
-    seen = store._catalog.verified(DIGEST)
+    seen = store._inventory.verified(DIGEST)
     assert seen is not None
     fresh = blob.with_suffix(".new")
     fresh.write_bytes(BIG)

@@ -13,7 +13,9 @@ import sqlalchemy as sa
 from headrace.errors import UsageError
 from headrace.manifest import Digest, Entry, Manifest
 from headrace.names import Repo, RepoKind
-from headrace.node.memory.catalog import Catalog, Held, Identity, Kept, Ref, Seen, SqlCatalog, Visibility
+from headrace.node.memory.catalog import Catalog, Kept, Ref, Seen, SqlCatalog, Visibility
+from headrace.node.memory.database import Database
+from headrace.node.memory.inventory import Held, Identity, Inventory, SqlInventory
 
 REPO, COMMIT = Repo("org/x"), "c" * 40
 SMALL, LARGE = Digest(Digest.GIT_BLOB_SHA1, "b" * 40), Digest(Digest.SHA256, "a" * 64)
@@ -22,45 +24,59 @@ MANIFEST = Manifest(REPO, "main", COMMIT, tuple(Entry(path, 2**40, LARGE) for pa
 
 
 @pytest.fixture
-def catalog(tmp_path: Path) -> Iterator[SqlCatalog]:
-    catalog = SqlCatalog.in_folder(tmp_path)
-    yield catalog
-    catalog.close()
+def database(tmp_path: Path) -> Iterator[Database]:
+    database = Database.in_folder(tmp_path)
+    yield database
+    database.close()
 
 
-def test_it_is_what_the_port_asks_for(catalog: SqlCatalog) -> None:
+@pytest.fixture
+def catalog(database: Database) -> SqlCatalog:
+    return SqlCatalog(database)
+
+
+@pytest.fixture
+def inventory(database: Database) -> SqlInventory:
+    return SqlInventory(database)
+
+
+def test_they_are_what_the_ports_ask_for(catalog: SqlCatalog, inventory: SqlInventory) -> None:
     port: Catalog = catalog
-    port.ping()
     assert port.seen(REPO) is None
+    other: Inventory = inventory
+    assert other.verified(LARGE) is None
 
 
-def test_all_of_it_outlives_the_process(catalog: SqlCatalog, tmp_path: Path) -> None:
+def test_all_of_it_outlives_the_process(
+    database: Database, catalog: SqlCatalog, inventory: SqlInventory, tmp_path: Path
+) -> None:
     catalog.see(REPO, Seen(Visibility.PUBLIC, 1.5))
     catalog.see(REPO, Seen(Visibility.GATED, 2.5))
     catalog.point(REPO, "main", Ref(COMMIT, 3.5))
     catalog.keep("/api", Kept("{}", "/next", 4.5))
-    catalog.verify(LARGE, Identity(1, 2, 3))
-    catalog.doubt(LARGE, 9.0)
+    inventory.verify(LARGE, Identity(1, 2, 3))
+    inventory.doubt(LARGE, 9.0)
     catalog.keep_manifest(MANIFEST)
-    catalog.close()
-    again = SqlCatalog.in_folder(tmp_path)
+    database.close()
+    later = Database.in_folder(tmp_path)
+    again, there = SqlCatalog(later), SqlInventory(later)
     assert again.seen(REPO) == Seen(Visibility.GATED, 2.5)
     assert again.seen(Repo("org/x", RepoKind.DATASET)) is None
     assert again.ref(REPO, "main") == Ref(COMMIT, 3.5)
     assert again.kept("/api") == Kept("{}", "/next", 4.5)
-    assert again.verified(LARGE) == Identity(1, 2, 3)
-    assert (again.doubted_until(LARGE), again.doubted_until(SMALL)) == (9.0, 0.0)
+    assert there.verified(LARGE) == Identity(1, 2, 3)
+    assert (there.doubted_until(LARGE), there.doubted_until(SMALL)) == (9.0, 0.0)
     assert again.has_manifest(REPO, COMMIT)
-    again.close()
+    later.close()
 
 
-def test_what_is_gone_is_forgotten(catalog: SqlCatalog) -> None:
+def test_what_is_gone_is_forgotten(catalog: SqlCatalog, inventory: SqlInventory) -> None:
     catalog.point(REPO, "main", Ref(COMMIT, 1.0))
     catalog.point(REPO, "main", None)
-    catalog.verify(LARGE, Identity(1, 2, 3))
-    catalog.verify(LARGE, None)
+    inventory.verify(LARGE, Identity(1, 2, 3))
+    inventory.verify(LARGE, None)
     assert catalog.ref(REPO, "main") is None
-    assert catalog.verified(LARGE) is None
+    assert inventory.verified(LARGE) is None
 
 
 def paths(catalog: SqlCatalog, folder: str, *, deep: bool, after: str = "", most: int = 100) -> list[str]:
@@ -101,35 +117,38 @@ def test_an_empty_commit_is_known_too(catalog: SqlCatalog) -> None:
     assert paths(catalog, "", deep=True) == []
 
 
-def test_a_catalog_of_a_newer_version_is_left_alone(catalog: SqlCatalog, tmp_path: Path) -> None:
-    catalog.close()
+def test_a_catalog_of_a_newer_version_is_left_alone(database: Database, tmp_path: Path) -> None:
+    database.close()
     engine = sa.create_engine(f"sqlite:///{tmp_path / 'catalog.sqlite'}")
     with engine.begin() as connection:
         connection.execute(sa.text("UPDATE schema SET version = 99"))
     engine.dispose()
     with pytest.raises(UsageError, match="99"):
-        SqlCatalog.in_folder(tmp_path)
+        Database.in_folder(tmp_path)
 
 
 def test_two_processes_count_each_row_once(tmp_path: Path) -> None:
-    catalogs = [SqlCatalog.in_folder(tmp_path), SqlCatalog.in_folder(tmp_path)]
-    together = threading.Barrier(len(catalogs))
+    databases = [Database.in_folder(tmp_path), Database.in_folder(tmp_path)]
+    together = threading.Barrier(len(databases))
 
-    def point(catalog: SqlCatalog) -> None:
+    def point(database: Database) -> None:
+        catalog = SqlCatalog(database)
         for number in range(100):
             together.wait()
             catalog.point(REPO, f"branch-{number}", Ref(COMMIT, 1.0))
 
-    with ThreadPoolExecutor(len(catalogs)) as pool:
-        list(pool.map(point, catalogs))
-    for catalog in catalogs:
-        catalog.close()
+    with ThreadPoolExecutor(len(databases)) as pool:
+        list(pool.map(point, databases))
+    for database in databases:
+        database.close()
     with sa.create_engine(f"sqlite:///{tmp_path / 'catalog.sqlite'}").connect() as connection:
         counted = connection.scalar(sa.text("SELECT rows FROM totals WHERE name = 'refs'"))
         assert counted == connection.scalar(sa.text("SELECT count(*) FROM refs")) == 100
 
 
-def test_what_a_loss_of_power_must_not_take_is_on_disk_when_it_is_written(catalog: SqlCatalog) -> None:
+def test_what_a_loss_of_power_must_not_take_is_on_disk_when_it_is_written(
+    catalog: SqlCatalog, inventory: SqlInventory
+) -> None:
     told: list[int] = []
 
     def note(connection: sa.Connection) -> None:
@@ -138,9 +157,9 @@ def test_what_a_loss_of_power_must_not_take_is_on_disk_when_it_is_written(catalo
     sa.event.listen(sa.Engine, "commit", note)
     try:
         catalog.see(REPO, Seen(Visibility.PUBLIC, 1.5))
-        catalog.hold(LARGE, Held(0, "boot"))
-        catalog.doubt(LARGE, 9.0)
-        catalog.hold(LARGE, None)
+        inventory.hold(LARGE, Held(0, "boot"))
+        inventory.doubt(LARGE, 9.0)
+        inventory.hold(LARGE, None)
     finally:
         sa.event.remove(sa.Engine, "commit", note)
     normal, full = 1, 2

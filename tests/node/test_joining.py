@@ -22,7 +22,8 @@ from headrace.node.body.tree import DataTree
 from headrace.node.config import NodeConfig, Upstream
 from headrace.node.fill.fills import Fills
 from headrace.node.fill.link import WorkerLink
-from headrace.node.memory.catalog import Held, SqlCatalog
+from headrace.node.memory.database import Database
+from headrace.node.memory.inventory import Held, SqlInventory
 from headrace.node.process import NodeProcess
 from headrace.node.threads import Threads
 from headrace.ranges import Range
@@ -72,11 +73,11 @@ CONTENT = Content(
 KEY = str(CONTENT.entry.digest)
 
 
-class SlowCatalog(SqlCatalog):
+class SlowInventory(SqlInventory):
     """Writes down what is held when the test lets it."""
 
-    def __init__(self, url: str) -> None:
-        super().__init__(url)
+    def __init__(self, folder: Path) -> None:
+        super().__init__(Database.in_folder(folder))
         self.free = threading.Event()
 
     def hold(self, digest: Digest, held: Held | None) -> None:
@@ -84,27 +85,27 @@ class SlowCatalog(SqlCatalog):
         super().hold(digest, held)
 
 
-def make_fills(folder: Path) -> tuple[Fills, SqlCatalog]:
+def make_fills(folder: Path) -> tuple[Fills, SqlInventory]:
     """The fills of a node whose worker has yet to start."""
-    catalog = SqlCatalog.in_folder(folder)
-    return fills_with(folder, catalog), catalog
+    inventory = SqlInventory(Database.in_folder(folder))
+    return fills_with(folder, inventory), inventory
 
 
-def fills_with(folder: Path, catalog: SqlCatalog) -> Fills:
+def fills_with(folder: Path, inventory: SqlInventory) -> Fills:
     layout = DataTree(folder)
     layout.prepare()
     link = WorkerLink(NodeConfig((Upstream("hub", "http://127.0.0.1:9"),), folder), ["true"])
-    return Fills(BlobStore(layout, catalog), catalog, link, Threads(), 60.0)
+    return Fills(BlobStore(layout, inventory), inventory, link, Threads(), 60.0)
 
 
-def an_hour_passes(fills: Fills, catalog: SqlCatalog) -> None:
+def an_hour_passes(fills: Fills, inventory: SqlInventory) -> None:
     fills._doubted.clear()
-    catalog.doubt(CONTENT.entry.digest, 1.0)
+    inventory.doubt(CONTENT.entry.digest, 1.0)
 
 
 def test_an_hour_begins_when_the_fill_ends_however_long_it_took(tmp_path: Path) -> None:
     async def act() -> None:
-        fills, catalog = make_fills(tmp_path)
+        fills, inventory = make_fills(tmp_path)
         fills.read(CONTENT, resumes=False)
         for event in (
             BlobStarted("two.safetensors", KEY, len(DATA), 0),
@@ -113,16 +114,16 @@ def test_an_hour_begins_when_the_fill_ends_however_long_it_took(tmp_path: Path) 
         ):
             fills.take(event)
         await fills.close()
-        an_hour_passes(fills, catalog)
+        an_hour_passes(fills, inventory)
         assert await fills.is_doubted(CONTENT.entry.digest)
         fills.take(BlobFailed("two.safetensors", KEY, "all_sources_failed", "nobody delivers it"))
         assert len(fills) == 0
         assert await fills.is_doubted(CONTENT.entry.digest)
         await fills.close()
-        an_hour_passes(fills, catalog)
+        an_hour_passes(fills, inventory)
         assert not await fills.is_doubted(CONTENT.entry.digest)
         # It is begun again, and those who were cut off have not been given anything right since.
-        catalog.hold(CONTENT.entry.digest, Held(0, boot_id()))
+        inventory.hold(CONTENT.entry.digest, Held(0, boot_id()))
         fills.read(CONTENT, resumes=False)
         await fills.close()
         assert await fills.is_doubted(CONTENT.entry.digest)
@@ -140,32 +141,32 @@ def begun(fills: Fills, stop: int) -> asyncio.Task[int]:
 
 def test_nobody_is_given_a_byte_before_it_is_written_down_what_is_held(tmp_path: Path) -> None:
     async def act() -> None:
-        catalog = SlowCatalog(f"sqlite:///{tmp_path / 'catalog.sqlite'}")
-        fills = fills_with(tmp_path, catalog)
+        inventory = SlowInventory(tmp_path)
+        fills = fills_with(tmp_path, inventory)
         reading = begun(fills, 100)
         await asyncio.sleep(0.2)
         assert not reading.done()
-        catalog.free.set()
+        inventory.free.set()
         assert await reading == 100
-        assert catalog.held(CONTENT.entry.digest) == Held(len(DATA) - 1, boot_id())
+        assert inventory.held(CONTENT.entry.digest) == Held(len(DATA) - 1, boot_id())
 
     asyncio.run(act())
 
 
 def test_what_is_held_is_read_after_what_is_still_being_written(tmp_path: Path) -> None:
     async def act() -> None:
-        catalog = SlowCatalog(f"sqlite:///{tmp_path / 'catalog.sqlite'}")
-        fills = fills_with(tmp_path, catalog)
-        catalog.free.set()
+        inventory = SlowInventory(tmp_path)
+        fills = fills_with(tmp_path, inventory)
+        inventory.free.set()
         assert await begun(fills, BLOCK_BYTES) == BLOCK_BYTES
-        catalog.free.clear()
+        inventory.free.clear()
         moving = asyncio.ensure_future(fills.hold(CONTENT.entry.digest, 0))
         await asyncio.sleep(0)
         fills.take(BlobFailed("two.safetensors", KEY, "all_sources_failed", "nobody delivers it"))
         reading = begun(fills, len(DATA))
         await asyncio.sleep(0.2)
         assert not reading.done()
-        catalog.free.set()
+        inventory.free.set()
         await moving
         await fills.close()
         await asyncio.sleep(0.1)

@@ -15,9 +15,9 @@ import pytest
 
 from headrace.manifest import Digest, Entry, Manifest
 from headrace.names import Repo
+from headrace.node.access.caller import ANYBODY
 from headrace.node.config import Upstream
 from headrace.node.memory.catalog import (
-    Bound,
     Catalog,
     Kept,
     Ref,
@@ -27,10 +27,12 @@ from headrace.node.memory.catalog import (
     Visibility,
     info_key,
 )
+from headrace.node.memory.database import Bound, Database
 from headrace.node.memory.freshness import CACHE_STATUS, Freshness, Grade, is_believed, worst
-from headrace.node.memory.metadata import Closed, Metadata, Trust
-from headrace.node.memory.origin import Origin
+from headrace.node.memory.huborigin import HubOrigin
+from headrace.node.memory.metadata import Metadata
 from headrace.node.memory.recent import ABSENT, Recent, RecentCatalog
+from headrace.node.memory.standing import Closed, Trust
 from headrace.node.process import NodeProcess
 from headrace.node.threads import Threads
 from headrace.source.http import Dialer, HttpSession
@@ -258,7 +260,8 @@ def test_what_everybody_searches_is_asked_once(hub: ChaosHub, start_node: StartN
 
 def test_the_oldest_answers_make_room(tmp_path: Path) -> None:
     bounds = {"repos": Bound(3), "refs": Bound(3), "answers": Bound(10, 1000)}
-    catalog = SqlCatalog(f"sqlite:///{tmp_path / 'catalog.sqlite'}", bounds)
+    database = Database(f"sqlite:///{tmp_path / 'catalog.sqlite'}", bounds)
+    catalog = SqlCatalog(database)
     for number in range(12):
         catalog.keep(f"/{number}", Kept("x" * 10, None, float(number)))
         catalog.see(Repo(f"org/r{number}"), Seen(Visibility.PUBLIC, float(number)))
@@ -272,7 +275,7 @@ def test_the_oldest_answers_make_room(tmp_path: Path) -> None:
     catalog.keep("/2", Kept("x", None, 51.0))
     catalog.keep("/last", Kept("x" * 10, None, 52.0))
     assert [number for number in range(12) if catalog.kept(f"/{number}")] == left
-    catalog.close()
+    database.close()
 
 
 def test_a_catalog_of_version_1_becomes_one_of_today(tmp_path: Path) -> None:
@@ -285,6 +288,11 @@ def test_a_catalog_of_version_1_becomes_one_of_today(tmp_path: Path) -> None:
             INSERT INTO repos VALUES ('models/org/x', 'public', 1.0);
             CREATE TABLE refs (repo TEXT NOT NULL, revision TEXT NOT NULL, "commit" TEXT NOT NULL,
                                at FLOAT NOT NULL, PRIMARY KEY (repo, revision));
+            CREATE TABLE commits (id INTEGER PRIMARY KEY, repo TEXT NOT NULL, "commit" TEXT NOT NULL,
+                                  source TEXT NOT NULL, UNIQUE (repo, "commit"));
+            INSERT INTO commits VALUES (7, 'models/org/x', 'e0', 'hub');
+            CREATE TABLE blobs (digest TEXT PRIMARY KEY, size BIGINT NOT NULL, inode BIGINT NOT NULL,
+                                modified_ns BIGINT NOT NULL);
             CREATE TABLE answers ("key" TEXT PRIMARY KEY, body TEXT NOT NULL, link TEXT, at FLOAT NOT NULL);
             """
         )
@@ -296,7 +304,8 @@ def test_a_catalog_of_version_1_becomes_one_of_today(tmp_path: Path) -> None:
         old.execute("INSERT INTO answers VALUES ('/api/models/org/x/refs', '{}', NULL, 3.0)")
     old.close()
     for _ in range(2):
-        catalog = SqlCatalog.in_folder(tmp_path)
+        database = Database.in_folder(tmp_path)
+        catalog = SqlCatalog(database)
         assert catalog.seen(REPO) == Seen(Visibility.PUBLIC, 1.0)
         assert catalog.ref(REPO, "main") == Ref(COMMIT, 2.0)
         kept = catalog.kept(info_key(REPO, COMMIT))
@@ -304,11 +313,11 @@ def test_a_catalog_of_version_1_becomes_one_of_today(tmp_path: Path) -> None:
         assert kept.value["told"] == "main"
         assert catalog.kept("/api/models/org/x/revision/main") is None
         assert catalog.kept("/api/models/org/x/refs") == Kept("{}", None, 3.0)
-        catalog.close()
+        database.close()
 
 
 def test_what_was_read_is_at_hand_and_what_others_write_is_seen(tmp_path: Path) -> None:
-    one, other = (RecentCatalog(SqlCatalog.in_folder(tmp_path)) for _ in range(2))
+    one, other = (RecentCatalog(SqlCatalog(Database.in_folder(tmp_path))) for _ in range(2))
     manifest = Manifest(REPO, "main", COMMIT, (Entry("a", 1, Digest(Digest.SHA256, "a" * 64)),), "hub")
     assert one.at_hand("seen", REPO) is ABSENT
     assert one.seen(REPO) is None
@@ -332,8 +341,8 @@ def test_what_was_read_is_at_hand_and_what_others_write_is_seen(tmp_path: Path) 
 
 def test_who_answers_late_does_not_overrule_who_was_asked_later(tmp_path: Path) -> None:
     catalogs: list[Catalog] = [
-        SqlCatalog(f"sqlite:///{tmp_path / 'one'}"),
-        RecentCatalog(SqlCatalog(f"sqlite:///{tmp_path / 'two'}")),
+        SqlCatalog(Database(f"sqlite:///{tmp_path / 'one'}")),
+        RecentCatalog(SqlCatalog(Database(f"sqlite:///{tmp_path / 'two'}"))),
     ]
     for catalog in catalogs:
         early, late = Seen(Visibility.PUBLIC, 1.0), Seen(Visibility.PRIVATE, 2.0)
@@ -366,27 +375,27 @@ class Asked(HubSource):
 
 
 def metadata_of(source: Asked, catalog: RecentCatalog) -> Metadata:
-    origin = Origin(source, Dialer(), source.rations, catalog)
+    origin = HubOrigin(source, Dialer(), source.rations, catalog)
     return Metadata(catalog, origin, Threads(), Trust(60.0, 60.0, 10.0))
 
 
 @pytest.mark.parametrize("was_known", [True, False])
 def test_a_repo_is_closed_as_soon_as_anybody_was_told_so(tmp_path: Path, *, was_known: bool) -> None:
-    catalog, source = RecentCatalog(SqlCatalog.in_folder(tmp_path)), Asked(tmp_path)
+    catalog, source = RecentCatalog(SqlCatalog(Database.in_folder(tmp_path))), Asked(tmp_path)
     if was_known:
         catalog.see(REPO, Seen(Visibility.PUBLIC, 1.0))
 
     async def act() -> None:
         metadata = metadata_of(source, catalog)
-        late = asyncio.ensure_future(metadata.resolved(REPO, "late"))
+        late = asyncio.ensure_future(metadata.resolved(REPO, "late", ANYBODY))
         assert await asyncio.to_thread(source.is_asked.wait, 10)
         with pytest.raises(Closed):
-            await metadata.resolved(REPO, "main")
+            await metadata.resolved(REPO, "main", ANYBODY)
         source.answers.set()
         with pytest.raises(Closed):
             await late
         with pytest.raises(Closed):
-            await metadata.resolved(REPO, "late")
+            await metadata.resolved(REPO, "late", ANYBODY)
 
     asyncio.run(act())
     seen = catalog.seen(REPO)
@@ -394,9 +403,9 @@ def test_a_repo_is_closed_as_soon_as_anybody_was_told_so(tmp_path: Path, *, was_
 
 
 def test_visibility_is_as_old_as_the_question(tmp_path: Path) -> None:
-    catalog, source = RecentCatalog(SqlCatalog.in_folder(tmp_path)), Asked(tmp_path)
+    catalog, source = RecentCatalog(SqlCatalog(Database.in_folder(tmp_path))), Asked(tmp_path)
     source.answers.set()
-    at = asyncio.run(metadata_of(source, catalog).resolved(REPO, "late"))
+    at = asyncio.run(metadata_of(source, catalog).resolved(REPO, "late", ANYBODY))
     assert at.public_until <= source.asked_at + 60.0
 
 
@@ -416,7 +425,7 @@ def test_room_is_bounded_by_weight_and_time() -> None:
 
 
 def test_many_write_and_read_at_once(tmp_path: Path) -> None:
-    catalog = RecentCatalog(SqlCatalog.in_folder(tmp_path))
+    catalog = RecentCatalog(SqlCatalog(Database.in_folder(tmp_path)))
     gate = threading.Barrier(24)
 
     def work(number: int) -> None:

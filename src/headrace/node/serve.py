@@ -33,9 +33,12 @@ from headrace.node.fill.fills import Fills
 from headrace.node.fill.link import WorkerLink
 from headrace.node.loop import WatchedSelector, run
 from headrace.node.memory.catalog import SqlCatalog
-from headrace.node.memory.metadata import Metadata, Trust
-from headrace.node.memory.origin import Origin
-from headrace.node.memory.recent import RecentCatalog
+from headrace.node.memory.database import Database
+from headrace.node.memory.huborigin import HubOrigin
+from headrace.node.memory.inventory import SqlInventory
+from headrace.node.memory.metadata import Metadata
+from headrace.node.memory.recent import RecentCatalog, RecentInventory
+from headrace.node.memory.standing import Trust
 from headrace.node.threads import Threads
 from headrace.source.http import Dialer
 from headrace.wire import is_loopback, origin_of
@@ -146,11 +149,12 @@ class Node:
         dialer = config.road.dialer()
         self._threads = Threads()
         self.ongoing = Ongoing()
-        self._kept = SqlCatalog.in_folder(config.data)
-        self._catalog = RecentCatalog(self._kept)
+        self._database = Database.in_folder(config.data)
+        catalog = RecentCatalog(SqlCatalog(self._database))
+        inventory = RecentInventory(SqlInventory(self._database))
         self.link = WorkerLink(config)
-        store = BlobStore(layout, self._catalog)
-        self._fills = Fills(store, self._catalog, self.link, self._threads, config.grace_s)
+        store = BlobStore(layout, inventory)
+        self._fills = Fills(store, inventory, self.link, self._threads, config.grace_s)
         self._fills.observers.append(metrics.take)
         metrics.running.set_function(lambda: len(self._fills))
         self.link.hear, self.link.bereaved = self._fills.take, self._fills.worker_died
@@ -159,12 +163,12 @@ class Node:
         rations = config.sources[0].rations(config.data, config.calls_most)
         trusted = config.sources[0].source(dialer, rations, patience_s)
         trust = Trust(config.ref_ttl_s, config.visibility_ttl_s, config.patience_s)
-        origin = Origin(trusted, dialer, rations, self._catalog)
+        origin = HubOrigin(trusted, dialer, rations, catalog)
         metrics.source_up.labels(trusted.name).set_function(lambda: float(not origin.outage.lasts))
         bodies = Bodies(store, self._fills, self._threads, config.patience_s)
         self.app = create_app(
             Services(
-                metadata=Metadata(self._catalog, origin, self._threads, trust),
+                metadata=Metadata(catalog, origin, self._threads, trust),
                 sender=Sender(bodies, self._threads, metrics),
                 blocks=BlockApi(BlockLists(store), Capabilities(node_key(config.data)), self._threads),
                 metrics=metrics,
@@ -184,12 +188,12 @@ class Node:
         await self.link.stop()
         await self._fills.close()
         self._threads.close()
-        self._kept.close()
+        self._database.close()
 
     async def _check(self) -> None:
         if self.link.pid is None:
             raise StoreError("the worker is not running")
-        await self._threads.disk(self._catalog.ping)
+        await self._threads.disk(self._database.ping)
 
 
 def without_self(config: NodeConfig, listening: tuple[str, int]) -> NodeConfig:

@@ -18,6 +18,7 @@ from aiohttp import web
 from headrace.blocklist import BLOCKS_PATH
 from headrace.errors import Busy, HeadraceError, NotFound, StoreError
 from headrace.metrics import CONTENT_TYPE, Metrics
+from headrace.node.access.caller import ANYBODY
 from headrace.node.api.blocks import BlockApi
 from headrace.node.api.calls import path_of
 from headrace.node.api.hub import HubApi
@@ -28,7 +29,8 @@ from headrace.node.api.replies import SERVER, refused
 from headrace.node.body.sender import Sender
 from headrace.node.lines import flat
 from headrace.node.memory.freshness import Freshness
-from headrace.node.memory.metadata import Closed, Metadata
+from headrace.node.memory.metadata import Metadata
+from headrace.node.memory.standing import Closed
 
 _BODY_BYTES_MOST = 4 * 1024 * 1024  # a paths-info request names its paths in the body
 _BROKEN = 499  # as nginx counts answers that nobody waited for; here also those that were cut off
@@ -97,6 +99,7 @@ def _observing(services: Services) -> Any:
     @web.middleware
     async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
         request["began"], request["route"] = time.monotonic(), "other"
+        request["caller"] = ANYBODY
         told = {name.lower(): request.headers.getall(name) for name in request.headers}
         # Not `request.host`: where none is told, some versions of aiohttp ask the resolver, and all others wait.
         host = request.headers.get("Host", "")

@@ -14,7 +14,8 @@ from headrace.node.api.replies import refused
 from headrace.node.api.repos import resolved
 from headrace.node.body.sender import Sender
 from headrace.node.memory.gitids import blob_id, pointer
-from headrace.node.memory.metadata import Metadata, Resolved
+from headrace.node.memory.metadata import Metadata
+from headrace.node.memory.standing import Resolved
 from headrace.ranges import Range
 from headrace.source.contract import Content
 from headrace.wire import Unsatisfiable, parse_etag, parse_range_header

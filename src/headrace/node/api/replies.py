@@ -9,7 +9,7 @@ from aiohttp import web
 
 from headrace.node.api.refusals import Refusal, header_text, refusal
 from headrace.node.memory.freshness import Freshness
-from headrace.node.memory.metadata import Resolved
+from headrace.node.memory.standing import Resolved
 from headrace.wire import REPO_COMMIT
 
 SERVER = "headrace"

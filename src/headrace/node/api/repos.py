@@ -16,7 +16,8 @@ from headrace.node.api.calls import Call, leads_elsewhere, path_of
 from headrace.node.api.passing import page_of
 from headrace.node.api.replies import json_reply, next_link
 from headrace.node.memory.catalog import Row
-from headrace.node.memory.metadata import Metadata, Resolved
+from headrace.node.memory.metadata import Metadata
+from headrace.node.memory.standing import Resolved
 from headrace.wire import api_path
 
 _ROWS_AT_ONCE = 5000
@@ -157,7 +158,7 @@ class RepoApi:
 
 async def resolved(metadata: Metadata, request: web.Request, call: Call) -> Resolved:
     """What a call is about. Every answer about a repo begins here: repos that are not for everybody are refused."""
-    at = await metadata.resolved(call.repo, call.revision)
+    at = await metadata.resolved(call.repo, call.revision, request["caller"])
     request["commit"], request["freshness"] = at.commit, at.freshness
     return at
 

@@ -13,7 +13,7 @@ from typing import BinaryIO
 from headrace.errors import DigestMismatch
 from headrace.manifest import Digest
 from headrace.node.body.tree import DataTree
-from headrace.node.memory.catalog import Catalog, Identity
+from headrace.node.memory.inventory import Identity, Inventory
 from headrace.store.disk import storing
 from headrace.store.ledger import digest_of
 
@@ -21,9 +21,9 @@ from headrace.store.ledger import digest_of
 class BlobStore:
     """Gives out verified files. Methods block; for threads."""
 
-    def __init__(self, layout: DataTree, catalog: Catalog) -> None:
+    def __init__(self, layout: DataTree, inventory: Inventory) -> None:
         self.layout = layout
-        self._catalog = catalog
+        self._inventory = inventory
 
     def open(self, digest: Digest, size: int) -> BinaryIO | None:
         """The verified file, open for reading; None where there is none, or one that must be hashed first."""
@@ -33,7 +33,7 @@ class BlobStore:
             return None
         identity = identity_of(os.fstat(file.fileno()))
         # The open file is what was checked: what is put in its place later cannot be what is sent.
-        if identity.size == size and self._catalog.verified(digest) == identity:
+        if identity.size == size and self._inventory.verified(digest) == identity:
             return file
         file.close()
         return None
@@ -54,7 +54,7 @@ class BlobStore:
             try:
                 before = _identity_at(path)
                 right = (
-                    self._catalog.verified(digest) == before
+                    self._inventory.verified(digest) == before
                     or digest_of(path, digest.algorithm) == digest.hex
                 )
                 unchanged = _identity_at(path) == before
@@ -63,7 +63,7 @@ class BlobStore:
             if not right:
                 self.put_away(digest, before)
             elif unchanged:
-                self._catalog.verify(digest, before)
+                self._inventory.verify(digest, before)
         if right and before.size != size:
             raise DigestMismatch(f"{digest} is content of {before.size} bytes, and {size} are promised")
 
@@ -77,12 +77,12 @@ class BlobStore:
             if _identity_at(path) == seen:
                 self.layout.mark_doubt(digest)  # somebody may have been given a part of it
                 path.unlink()
-                self._catalog.verify(digest, None)
+                self._inventory.verify(digest, None)
 
     def record(self, digest: Digest) -> None:
         """Remember a file that the worker has verified and published this moment."""
         try:
-            self._catalog.verify(digest, _identity_at(self.layout.blob(digest)))
+            self._inventory.verify(digest, _identity_at(self.layout.blob(digest)))
         except OSError:
             return  # gone or unreadable: found out, and hashed, when it is asked for
 

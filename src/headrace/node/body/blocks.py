@@ -17,7 +17,7 @@ from headrace.blocklist import BlockList
 from headrace.errors import StoreError
 from headrace.manifest import Digest
 from headrace.node.body.blobs import BlobStore, identity_of
-from headrace.node.memory.catalog import Identity
+from headrace.node.memory.inventory import Identity
 from headrace.store.disk import scratch, storing, write_all
 from headrace.store.ledger import new_hash
 from headrace.wire import BLOCK_BYTES

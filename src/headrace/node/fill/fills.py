@@ -20,7 +20,7 @@ from headrace.manifest import Digest
 from headrace.node.body.blobs import BlobStore
 from headrace.node.fill.fill import Fill, FillFailed, Pulse, Reader
 from headrace.node.fill.link import WorkerLink
-from headrace.node.memory.catalog import Catalog, Held
+from headrace.node.memory.inventory import Held, Inventory
 from headrace.node.threads import Threads
 from headrace.ranges import Range
 from headrace.source.contract import Content
@@ -41,11 +41,11 @@ class Fills:
     """All fills of a node. Belongs to one event loop."""
 
     def __init__(
-        self, store: BlobStore, catalog: Catalog, link: WorkerLink, threads: Threads, grace_s: float
+        self, store: BlobStore, inventory: Inventory, link: WorkerLink, threads: Threads, grace_s: float
     ) -> None:
         """`grace_s`: for how long a fill goes on that nobody reads."""
         self._store = store
-        self._catalog = catalog
+        self._inventory = inventory
         self._link = link
         self._threads = threads
         self._grace_s = grace_s
@@ -175,8 +175,8 @@ class Fills:
     async def _remembered(self, digest: Digest) -> tuple[Held | None, float]:
         while True:
             try:
-                held = await self._threads.disk(self._catalog.held, digest)
-                return held, await self._threads.disk(self._catalog.doubted_until, digest)
+                held = await self._threads.disk(self._inventory.held, digest)
+                return held, await self._threads.disk(self._inventory.doubted_until, digest)
             except Exception:  # noqa: BLE001, PERF203  # it may pass; until then nobody is given anything
                 _log.exception("what was held of %s cannot be read", digest)
                 await asyncio.sleep(_WRITE_AGAIN_S)
@@ -187,11 +187,13 @@ class Fills:
 
     async def _write_held(self, digest: Digest, block: int) -> None:
         held = Held(block, self._boot)
-        await self._write(f"which block of {digest} is held", lambda: self._catalog.hold(digest, held))
+        await self._write(f"which block of {digest} is held", lambda: self._inventory.hold(digest, held))
 
     async def _let_loose(self, digest: Digest) -> None:
         async with self._held(digest):
-            await self._wrote(f"that no block of {digest} is held", lambda: self._catalog.hold(digest, None))
+            await self._wrote(
+                f"that no block of {digest} is held", lambda: self._inventory.hold(digest, None)
+            )
 
     async def close(self) -> None:
         """Wait a little for what is being written down."""
@@ -218,13 +220,13 @@ class Fills:
 
     def _doubted_until(self, digest: Digest) -> float:
         """What outlives this process. For a thread."""
-        until = self._catalog.doubted_until(digest)
+        until = self._inventory.doubted_until(digest)
         with suppress(FileNotFoundError):
             until = max(until, self._store.layout.doubt(digest).stat().st_mtime + DOUBT_S)
         return until
 
     def _write_doubt(self, digest: Digest, until: float) -> None:
-        self._catalog.doubt(digest, until)
+        self._inventory.doubt(digest, until)
         self._store.layout.doubt(digest).unlink(missing_ok=True)
 
     def _doubt(self, digest: Digest) -> asyncio.Task[None]:

@@ -1,4 +1,4 @@
-"""The trusted source, asked: what a repo is now, what a commit holds. Whatever it says is put in the catalog.
+"""Where what a node knows about repos comes from. Whatever an origin says is put in the catalog.
 
 Questions are asked on threads. Which answers may still be believed, and what to do when there is none, is decided
 elsewhere.
@@ -6,67 +6,22 @@ elsewhere.
 
 from __future__ import annotations
 
-import json
-import threading
-import time
 from collections.abc import Callable
-from contextlib import nullcontext, suppress
-from http import HTTPStatus
-from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from typing import Any, Protocol, TypeVar
 
-from headrace.errors import (
-    AccessDenied,
-    BadAnswer,
-    BadManifest,
-    EntryNotFound,
-    HeadraceError,
-    NotFound,
-    RepoNotFound,
-    RevisionNotFound,
-    SourceError,
-    UsageError,
-)
-from headrace.manifest import Manifest, entries_of, siblings_of
-from headrace.names import Repo, is_commit
-from headrace.node.config import OUTAGE_S
-from headrace.node.memory.catalog import (
-    Catalog,
-    Kept,
-    Ref,
-    Row,
-    Seen,
-    Told,
-    Visibility,
-    called,
-    info_key,
-    name_key,
-)
+from headrace.names import Repo
+from headrace.node.access.caller import Caller
+from headrace.node.memory.catalog import Kept, Row, Told
 from headrace.node.memory.outage import Outage
-from headrace.node.memory.rations import Rations, Spent
-from headrace.source.http import Dialer, HttpSession
-from headrace.source.hub import HubAnswer, HubSource
-from headrace.wire import ERROR_CODE, ERROR_MESSAGE, api_path, parse_next_link
+from headrace.source.hub import HubAnswer
 
 T = TypeVar("T")
 
-_SMALL = 64 * 1024
-"""Characters of what is told of a repo, digests left out, up to which asking for all of it again costs nothing."""
 
+class Origin(Protocol):
+    """Answers questions about repos, each on behalf of a caller. `outage` knows whether it may be asked."""
 
-class Origin:
-    """Asks `source` and writes down what it says. `outage` knows whether it may be asked."""
-
-    def __init__(self, source: HubSource, dialer: Dialer, rations: Rations, catalog: Catalog) -> None:
-        self._source = source
-        self._rations = rations
-        self._dialer = dialer
-        self._catalog = catalog
-        self._local = threading.local()
-        self.outage = Outage(source.name, OUTAGE_S)
-
-    def __repr__(self) -> str:
-        return f"<Origin {self._source.name}{' away' if self.outage.lasts else ''}>"
+    outage: Outage
 
     def put(self, asked_at: float, question: Callable[..., T], *arguments: Any) -> T:
         """Put one of the questions below, decided on at `asked_at`, unless there was no answer since.
@@ -74,195 +29,37 @@ class Origin:
         Raises:
             SourceError: it cannot be asked now; worded for any client.
         """
-        self.outage.check(asked_at)
-        try:
-            answer = question(*arguments)
-        except SourceError as error:
-            worded = self._worded(error)
-            if not isinstance(error, Spent):
-                self.outage.failed(worded)
-            raise worded from error
-        except HeadraceError:
-            self.outage.answered()
-            raise
-        self.outage.answered()
-        return answer
 
-    def learn(self, repo: Repo, revision: str, known: str | None) -> Told:
+    def learn(self, repo: Repo, revision: str, known: str | None, caller: Caller) -> Told:
         """Ask what a revision means now and who may read the repo; `known` is the commit it meant last.
-
-        One call, which also says what the commit holds where that is not known or not much.
 
         Raises:
             RevisionNotFound: there is no such revision any more.
             SourceError: it cannot be asked now.
         """
-        whole = known is None or self._is_small(repo, known)
-        seen, asked_at = self._catalog.seen(repo), time.time()
-        with nullcontext() if known is not None and seen is not None else self._rations.modestly():
-            answer = self._ask(api_path(repo, "revision", revision) + ("?blobs=true" if whole else ""))
-        if answer.status != HTTPStatus.OK and answer.headers.get(ERROR_CODE) == "RevisionNotFound":
-            if known is not None and not is_commit(revision):
-                self._catalog.point(repo, revision, None)
-            raise RevisionNotFound(answer.headers.get(ERROR_MESSAGE) or f"Invalid rev id: {revision}")
-        if answer.status != HTTPStatus.OK:
-            told = Told(Seen(_visibility_of_refusal(answer), asked_at))
-        else:
-            told = self._told(repo, revision, _parsed(answer), asked_at)
-        # Of a repo that nobody here has read nothing is kept: anybody could fill the catalog with names.
-        if told.seen.visibility is Visibility.PUBLIC or seen is not None:
-            told = self._learned(repo, revision, told)
-        self._note_name(repo, told)
-        return told
 
-    def _learned(self, repo: Repo, revision: str, told: Told) -> Told:
-        seen = self._catalog.learn(told.repo or repo, revision, told)
-        is_closed = seen != told.seen and seen.visibility is not Visibility.PUBLIC
-        return Told(seen) if is_closed else told  # somebody asked later, and was answered before
-
-    def fetch_manifest(self, repo: Repo, commit: str) -> None:
+    def fetch_manifest(self, repo: Repo, commit: str, caller: Caller) -> None:
         """Ask what a commit holds. Raises as `Source.manifest`."""
-        if self._catalog.kept(info_key(repo, commit)) is None:
-            self.learn(repo, commit, None)  # for most repos this says it all
-            if self._catalog.has_manifest(repo, commit):
-                return
-        try:
-            self._catalog.keep_manifest(self._source.manifest(repo, commit))
-        except NotFound as error:
-            # The repo was just seen: what a hub does not find now is the commit.
-            raise RevisionNotFound(f"Invalid rev id: {commit}") from error
 
-    def look_up(self, repo: Repo, commit: str, path: str) -> Row | None:
+    def look_up(self, repo: Repo, commit: str, path: str, caller: Caller) -> Row | None:
         """Ask about one path of a commit: far quicker than listing very many.
 
         Raises:
             BadAnswer, BadManifest: what is told makes no sense.
             SourceError: it cannot be asked now.
         """
-        posted = json.dumps({"paths": [path], "expand": False}).encode()
-        answer = self._ask(api_path(repo, "paths-info", commit), posted)
-        told = _parsed(answer) if answer.status == HTTPStatus.OK else None
-        if not isinstance(told, list):
-            raise BadAnswer(f"{self._source.name} does not say what a commit of {repo} has at a path")
-        named = [one for one in told if isinstance(one, dict) and one.get("path") == path]
-        if not named:
-            return None
-        files = entries_of(named)
-        return Row(path, files[0].size, files[0].digest) if files else Row(path, 0, None)
 
-    def fetch(self, target: str) -> Kept:
-        """The JSON at a path and query of the source, and remembered.
+    def fetch(self, target: str, caller: Caller) -> Kept:
+        """The JSON at one of the hub's paths with its query, and remembered.
 
         Raises:
-            NotFound, AccessDenied: the source says so.
+            NotFound, AccessDenied: there is none.
             SourceError: it cannot be asked now.
         """
-        with nullcontext() if self._catalog.kept(target) is not None else self._rations.modestly():
-            answer = self._ask(target)
-        if answer.status != HTTPStatus.OK:
-            message = answer.headers.get(ERROR_MESSAGE) or f"HTTP {answer.status}"
-            known = {one.__name__: one for one in (RevisionNotFound, RepoNotFound, EntryNotFound)}
-            if answer.status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
-                raise AccessDenied(message)
-            raise known.get(answer.headers.get(ERROR_CODE, ""), NotFound)(message)
-        _parsed(answer)
-        kept = Kept(answer.body.decode(), self._following(answer), time.time())
-        self._catalog.keep(target, kept)
-        return kept
 
     def relay(self, target: str, posted: bytes = b"") -> tuple[HubAnswer, str | None]:
-        """Whatever the source says to a GET of `target`, or to JSON that is posted there; and its next page's target.
+        """Whatever is said to anybody about a GET of `target`, or about JSON posted there; and its next page's target.
 
         Raises:
             SourceError: it cannot be asked now.
         """
-        with self._rations.modestly():
-            answer = self._ask(target, posted)
-        return answer, self._following(answer)
-
-    def _note_name(self, repo: Repo, told: Told) -> None:
-        """Remember by what name the source calls what was asked for by this one."""
-        kept = self._catalog.kept(name_key(repo))
-        if told.repo is None:
-            if kept is not None:
-                self._catalog.see(called(kept, repo), told.seen)  # what is closed is so by all its names
-        elif kept is not None or told.repo != repo:
-            self._catalog.keep(name_key(repo), Kept(json.dumps(str(told.repo)), None, told.seen.at))
-
-    def _following(self, answer: HubAnswer) -> str | None:
-        """The next page, as a path and query below the source's endpoint."""
-        link = parse_next_link(answer.headers.get("Link"))
-        if not link:
-            return None
-        parts = urlsplit(link)
-        path = parts.path.removeprefix(urlsplit(self._source.endpoint).path)
-        return f"{path}?{parts.query}"
-
-    def _ask(self, target: str, posted: bytes = b"") -> HubAnswer:
-        if not hasattr(self._local, "session"):
-            self._local.session = HttpSession(self._dialer)
-        return self._source.ask(target, self._local.session, posted)
-
-    def _is_small(self, repo: Repo, commit: str) -> bool:
-        kept = self._catalog.kept(info_key(repo, commit))
-        return kept is None or len(kept.body) <= _SMALL
-
-    def _told(self, repo: Repo, revision: str, facts: Any, asked_at: float) -> Told:
-        commit = facts.get("sha") if isinstance(facts, dict) else None
-        if not isinstance(commit, str) or not is_commit(commit):
-            raise BadAnswer(f"{self._source.name} does not say which commit {revision!r} of {repo} is")
-        seen = Seen(_visibility_of(facts), asked_at)
-        if seen.visibility is not Visibility.PUBLIC:
-            return Told(seen)
-        repo = _called(facts.get("id"), repo)
-        manifest, siblings = None, facts.get("siblings")
-        try:
-            if (entries := siblings_of(siblings)) is not None:
-                manifest = Manifest(repo, revision, commit, entries, self._source.name)
-        except BadManifest:
-            manifest = None  # who asks for a file hears why, when the tree says the same
-        if isinstance(siblings, list):
-            facts["siblings"] = [_named(one) for one in siblings]
-        return Told(seen, Ref(commit, asked_at), Kept(json.dumps(facts), None, asked_at), manifest, repo)
-
-    def _worded(self, error: SourceError) -> SourceError:
-        """The failure as any client may hear of it: not which repo another one asked for, nor our upstream's URL."""
-        told = f"{self._source.name} cannot be asked now ({error.code.replace('_', ' ')})"
-        return type(error)(told, retry_after_s=error.retry_after_s)
-
-
-def _parsed(answer: HubAnswer) -> Any:
-    try:
-        return json.loads(answer.body)
-    except (ValueError, RecursionError):
-        raise BadAnswer("the source answers with something that is no JSON") from None
-
-
-def _called(name: Any, repo: Repo) -> Repo:
-    """The repo by the name that the source tells: it may have been asked for by a former one, or in other letter case."""
-    with suppress(UsageError):
-        return Repo(name, repo.kind) if isinstance(name, str) else repo
-    return repo
-
-
-def _named(sibling: Any) -> Any:
-    """A file of a repo as it is listed to who did not ask for digests."""
-    if not isinstance(sibling, dict) or "rfilename" not in sibling:
-        return sibling
-    return {"rfilename": sibling["rfilename"]}
-
-
-def _visibility_of(facts: dict[str, Any]) -> Visibility:
-    if facts.get("disabled"):
-        return Visibility.DISABLED
-    if facts.get("private"):
-        return Visibility.PRIVATE
-    return Visibility.GATED if facts.get("gated") else Visibility.PUBLIC
-
-
-def _visibility_of_refusal(answer: HubAnswer) -> Visibility:
-    if answer.headers.get(ERROR_CODE) == "GatedRepo":
-        return Visibility.GATED
-    if "disabled" in (answer.headers.get(ERROR_MESSAGE) or ""):
-        return Visibility.DISABLED
-    return Visibility.PRIVATE

@@ -18,7 +18,8 @@ from typing import Any, Final
 from headrace.errors import NoSpace
 from headrace.manifest import Digest, Manifest
 from headrace.names import Repo
-from headrace.node.memory.catalog import Catalog, Held, Identity, Kept, Ref, Row, Seen, Told, info_key
+from headrace.node.memory.catalog import Catalog, Kept, Ref, Row, Seen, Told, info_key
+from headrace.node.memory.inventory import Held, Identity, Inventory
 
 ABSENT: Final = object()
 """What `get` says of what it does not have: None may be an answer."""
@@ -27,6 +28,7 @@ _MUTABLE_S = 1.0
 _FOR_EVER = float("inf")
 _ROW_WEIGHT = 500  # bytes, about: an entry of a commit with its path
 _WEIGHT_MOST = 24 * 1024 * 1024
+_DIGESTS_MOST = 20_000
 
 _log = logging.getLogger("headrace.node")
 
@@ -184,39 +186,6 @@ class RecentCatalog:
             self._catalog.keep(key, kept)
         self._put_kept(key, kept)
 
-    def verified(self, digest: Digest) -> Identity | None:
-        """See `Catalog.verified`."""
-        found: Identity | None = self._through(("verified", digest), lambda: self._catalog.verified(digest))
-        return found
-
-    def verify(self, digest: Digest, identity: Identity | None) -> None:
-        """See `Catalog.verify`."""
-        with _as_far_as_it_fits():
-            self._catalog.verify(digest, identity)
-        self._put(("verified", digest), identity)
-
-    def doubted_until(self, digest: Digest) -> float:
-        """See `Catalog.doubted_until`."""
-        found: float = self._through(("doubted_until", digest), lambda: self._catalog.doubted_until(digest))
-        return found
-
-    def doubt(self, digest: Digest, until: float) -> None:
-        """See `Catalog.doubt`."""
-        self._catalog.doubt(digest, until)
-        self._put(("doubted_until", digest), until)
-
-    def held(self, digest: Digest) -> Held | None:
-        """See `Catalog.held`. Asked once a fill: not worth remembering."""
-        return self._catalog.held(digest)
-
-    def hold(self, digest: Digest, held: Held | None) -> None:
-        """See `Catalog.hold`."""
-        self._catalog.hold(digest, held)
-
-    def ping(self) -> None:
-        """See `Catalog.ping`."""
-        self._catalog.ping()
-
     def _through(self, key: Hashable, read: Callable[[], Any]) -> Any:
         found = self._recent.get(key)
         if found is ABSENT:
@@ -241,3 +210,50 @@ class RecentCatalog:
         # What is made of the text to answer with it takes several times the text's room.
         weight = _ROW_WEIGHT + (4 * len(kept.body) if kept is not None else 0)
         self._recent.put(("kept", key), kept, _MUTABLE_S, weight)
+
+
+class RecentInventory:
+    """An inventory with what was read or written last in front of it; see `Inventory`."""
+
+    def __init__(self, inventory: Inventory) -> None:
+        self._inventory = inventory
+        self._recent = Recent(_DIGESTS_MOST)
+
+    def verified(self, digest: Digest) -> Identity | None:
+        """See `Inventory.verified`."""
+        found: Identity | None = self._through(("verified", digest), lambda: self._inventory.verified(digest))
+        return found
+
+    def verify(self, digest: Digest, identity: Identity | None) -> None:
+        """See `Inventory.verify`."""
+        with _as_far_as_it_fits():
+            self._inventory.verify(digest, identity)
+        self._put(("verified", digest), identity)
+
+    def doubted_until(self, digest: Digest) -> float:
+        """See `Inventory.doubted_until`."""
+        found: float = self._through(("doubted_until", digest), lambda: self._inventory.doubted_until(digest))
+        return found
+
+    def doubt(self, digest: Digest, until: float) -> None:
+        """See `Inventory.doubt`."""
+        self._inventory.doubt(digest, until)
+        self._put(("doubted_until", digest), until)
+
+    def held(self, digest: Digest) -> Held | None:
+        """See `Inventory.held`. Asked once a fill: not worth remembering."""
+        return self._inventory.held(digest)
+
+    def hold(self, digest: Digest, held: Held | None) -> None:
+        """See `Inventory.hold`."""
+        self._inventory.hold(digest, held)
+
+    def _through(self, key: Hashable, read: Callable[[], Any]) -> Any:
+        found = self._recent.get(key)
+        if found is ABSENT:
+            found = read()
+            self._put(key, found)
+        return found
+
+    def _put(self, key: Hashable, value: Any) -> None:
+        self._recent.put(key, value, _MUTABLE_S)

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from headrace.errors import NoSpace, UsageError
 
-VERSION = 2
+VERSION = 3
 
 TABLES = sa.MetaData()
 # Paths are compared byte by byte everywhere, so that pages have one order.
@@ -43,7 +43,10 @@ commits = sa.Table(
     sa.Column("repo", sa.Text, nullable=False),
     sa.Column("commit", sa.Text, nullable=False),
     sa.Column("source", sa.Text, nullable=False),
+    sa.Column("at", sa.Float, nullable=False, server_default="0"),
+    sa.Column("weight", sa.BigInteger, nullable=False, server_default="0"),
     sa.UniqueConstraint("repo", "commit"),
+    sa.Index("commits_by_age", "at"),
 )
 entries = sa.Table(
     "entries",
@@ -79,6 +82,12 @@ blobs = sa.Table(
     sa.Column("size", sa.BigInteger, nullable=False),
     sa.Column("inode", sa.BigInteger, nullable=False),
     sa.Column("modified_ns", sa.BigInteger, nullable=False),
+    sa.Column("changed_ns", sa.BigInteger),
+    sa.Column("used_at", sa.Float, nullable=False, server_default="0"),
+    sa.Column("checked_at", sa.Float, nullable=False, server_default="0"),
+    sa.Column("pinned", sa.Integer, nullable=False, server_default="0"),
+    sa.Index("blobs_by_use", "pinned", "used_at"),
+    sa.Index("blobs_by_check", "checked_at"),
 )
 doubts = sa.Table(
     "doubts",
@@ -116,8 +125,10 @@ def set_up(engine: sa.Engine) -> None:
                 hint="use the newer Headrace that made it, or another --data folder",
             )
         TABLES.create_all(connection)
-        if found == 1:
+        if found is not None and found < 2:  # noqa: PLR2004 - versions
             _from_1(connection)
+        if found is not None and found < 3:  # noqa: PLR2004
+            _from_2(connection)
         if found is None:
             connection.execute(sa.insert(schema).values(version=VERSION))
         elif found != VERSION:
@@ -174,3 +185,21 @@ def _from_1(connection: sa.Connection) -> None:
         weight = sa.func.coalesce(sa.func.sum(table.c.weight), 0) if "weight" in table.c else sa.literal(0)
         counted = sa.select(sa.literal(table.name), sa.func.count(), weight).select_from(table)
         connection.execute(sa.insert(totals).from_select(["name", "rows", "weight"], counted))
+
+
+def _from_2(connection: sa.Connection) -> None:
+    """Commits and blobs get an age."""
+    added = {
+        commits: ("at FLOAT NOT NULL DEFAULT 0", "weight BIGINT NOT NULL DEFAULT 0"),
+        blobs: (
+            "changed_ns BIGINT",
+            "used_at FLOAT NOT NULL DEFAULT 0",
+            "checked_at FLOAT NOT NULL DEFAULT 0",
+            "pinned INTEGER NOT NULL DEFAULT 0",
+        ),
+    }
+    for table, columns in added.items():
+        for column in columns:
+            connection.execute(sa.text(f"ALTER TABLE {table.name} ADD COLUMN {column}"))
+        for index in table.indexes:
+            index.create(connection)
