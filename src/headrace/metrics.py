@@ -5,8 +5,13 @@ Counts of transfers come from events, those of requests from whoever answers the
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
 
 from headrace.events import (
     BlobFailed,
@@ -24,6 +29,17 @@ HIT, FILL = "hit", "fill"
 """Where served bytes came from: a verified file, or one that was still on its way."""
 
 _TURN_BUCKETS_S = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+
+Key = tuple[str, tuple[tuple[str, str], ...]]
+"""A sample of a metric: its name, and its labels in order."""
+
+_GAUGE = "gauge"
+_NOT_ADDED: Mapping[str, Callable[[Iterable[float]], float]] = {
+    "headrace_loop_longest_turn_seconds": max,
+    "headrace_source_up": min,
+}
+"""Gauges of which all processes together do not have the sum."""
+
 _FIRST_BYTE_BUCKETS_S = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 
 
@@ -135,6 +151,94 @@ class Metrics:
         self._turns.observe(took_s)
         self._longest_turn_s = max(self._longest_turn_s, took_s)
 
-    def text(self) -> bytes:
-        """All metrics in Prometheus' text format."""
-        return generate_latest(self._registry)
+    def told(self) -> list[Family]:
+        """All metrics as they are now."""
+        return [
+            Family(
+                one.name,
+                one.type,
+                one.documentation,
+                {
+                    (sample.name, tuple(sample.labels.items())): sample.value
+                    for sample in one.samples
+                    if not sample.name.endswith("_created")  # of several processes: of no use
+                },
+            )
+            for one in self._registry.collect()
+        ]
+
+
+@dataclass(frozen=True)
+class Family:
+    """A metric with the values of its samples: what one process tells another."""
+
+    name: str
+    kind: str
+    about: str
+    values: dict[Key, float]
+
+    def as_json(self) -> list[object]:
+        """For `of_json`."""
+        return [
+            self.name,
+            self.kind,
+            self.about,
+            [[name, labels, value] for (name, labels), value in self.values.items()],
+        ]
+
+    @classmethod
+    def of_json(cls, told: list[object]) -> Family:
+        """Raises `ValueError` for anything else than `as_json` makes."""
+        match told:
+            case [str(name), str(kind), str(about), list(samples)]:
+                values = {
+                    (str(one), tuple((str(key), str(text)) for key, text in labels)): float(value)
+                    for one, labels, value in samples
+                }
+                return cls(name, kind, about, values)
+        raise ValueError("no metric")
+
+
+def counts(families: Iterable[Family]) -> list[Family]:
+    """What of them is still true when their process has ended."""
+    return [one for one in families if one.kind != _GAUGE]
+
+
+def together(processes: Iterable[Iterable[Family]]) -> list[Family]:
+    """What several processes told, as one would tell it."""
+    found: dict[str, Family] = {}
+    every: dict[str, dict[Key, list[float]]] = {}
+    for families in processes:
+        for one in families:
+            found.setdefault(one.name, one)
+            values = every.setdefault(one.name, {})
+            for key, value in one.values.items():
+                values.setdefault(key, []).append(value)
+    return [
+        Family(
+            name,
+            one.kind,
+            one.about,
+            {key: _NOT_ADDED.get(name, sum)(values) for key, values in every[name].items()},
+        )
+        for name, one in found.items()
+    ]
+
+
+def text(families: Iterable[Family]) -> bytes:
+    """Metrics in Prometheus' text format."""
+    registry = CollectorRegistry()
+    registry.register(_Told(list(families)))
+    return generate_latest(registry)
+
+
+class _Told(Collector):
+    def __init__(self, families: list[Family]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterator[Metric]:
+        for one in self._families:
+            metric = Metric(one.name, one.about, one.kind)
+            for (name, labels), value in one.values.items():
+                metric.add_sample(name, dict(labels), value)
+            yield metric

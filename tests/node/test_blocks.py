@@ -233,7 +233,8 @@ def test_while_a_list_is_made_everybody_is_told_to_come_again(
         threads = Threads()
         api = BlockApi(lists, capabilities, threads)
         way = api.header(Entry("big.bin", len(BIG), DIGEST), time.time() + 60)[BLOCKS]
-        services = Services(None, None, api, Metrics(), threads.source, 3, Outside(()), Ongoing())  # type: ignore[arg-type]  # not asked
+        ask: Any = None  # for what is not asked here
+        services = Services(ask, ask, api, Metrics(), ask, ask, 3, Outside(()), Ongoing())
         async with TestServer(create_app(services)) as server, ClientSession() as session:
 
             async def get() -> tuple[int, str | None, bytes]:

@@ -113,19 +113,19 @@ def test_an_hour_begins_when_the_fill_ends_however_long_it_took(tmp_path: Path) 
             BytesForgotten(KEY, 0, len(DATA)),
         ):
             fills.take(event)
-        await fills.close()
+        await fills.close(4.0)
         an_hour_passes(fills, inventory)
         assert await fills.is_doubted(CONTENT.entry.digest)
         fills.take(BlobFailed("two.safetensors", KEY, "all_sources_failed", "nobody delivers it"))
         assert len(fills) == 0
         assert await fills.is_doubted(CONTENT.entry.digest)
-        await fills.close()
+        await fills.close(4.0)
         an_hour_passes(fills, inventory)
         assert not await fills.is_doubted(CONTENT.entry.digest)
         # It is begun again, and those who were cut off have not been given anything right since.
         inventory.hold(CONTENT.entry.digest, Held(0, boot_id()))
         fills.read(CONTENT, resumes=False)
-        await fills.close()
+        await fills.close(4.0)
         assert await fills.is_doubted(CONTENT.entry.digest)
 
     asyncio.run(act())
@@ -168,7 +168,7 @@ def test_what_is_held_is_read_after_what_is_still_being_written(tmp_path: Path) 
         assert not reading.done()
         inventory.free.set()
         await moving
-        await fills.close()
+        await fills.close(4.0)
         await asyncio.sleep(0.1)
         assert not reading.done()  # its first block is held, and all others may have been given
 

@@ -62,7 +62,7 @@ def test_whatever_becomes_of_a_worker_another_one_begins(tmp_path: Path) -> None
         put(script, RAVES_ONCE)
         await until(lambda: len(lives) == 2)
         assert lives[1] not in (None, pid)
-        await link.stop()
+        await link.stop(4.0)
 
     asyncio.run(asyncio.wait_for(act(), 15))
 
@@ -86,6 +86,6 @@ def test_a_worker_that_is_frozen_is_replaced(tmp_path: Path) -> None:
         with pytest.raises(ProcessLookupError):
             os.kill(frozen, 0)
         os.kill(link.pid or 0, signal.SIGKILL)
-        await link.stop()
+        await link.stop(4.0)
 
     asyncio.run(asyncio.wait_for(act(), 50))

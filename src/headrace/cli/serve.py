@@ -47,8 +47,11 @@ Ctrl-C or SIGTERM ends it: streams get ten seconds, and the exit code is 0.
     metavar="NAME=URL",
     help="A hub to mirror, or the name of a configured one; the first is trusted; may be repeated.  [default: huggingface]",
 )
+@click.option("--workers", type=int, metavar="N", help="How many processes serve.  [default: 1]")
 @with_manner
-def serve(listen: str | None, data: Path | None, sources: tuple[str, ...], manner: Manner) -> None:
+def serve(
+    listen: str | None, data: Path | None, sources: tuple[str, ...], workers: int | None, manner: Manner
+) -> None:
     """Run a mirror node.
 
     Hub clients use it as they use the hub, with HF_ENDPOINT. What is asked for is fetched once, verified, and
@@ -59,7 +62,7 @@ def serve(listen: str | None, data: Path | None, sources: tuple[str, ...], manne
         from headrace.node import serve as server  # noqa: PLC0415 - as above
     except ModuleNotFoundError as error:
         raise UsageError(f"a node needs {error.name}", hint="pip install 'headrace[serve]'") from error
-    settings = load_settings(listen=listen, data=data)
+    settings = load_settings(listen=listen, data=data, workers=workers)
     host, port = node.parse_listen(settings["listen"])
     config = node.NodeConfig(
         sources=_mirrored(settings, sources),
@@ -71,6 +74,7 @@ def serve(listen: str | None, data: Path | None, sources: tuple[str, ...], manne
         limits=limits_of(settings),
         road=road_of(settings),
         trusted_proxies=settings["trusted_proxies"],
+        workers=settings["workers"],
     )
 
     def on_ready(ready: server.Ready) -> None:

@@ -44,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         page_entries=options.page_entries,
         trusted_proxies=tuple(filter(None, options.trusted_proxies.split(","))),
         calls_most=options.calls_most,
+        workers=options.workers,
     )
     if options.with_parent:
         threading.Thread(target=_await_parent, daemon=True).start()
@@ -90,13 +91,14 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--calls-most", type=int, default=0, help="calls to each source in five minutes; 0: as it says"
     )
+    parser.add_argument("--workers", type=int, default=1, help="processes that serve [%(default)s]")
     parser.add_argument("--log-level", default="warning", help="debug, info, warning or error [%(default)s]")
     parser.add_argument("--with-parent", action="store_true", help="stop when standard input ends")
     return parser.parse_args(arguments)
 
 
 def _tell(ready: Ready) -> None:
-    told = {"endpoint": ready.endpoint, "pid": os.getpid(), "worker": ready.worker}
+    told = {"endpoint": ready.endpoint, "pid": os.getpid(), "worker": ready.worker, "servers": ready.servers}
     sys.stdout.write(json.dumps(told) + "\n")
     sys.stdout.flush()
 

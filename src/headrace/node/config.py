@@ -23,6 +23,7 @@ VISIBILITY_S = 60.0
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 """Proxies that are trusted unless others are named: those on this machine."""
 
+WORKERS_MOST = 64
 _PORT_MOST = 65535
 
 
@@ -69,6 +70,7 @@ class NodeConfig:
         page_entries: files on one page of a tree answer.
         calls_most: calls that each source gets in five minutes at most; 0 leaves that to what it says itself.
         trusted_proxies: addresses and networks of proxies whose word counts for how clients reach this node.
+        workers: processes that serve.
     """
 
     sources: tuple[Upstream, ...]
@@ -85,6 +87,7 @@ class NodeConfig:
     page_entries: int = 1000
     calls_most: int = 0
     trusted_proxies: tuple[str, ...] = LOOPBACK
+    workers: int = 1
 
     def __post_init__(self) -> None:
         names = [source.name for source in self.sources]
@@ -94,6 +97,11 @@ class NodeConfig:
             raise UsageError(
                 f"a repo would stay public for {self.visibility_ttl_s:.0f} s after it was closed",
                 hint=f"let a node believe that one is public for {VISIBILITY_S:.0f} s at most",
+            )
+        if not 1 <= self.workers <= WORKERS_MOST:
+            raise UsageError(
+                f"a node cannot serve with {self.workers} processes",
+                hint=f"1 to {WORKERS_MOST}; about as many as there are processors for it",
             )
 
 

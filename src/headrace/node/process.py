@@ -60,8 +60,13 @@ class NodeProcess:
         return int(self._told["worker"])
 
     @property
+    def servers(self) -> list[int]:
+        """The processes that serve beside it, as it started."""
+        return list(map(int, self._told["servers"]))
+
+    @property
     def pid(self) -> int:
-        """The serving process."""
+        """The serving process; with several, the one that leads."""
         return int(self._told["pid"])
 
     def start(self) -> None:

@@ -1,62 +1,49 @@
-"""Runs a node: puts its parts together, listens, and takes it down again without leaving a client deceived."""
+"""Runs a node: puts its parts together, listens, and takes it down again without leaving a client deceived.
+
+With several processes this one is the lead: it fetches, keeps the others running, and answers like them.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
-import resource
 import signal
 import socket
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
-from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
-
+from headrace import metrics as telling
 from headrace.errors import StoreError, Unreachable, UsageError
 from headrace.metrics import Metrics
-from headrace.node.api.app import Services, create_app
-from headrace.node.api.blocks import BlockApi
-from headrace.node.api.capability import Capabilities, node_key
-from headrace.node.api.door import Door
-from headrace.node.api.ongoing import Ongoing
-from headrace.node.api.outside import Outside, parse_networks
-from headrace.node.body.blobs import BlobStore
-from headrace.node.body.blocks import BlockLists
+from headrace.node.api.app import create_app
 from headrace.node.body.bodies import Bodies
 from headrace.node.body.sender import Sender
-from headrace.node.body.tree import DataTree
+from headrace.node.cluster.crew import Crew
 from headrace.node.config import NodeConfig, Upstream
 from headrace.node.fill.fills import Fills
 from headrace.node.fill.link import WorkerLink
+from headrace.node.front import Front, allow_many_files, endpoint, listen, withhold
+from headrace.node.ground import Ground
 from headrace.node.loop import WatchedSelector, run
-from headrace.node.memory.catalog import SqlCatalog
-from headrace.node.memory.database import Database
-from headrace.node.memory.huborigin import HubOrigin
-from headrace.node.memory.inventory import SqlInventory
-from headrace.node.memory.metadata import Metadata
-from headrace.node.memory.recent import RecentCatalog, RecentInventory
-from headrace.node.memory.standing import Trust
-from headrace.node.threads import Threads
 from headrace.source.http import Dialer
 from headrace.wire import is_loopback, origin_of
 
-_BACKLOG = 1024
-_TIDY_S = 0.5  # for answers that are cut off to be so
 _ENDING = (signal.SIGTERM, signal.SIGINT)
-_PATIENCE_MORE_S = 10.0
+_CREW_MORE_S = 0.8  # for servers that cut off the last of their streams
+_END_S = 1.5  # after the farewell, for all that ends after the streams
+_LEAST_S = 0.3
 
 _log = logging.getLogger("headrace.node")
 
 
 @dataclass(frozen=True)
 class Ready:
-    """A node that listens: its URL, and the process of its worker."""
+    """A node that listens: its URL, the process of its worker, and those that serve beside this one."""
 
     endpoint: str
     worker: int | None
+    servers: tuple[int, ...] = ()
 
 
 def serve(config: NodeConfig, on_ready: Callable[[Ready], None] | None = None) -> None:
@@ -66,7 +53,7 @@ def serve(config: NodeConfig, on_ready: Callable[[Ready], None] | None = None) -
 
     Raises:
         UsageError: nothing to mirror, or an address that cannot be listened on.
-        StoreError: the data folder cannot be used.
+        StoreError: the data folder cannot be used, or a process that is to serve does not start.
     """
     run(lambda selector: _serve(config, selector, on_ready))
 
@@ -74,126 +61,82 @@ def serve(config: NodeConfig, on_ready: Callable[[Ready], None] | None = None) -
 async def _serve(
     config: NodeConfig, selector: WatchedSelector, on_ready: Callable[[Ready], None] | None
 ) -> None:
-    logging.getLogger("aiohttp.server").addFilter(_withhold)
-    _allow_many_files()
+    logging.getLogger("aiohttp.server").addFilter(withhold)
+    allow_many_files()
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in _ENDING:
         loop.add_signal_handler(number, stop.set)
-    sock = _listen(config)
-    metrics = Metrics()
-    try:
-        node = Node(without_self(config, sock.getsockname()[:2]), metrics)
-    except BaseException:
-        sock.close()
-        raise
-    runner = web.AppRunner(
-        node.app,
-        access_log=None,
-        handle_signals=False,
-        shutdown_timeout=_TIDY_S,
-    )
-    listening: asyncio.Server | None = None
-    try:
-        await node.start()
-        await runner.setup()
-        listening = await loop.create_server(lambda: Door(runner), sock=sock, backlog=_BACKLOG)
-        ready = Ready(_endpoint(config.host, sock.getsockname()[1]), node.link.pid)
-        _log.info("listening on %s", ready.endpoint)
-        if not is_loopback(config.host):
-            _log.warning("anybody who reaches this machine can read what this node mirrors, over plain http")
-        if on_ready is not None:
-            on_ready(ready)
-        selector.listener = metrics.turned
-        await stop.wait()
-        _log.info("stopping: streams get %.0f s", config.farewell_s)
-        listening.close()
-        if runner.server is not None:
-            runner.server.pre_shutdown()  # nobody begins anything on a connection that is idle
-        await node.ongoing.end(config.farewell_s)
-    finally:
-        if listening is not None:
-            listening.close()
-        await runner.cleanup()
-        await node.close()
-        sock.close()
-        for number in _ENDING:
-            loop.remove_signal_handler(number)
-            signal.signal(number, signal.SIG_IGN)
-
-
-def _withhold(record: logging.LogRecord) -> bool:
-    """Keep what is no HTTP out of the log, where it would stand word for word: it may hold somebody's token."""
-    error = record.exc_info[1] if record.exc_info else None
-    if not isinstance(error, (HttpProcessingError, web.RequestPayloadError)):
-        return True
-    _log.info("a request was refused that is not HTTP: %s", type(error).__name__)
-    return False
-
-
-def _allow_many_files() -> None:
-    """Each stream takes a socket and a file; many systems allow 1,024 unless they are asked."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(sock) for sock in listen(config.host, config.port, config.workers)]
+        address = sockets[0].getsockname()[:2]
+        node = Node(without_self(config, address), sockets)
+        farewell_s = 0.0
+        try:
+            await node.start()
+            ready = Ready(endpoint(config.host, address[1]), node.link.pid, tuple(node.crew.pids))
+            _log.info("listening on %s", ready.endpoint)
+            if not is_loopback(config.host):
+                _log.warning(
+                    "anybody who reaches this machine can read what this node mirrors, over plain http"
+                )
+            if on_ready is not None:
+                on_ready(ready)
+            selector.listener = node.metrics.turned
+            await stop.wait()
+            _log.info("stopping: streams get %.0f s", config.farewell_s)
+            farewell_s = config.farewell_s
+        finally:
+            await node.close(farewell_s)
+            for number in _ENDING:
+                loop.remove_signal_handler(number)
+                signal.signal(number, signal.SIG_IGN)
 
 
 class Node:
-    """A node's parts, put together."""
+    """A node's parts, put together, on sockets that are bound: one for each process that serves."""
 
-    def __init__(self, config: NodeConfig, metrics: Metrics) -> None:
-        layout = DataTree(config.data)
-        try:
-            layout.prepare()
-        except StoreError as error:
-            raise StoreError(error.message, hint="choose another folder with --data") from error
-        dialer = config.road.dialer()
-        self._threads = Threads()
-        self.ongoing = Ongoing()
-        self._database = Database.in_folder(config.data)
-        catalog = RecentCatalog(SqlCatalog(self._database))
-        inventory = RecentInventory(SqlInventory(self._database))
+    def __init__(self, config: NodeConfig, sockets: Sequence[socket.socket]) -> None:
+        """Raises `StoreError` where the data folder cannot be used."""
+        self.metrics = Metrics()
+        ground = self._ground = Ground(config, self.metrics)
         self.link = WorkerLink(config)
-        store = BlobStore(layout, inventory)
-        self._fills = Fills(store, inventory, self.link, self._threads, config.grace_s)
-        self._fills.observers.append(metrics.take)
-        metrics.running.set_function(lambda: len(self._fills))
+        self._fills = Fills(ground.store, ground.inventory, self.link, ground.threads, config.grace_s)
+        self._fills.observers.append(self.metrics.take)
+        self.metrics.running.set_function(lambda: len(self._fills))
         self.link.hear, self.link.bereaved = self._fills.take, self._fills.worker_died
-        # Who asked may have left by then; the next one finds the answer.
-        patience_s = config.patience_s + _PATIENCE_MORE_S
-        rations = config.sources[0].rations(config.data, config.calls_most)
-        trusted = config.sources[0].source(dialer, rations, patience_s)
-        trust = Trust(config.ref_ttl_s, config.visibility_ttl_s, config.patience_s)
-        origin = HubOrigin(trusted, dialer, rations, catalog)
-        metrics.source_up.labels(trusted.name).set_function(lambda: float(not origin.outage.lasts))
-        bodies = Bodies(store, self._fills, self._threads, config.patience_s)
-        self.app = create_app(
-            Services(
-                metadata=Metadata(catalog, origin, self._threads, trust),
-                sender=Sender(bodies, self._threads, metrics),
-                blocks=BlockApi(BlockLists(store), Capabilities(node_key(config.data)), self._threads),
-                metrics=metrics,
-                check=self._check,
-                page_entries=config.page_entries,
-                outside=Outside(parse_networks(config.trusted_proxies)),
-                ongoing=self.ongoing,
-            )
-        )
+        bodies = Bodies(ground.store, self._fills, ground.threads, config.patience_s)
+        sender = Sender(bodies, ground.threads, self.metrics)
+        services = ground.services(sender, self._report, self._check)
+        self._sockets = sockets
+        self._front = Front(create_app(services), ground.ongoing)
+        self.crew = Crew(config, sockets[1:], services, self._front)
 
     async def start(self) -> None:
-        """Start the worker."""
+        """Start the worker and the servers, and listen."""
         await self.link.start()
+        await self._front.start()
+        await self.crew.start()
+        await self._front.open(self._sockets[0])
 
-    async def close(self) -> None:
-        """End the worker and close what is open."""
-        await self.link.stop()
-        await self._fills.close()
-        self._threads.close()
-        self._database.close()
+    async def close(self, farewell_s: float) -> None:
+        """Refuse what is new, give streams so many seconds, end the other processes and close what is open."""
+        loop = asyncio.get_running_loop()
+        until = loop.time() + farewell_s + _END_S
+        for sock in self._sockets:
+            sock.close()
+        await asyncio.gather(self._front.drain(farewell_s), self.crew.dismiss(farewell_s + _CREW_MORE_S))
+        # Whatever is cut off here is as after a kill: what has landed counts, what was to be written is not given out.
+        await self.link.stop(max(_LEAST_S, until - loop.time()))
+        await self._fills.close(max(_LEAST_S, until - loop.time()))
+        self._ground.close()
+
+    async def _report(self) -> bytes:
+        return telling.text(telling.together([self.metrics.told(), await self.crew.told()]))
 
     async def _check(self) -> None:
         if self.link.pid is None:
             raise StoreError("the worker is not running")
-        await self._threads.disk(self._database.ping)
+        await self._ground.check()
 
 
 def without_self(config: NodeConfig, listening: tuple[str, int]) -> NodeConfig:
@@ -232,30 +175,3 @@ def _is_here(address: str) -> bool:
         except OSError:
             return False
     return True
-
-
-def _listen(config: NodeConfig) -> socket.socket:
-    try:
-        found = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, kind, protocol, _, address = found[0]
-        sock = socket.socket(family, kind, protocol)
-    except OSError as error:
-        hint = "write an address of this machine and a port, for example 0.0.0.0:8090"
-        raise UsageError(f"cannot listen on {config.host}: {error.strerror or error}", hint=hint) from error
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind(address)
-    except OSError as error:
-        sock.close()
-        hint = "another program listens there; choose another port with --listen"
-        if error.errno == errno.EADDRNOTAVAIL:
-            hint = "this machine has no such address; 0.0.0.0 stands for all it has"
-        raise UsageError(
-            f"cannot listen on {config.host}:{config.port}: {error.strerror}", hint=hint
-        ) from error
-    return sock
-
-
-def _endpoint(host: str, port: int) -> str:
-    shown = f"[{host}]" if ":" in host else host
-    return f"http://{shown}:{port}"

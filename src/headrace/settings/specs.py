@@ -209,4 +209,7 @@ SPECS = (
         "addresses or networks, commas between them; in a file a list",
         between=",",
     ),
+    Spec(
+        "workers", ("HEADRACE_WORKERS",), _parse_count, 1, "processes with which `serve` serves", "a number"
+    ),
 )

@@ -23,7 +23,7 @@ from headrace.node.api.blocks import BlockApi
 from headrace.node.api.calls import path_of
 from headrace.node.api.hub import HubApi
 from headrace.node.api.ongoing import Ongoing
-from headrace.node.api.outside import Outside
+from headrace.node.api.outside import VIEW, Outside, View
 from headrace.node.api.refusals import closed_repo, read_only, refusal, refusal_of
 from headrace.node.api.replies import SERVER, refused
 from headrace.node.body.sender import Sender
@@ -43,12 +43,16 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @dataclass(frozen=True)
 class Services:
-    """What the handlers use. `check` raises `HeadraceError` with the reason while the node is not ready."""
+    """What the handlers use.
+
+    `check` raises `HeadraceError` with the reason while the node is not ready; `report` is the text of all metrics.
+    """
 
     metadata: Metadata
     sender: Sender
     blocks: BlockApi
     metrics: Metrics
+    report: Callable[[], Awaitable[bytes]]
     check: Callable[[], Awaitable[None]]
     page_entries: int
     outside: Outside
@@ -57,6 +61,15 @@ class Services:
 
 def create_app(services: Services) -> web.Application:
     """The node's HTTP application."""
+    return _app(services, _observing(services))
+
+
+def create_inner_app(services: Services) -> web.Application:
+    """The same for other processes of the node, which pass on what came to them: they count and log it themselves."""
+    return _app(services, _relayed(services))
+
+
+def _app(services: Services, entrance: Any) -> web.Application:
     hub = HubApi(services.metadata, services.sender, services.blocks, services.page_entries)
 
     async def healthz(request: web.Request) -> web.StreamResponse:
@@ -73,9 +86,9 @@ def create_app(services: Services) -> web.Application:
 
     async def metrics(request: web.Request) -> web.StreamResponse:
         request["route"] = "metrics"
-        return web.Response(body=services.metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+        return web.Response(body=await services.report(), headers={"Content-Type": CONTENT_TYPE})
 
-    app = web.Application(middlewares=[_observing(services), _refusing], client_max_size=_BODY_BYTES_MOST)
+    app = web.Application(middlewares=[entrance, _refusing], client_max_size=_BODY_BYTES_MOST)
     app.on_response_prepare.append(_sign)
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
@@ -98,8 +111,7 @@ def _observing(services: Services) -> Any:
 
     @web.middleware
     async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
-        request["began"], request["route"] = time.monotonic(), "other"
-        request["caller"] = ANYBODY
+        _begin(request)
         told = {name.lower(): request.headers.getall(name) for name in request.headers}
         # Not `request.host`: where none is told, some versions of aiohttp ask the resolver, and all others wait.
         host = request.headers.get("Host", "")
@@ -121,6 +133,24 @@ def _observing(services: Services) -> Any:
             _log_access(request, status)
 
     return observe
+
+
+def _relayed(services: Services) -> Any:
+    """Believe what another process says of its client."""
+
+    @web.middleware
+    async def relayed(request: web.Request, handler: Handler) -> web.StreamResponse:
+        _begin(request)
+        request["view"] = View.parse(request.headers.get(VIEW, ""))
+        with services.ongoing.answering():
+            return await handler(request)
+
+    return relayed
+
+
+def _begin(request: web.Request) -> None:
+    request["began"], request["route"] = time.monotonic(), "other"
+    request["caller"] = ANYBODY
 
 
 def _log_access(request: web.Request, status: int) -> None:

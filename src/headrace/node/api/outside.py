@@ -7,8 +7,10 @@ before `Forwarded` (RFC 7239), because proxies that write the first mostly pass 
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from urllib.parse import quote
@@ -16,6 +18,9 @@ from urllib.parse import quote
 from headrace.errors import UsageError
 
 Network = IPv4Network | IPv6Network
+
+VIEW = "X-Headrace-View"
+"""Believed on the socket between processes of one node, and nowhere else."""
 
 _HOST = re.compile(r"(?:[A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 _PAIR = re.compile(r"\s*([!#$%&'*+.^_`|~0-9A-Za-z-]+)\s*=\s*(?:\"((?:[^\"\\]|\\.)*)\"|([^\s;,\"]*))\s*")
@@ -34,6 +39,19 @@ class View:
 
     address: str
     remote: str
+
+    def told(self) -> str:
+        """As one process of a node tells another, in the header `VIEW`."""
+        return json.dumps([self.address, self.remote])
+
+    @classmethod
+    def parse(cls, text: str) -> View:
+        """Read that. Raises `UsageError` for anything else."""
+        with suppress(ValueError):
+            match json.loads(text):
+                case [str(address), str(remote)]:
+                    return cls(address, remote)
+        raise UsageError("a request was passed on without what its client sees")
 
 
 @dataclass(frozen=True)

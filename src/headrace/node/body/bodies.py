@@ -114,6 +114,16 @@ class Following:
             self._file.close()
 
 
+class Opener(Protocol):
+    """Finds the body of a content, and knows whether any of it is in doubt."""
+
+    async def open(self, content: Content, *, resumes: bool = False) -> Body:
+        """See `Bodies.open`."""
+
+    async def is_doubted(self, content: Content) -> bool:
+        """See `Bodies.is_doubted`."""
+
+
 class Bodies:
     """Finds the body of a content: on disk, or on its way. Belongs to one event loop."""
 

@@ -17,7 +17,7 @@ from aiohttp import web
 
 from headrace.errors import Busy, HeadraceError, StoreError
 from headrace.metrics import HIT, Metrics
-from headrace.node.body.bodies import Bodies, Body
+from headrace.node.body.bodies import Body, Opener
 from headrace.node.body.outlet import Outlet
 from headrace.node.body.pages import Pages
 from headrace.node.body.pumps import Pumps
@@ -61,7 +61,7 @@ class Reply:
 class Sender:
     """Sends bodies and counts what it sends."""
 
-    def __init__(self, bodies: Bodies, threads: Threads, metrics: Metrics) -> None:
+    def __init__(self, bodies: Opener, threads: Threads, metrics: Metrics) -> None:
         self._bodies = bodies
         self._threads = threads
         self._metrics = metrics

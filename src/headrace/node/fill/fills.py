@@ -32,7 +32,6 @@ DOUBT_S = 3600.0
 
 _ATTEMPTS = 3  # a worker that dies this often during one fill dies of it
 _WRITE_AGAIN_S = 1.0
-_FAREWELL_S = 4.0  # for what is still to be written down
 
 _log = logging.getLogger("headrace.node")
 
@@ -195,10 +194,10 @@ class Fills:
                 f"that no block of {digest} is held", lambda: self._inventory.hold(digest, None)
             )
 
-    async def close(self) -> None:
-        """Wait a little for what is being written down."""
+    async def close(self, patience_s: float) -> None:
+        """Wait that long for what is being written down."""
         if self._writing:
-            _, late = await asyncio.wait(self._writing, timeout=_FAREWELL_S)
+            _, late = await asyncio.wait(self._writing, timeout=patience_s)
             for task in late:
                 task.cancel()
 

@@ -172,7 +172,8 @@ def _content_of(order: Mapping[str, Any]) -> Content:
 
 def main() -> None:
     """Work until the input ends."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the node decides what ends
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # they reach the whole group; the node decides what ends
     lines = sys.stdin.buffer
     orders = json.loads(lines.readline())
     reporter = Reporter(sys.stdout.buffer)

@@ -1,0 +1,131 @@
+"""The front of a serving process: where it listens, who is being answered, and how that ends."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import resource
+import socket
+from contextlib import suppress
+
+from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+
+from headrace.errors import UsageError
+from headrace.node.api.door import Door
+from headrace.node.api.ongoing import Ongoing
+
+_BACKLOG = 1024
+_TIDY_S = 0.5  # for answers that are cut off to be so
+
+_log = logging.getLogger("headrace.node")
+
+
+class Front:
+    """An application on the sockets that are opened to it. Belongs to one event loop."""
+
+    def __init__(self, app: web.Application, ongoing: Ongoing) -> None:
+        self._ongoing = ongoing
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=_TIDY_S)
+        self._doors: dict[int, asyncio.Server] = {}
+        self._is_over = False
+
+    async def start(self) -> None:
+        """Before a door is opened."""
+        await self._runner.setup()
+
+    async def open(self, sock: socket.socket) -> None:
+        """Take the connections of a bound socket, which stays whose it is."""
+        if self._is_over or sock.fileno() in self._doors:
+            return
+        own = sock.dup()
+        loop = asyncio.get_running_loop()
+        begin = loop.create_unix_server if sock.family == socket.AF_UNIX else loop.create_server
+        self._doors[sock.fileno()] = await begin(lambda: Door(self._runner), sock=own, backlog=_BACKLOG)
+
+    def shut(self, sock: socket.socket) -> None:
+        """Take no more of them; those that came in stay."""
+        door = self._doors.pop(sock.fileno(), None)
+        if door is not None:
+            door.close()
+
+    def refuse(self) -> None:
+        """Take no more connections, and nothing new on those that there are."""
+        self._is_over = True
+        for door in self._doors.values():
+            door.close()
+        self._doors.clear()
+        if self._runner.server is not None:
+            self._runner.server.pre_shutdown()
+
+    async def drain(self, farewell_s: float) -> None:
+        """Refuse what is new, give what is being answered so many seconds, and cut off what takes longer."""
+        self.refuse()
+        await self._ongoing.end(farewell_s)
+        await self._runner.cleanup()
+
+
+def withhold(record: logging.LogRecord) -> bool:
+    """Keep what is no HTTP out of the log, where it would stand word for word: it may hold somebody's token."""
+    error = record.exc_info[1] if record.exc_info else None
+    if not isinstance(error, (HttpProcessingError, web.RequestPayloadError)):
+        return True
+    _log.info("a request was refused that is not HTTP: %s", type(error).__name__)
+    return False
+
+
+def listen(host: str, port: int, count: int) -> list[socket.socket]:
+    """As many sockets bound to one address, among which the kernel deals out connections.
+
+    Raises:
+        UsageError: it cannot be listened on.
+    """
+    sockets: list[socket.socket] = []
+    try:
+        if count > 1 and port:
+            # Several that are one's own may share an address: whether another program has it shows without that only.
+            _bound(host, port, is_shared=False).close()
+        for _ in range(count):
+            sockets.append(_bound(host, port, is_shared=count > 1))
+            port = sockets[0].getsockname()[1]
+    except BaseException:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets
+
+
+def _bound(host: str, port: int, *, is_shared: bool) -> socket.socket:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, kind, protocol, _, address = found[0]
+        sock = socket.socket(family, kind, protocol)
+    except OSError as error:
+        hint = "write an address of this machine and a port, for example 0.0.0.0:8090"
+        raise UsageError(f"cannot listen on {host}: {error.strerror or error}", hint=hint) from error
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if is_shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind(address)
+    except OSError as error:
+        sock.close()
+        hint = "another program listens there; choose another port with --listen"
+        if error.errno == errno.EADDRNOTAVAIL:
+            hint = "this machine has no such address; 0.0.0.0 stands for all it has"
+        raise UsageError(f"cannot listen on {host}:{port}: {error.strerror}", hint=hint) from error
+    return sock
+
+
+def endpoint(host: str, port: int) -> str:
+    """The URL of who listens there."""
+    shown = f"[{host}]" if ":" in host else host
+    return f"http://{shown}:{port}"
+
+
+def allow_many_files() -> None:
+    """Each stream takes a socket and a file; many systems allow 1,024 unless they are asked."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -1,0 +1,91 @@
+"""What every process that serves has: threads, the catalog, the files here, and the answers made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from headrace.errors import StoreError
+from headrace.metrics import Metrics
+from headrace.node.api.app import Services
+from headrace.node.api.blocks import BlockApi
+from headrace.node.api.capability import Capabilities, node_key
+from headrace.node.api.ongoing import Ongoing
+from headrace.node.api.outside import Outside, parse_networks
+from headrace.node.body.blobs import BlobStore
+from headrace.node.body.blocks import BlockLists
+from headrace.node.body.sender import Sender
+from headrace.node.body.tree import DataTree
+from headrace.node.config import NodeConfig
+from headrace.node.memory.catalog import SqlCatalog
+from headrace.node.memory.database import Database
+from headrace.node.memory.huborigin import HubOrigin
+from headrace.node.memory.inventory import SqlInventory
+from headrace.node.memory.metadata import Metadata
+from headrace.node.memory.recent import RecentCatalog, RecentInventory
+from headrace.node.memory.standing import Trust
+from headrace.node.threads import Threads
+
+_PATIENCE_MORE_S = 10.0
+
+
+class Ground:
+    """A data folder, opened by one process.
+
+    Attributes:
+        noted: what the catalog says of files, with nothing in front of it.
+        inventory: the same, as it was a moment ago at the latest.
+    """
+
+    def __init__(self, config: NodeConfig, metrics: Metrics) -> None:
+        """Raises `StoreError` where the data folder cannot be used."""
+        layout = DataTree(config.data)
+        try:
+            layout.prepare()
+        except StoreError as error:
+            raise StoreError(error.message, hint="choose another folder with --data") from error
+        self.config = config
+        self.metrics = metrics
+        self.threads = Threads()
+        self.ongoing = Ongoing()
+        self.database = Database.in_folder(config.data)
+        self.noted = SqlInventory(self.database)
+        self.inventory = RecentInventory(self.noted)
+        self.store = BlobStore(layout, self.inventory)
+
+    def services(
+        self,
+        sender: Sender,
+        report: Callable[[], Awaitable[bytes]],
+        check: Callable[[], Awaitable[None]],
+    ) -> Services:
+        """What the handlers of this process use; see `Services`."""
+        config = self.config
+        catalog = RecentCatalog(SqlCatalog(self.database))
+        dialer = config.road.dialer()
+        # Who asked may have left by then; the next one finds the answer.
+        patience_s = config.patience_s + _PATIENCE_MORE_S
+        rations = config.sources[0].rations(config.data, config.calls_most)
+        trusted = config.sources[0].source(dialer, rations, patience_s)
+        trust = Trust(config.ref_ttl_s, config.visibility_ttl_s, config.patience_s)
+        origin = HubOrigin(trusted, dialer, rations, catalog)
+        self.metrics.source_up.labels(trusted.name).set_function(lambda: float(not origin.outage.lasts))
+        return Services(
+            metadata=Metadata(catalog, origin, self.threads, trust),
+            sender=sender,
+            blocks=BlockApi(BlockLists(self.store), Capabilities(node_key(config.data)), self.threads),
+            metrics=self.metrics,
+            report=report,
+            check=check,
+            page_entries=config.page_entries,
+            outside=Outside(parse_networks(config.trusted_proxies)),
+            ongoing=self.ongoing,
+        )
+
+    async def check(self) -> None:
+        """Raises `Corrupt` where the catalog cannot be asked."""
+        await self.threads.disk(self.database.ping)
+
+    def close(self) -> None:
+        """Close what is open."""
+        self.threads.close()
+        self.database.close()
