@@ -29,8 +29,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     handler = logging.StreamHandler()
     handler.setFormatter(LineFormatter("%(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=options.log_level.upper(), handlers=[handler])
+    if options.with_parent:
+        threading.Thread(target=_await_parent, daemon=True).start()
+    try:
+        serve(_config(options), _tell)
+    except HeadraceError as error:
+        sys.stderr.write(f"{error}\n" + (f"hint: {error.hint}\n" if error.hint else ""))
+        return 2
+    return 0
+
+
+def _config(options: argparse.Namespace) -> NodeConfig:
     host, port = parse_listen(options.listen)
-    config = NodeConfig(
+    return NodeConfig(
         sources=tuple(map(Upstream.parse, options.source)),
         data=options.data.absolute(),
         host=host,
@@ -46,14 +57,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         calls_most=options.calls_most,
         workers=options.workers,
     )
-    if options.with_parent:
-        threading.Thread(target=_await_parent, daemon=True).start()
-    try:
-        serve(config, _tell)
-    except HeadraceError as error:
-        sys.stderr.write(f"{error}\n" + (f"hint: {error.hint}\n" if error.hint else ""))
-        return 2
-    return 0
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
