@@ -10,6 +10,7 @@ dropped            a file whose pages were dropped (POSIX_FADV_DONTNEED), over 1
 line               cold, over a line of 1 Gbit/s between origin and node, beside a pull straight from the origin
 near               cold, everything on one machine without limits, beside a pull straight from the origin and through Olah
 api                answers a second about a small file over 8 connections, beside Olah
+workers            answers a second over 32 connections, by one process and by two
 crowd              100 clients at once ask for a cold file, beside the same at the origin
 far-range          the first byte at 90 % of a cold file of 4 GiB, over a line of 100 MB/s
 """
@@ -52,6 +53,7 @@ from headrace.manifest import Digest
 from headrace.node.body.tree import DataTree
 
 SLOW_LINE = 800_000_000
+_MANY = 32  # connections: enough for each process to have some
 _LEAD_S = 1.0  # how long somebody reads from the front before the far range is asked for
 _TURNS = "turns of the event loop over 50 ms"
 _LONGEST = "longest turn of the event loop, ms"
@@ -136,10 +138,10 @@ class Stand:
         return f"{server.endpoint}/{REPO}/resolve/main/{self.file.path}"
 
     @contextlib.contextmanager
-    def node(self) -> Iterator[Server]:
-        """A node that has nothing yet."""
+    def node(self, workers: int = 1) -> Iterator[Server]:
+        """A node that has nothing yet, of so many processes that serve."""
         data = self.folder / "data"
-        with node(data, self.origin.endpoint, self.within) as server:
+        with node(data, self.origin.endpoint, self.within, workers) as server:
             yield server
         shutil.rmtree(data)
 
@@ -306,6 +308,29 @@ def case_api(setup: Setup) -> Found:
     return found
 
 
+def case_workers(setup: Setup) -> Found:
+    """See the top."""
+    found = Found()
+    with stand(setup, 8 * 1024) as made:
+        asked = {
+            "HEAD": ("HEAD", f"/{REPO}/resolve/main/{made.file.path}"),
+            "info": ("GET", f"/api/models/{REPO}/revision/main"),
+        }
+
+        def rate(server: Server, method: str, path: str) -> float:
+            words = ("ask", method, server.endpoint + path, _MANY)
+            made.load(*words, 0.5)  # all processes know it then
+            load = made.load(*words, setup.ask_s)
+            return load.answers / load.wall_s
+
+        for run, workers in product(range(-1, setup.runs), (1, 2)):
+            with made.node(workers) as server:
+                rates = {what: rate(server, method, path) for what, (method, path) in asked.items()}
+            for what, count in rates.items() if run >= 0 else ():
+                found.note(f"{what}, {workers} processes, answers/s", count)
+    return found
+
+
 def case_crowd(setup: Setup) -> Found:
     """See the top."""
     found = Found()
@@ -368,6 +393,7 @@ CASES: dict[str, Callable[[Setup], Found]] = {
     "line": case_line,
     "near": case_near,
     "api": case_api,
+    "workers": case_workers,
     "crowd": case_crowd,
     "far-range": case_far_range,
 }

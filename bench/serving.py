@@ -70,10 +70,10 @@ def _figure(metrics: str, name: str) -> float:
 
 
 @contextlib.contextmanager
-def node(data: Path, origin: str, within: tuple[str, ...] = ()) -> Iterator[Server]:
-    """A node with its defaults that mirrors an origin."""
+def node(data: Path, origin: str, within: tuple[str, ...] = (), workers: int = 1) -> Iterator[Server]:
+    """A node with its defaults, but for how many processes serve, that mirrors an origin."""
     command = [*within, sys.executable, "-m", "headrace.node", "--with-parent", "--data", str(data)]
-    command += ["--listen", "127.0.0.1:0", "--source", f"origin={origin}"]
+    command += ["--listen", "127.0.0.1:0", "--source", f"origin={origin}", "--workers", str(workers)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
     try:
@@ -82,7 +82,7 @@ def node(data: Path, origin: str, within: tuple[str, ...] = ()) -> Iterator[Serv
         if not line:
             raise SystemExit("the node does not start; what it said stands above")
         told = json.loads(line)
-        yield Server(told["endpoint"], (told["pid"], told["worker"]), within)
+        yield Server(told["endpoint"], (told["pid"], told["worker"], *told["servers"]), within)
     finally:
         _stop(process)
 

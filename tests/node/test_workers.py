@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import http.client
+import json
 import os
 import signal
 import socket
@@ -181,6 +182,23 @@ def test_what_rotted_ends_at_every_process(origin: ChaosHub, start_node: StartNo
     assert ask_of(node, server, PATH).body == DATA
     end = ask_of(node, server, PATH, Range="bytes=5000000-")
     assert (end.status, end.body) == (200, DATA)  # somebody may have read what was wrong
+
+
+def test_a_repo_that_was_closed_is_closed_at_every_process(
+    origin: ChaosHub, start_node: StartNode, tmp_path: Path
+) -> None:
+    node = start_node(origin, workers=2, ref_ttl=0, visibility_ttl=1)
+    pids = (node.pid, *node.servers)
+    for pid in pids:
+        assert ask_of(node, pid, PATH, Range="bytes=0-9").status == 206
+    (tmp_path / "hub" / "models" / "org" / "big" / ".hub.json").write_text(json.dumps({"private": True}))
+    time.sleep(1)  # for so long it may be believed to be open
+    assert ask_of(node, pids[0], PATH).status == 401
+    origin.stop()
+    time.sleep(1.1)  # the other process has read what this one wrote
+    for pid in pids:
+        for path in (PATH, SMALL_PATH):
+            assert ask_of(node, pid, path).status == 401
 
 
 def test_a_server_that_dies_takes_its_own_connections_only(origin: ChaosHub, start_node: StartNode) -> None:

@@ -39,10 +39,11 @@ class Front:
         """Take the connections of a bound socket, which stays whose it is."""
         if self._is_over or sock.fileno() in self._doors:
             return
-        own = sock.dup()
-        loop = asyncio.get_running_loop()
-        begin = loop.create_unix_server if sock.family == socket.AF_UNIX else loop.create_server
-        self._doors[sock.fileno()] = await begin(lambda: Door(self._runner), sock=own, backlog=_BACKLOG)
+        loop, number = asyncio.get_running_loop(), sock.fileno()
+        # Not `create_unix_server` for those in a file system: it takes their name for its own.
+        self._doors[number] = await loop.create_server(
+            lambda: Door(self._runner), sock=sock.dup(), backlog=_BACKLOG
+        )
 
     def shut(self, sock: socket.socket) -> None:
         """Take no more of them; those that came in stay."""
