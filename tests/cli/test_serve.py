@@ -28,6 +28,19 @@ def test_it_says_where_it_listens_and_ends_when_told(headrace: Shell, number: in
     assert b"Traceback" not in err
 
 
+def test_several_processes_are_one_node(headrace: Shell) -> None:
+    arguments = ("--json", "-v", "--listen", "127.0.0.1:0", "--data", "data")
+    process = headrace.start("serve", *arguments, HEADRACE_WORKERS="2")
+    ready = next_event(process, lambda event: event["event"] == "ready")
+    pulls = [headrace("pull", "-q", "org/tiny", "--force", HF_ENDPOINT=ready["endpoint"]) for _ in range(3)]
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert [pull.code for pull in pulls] == [0, 0, 0]
+    assert process.returncode == 0
+    assert err.count(b"listening on") == 2  # told, and logged, each once
+    assert b"Traceback" not in err
+
+
 def test_sources_by_name_and_url(headrace: Shell) -> None:
     sources = [
         f"--source={name}" for name in ("hf-mirror", f"here={headrace.env['HF_ENDPOINT']}", "huggingface")
@@ -48,6 +61,7 @@ def test_sources_by_name_and_url(headrace: Shell) -> None:
         (["--listen", "nowhere:at-all"], "HOST:PORT"),
         (["--source", "nobody"], "nobody"),
         (["--source", "x=ftp://nowhere"], "ftp://nowhere"),
+        (["--workers", "0"], "workers is '0'"),
     ],
 )
 def test_bad_arguments(headrace: Shell, arguments: list[str], word: str) -> None:

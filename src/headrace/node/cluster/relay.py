@@ -13,8 +13,8 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import AsyncIterator, Iterable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import aiohttp
@@ -41,7 +41,7 @@ from headrace.source.contract import Content
 _AGAIN_S = 1.0
 _CONNECT_S = 5.0
 _ASK_S = 5.0
-_PIECE_BYTES = 256 * 1024
+_PIECE_BYTES = 128 * 1024  # twice that is held for a client that reads slowly
 _LINE_BYTES_MOST = 64 * 1024
 _OK = 200
 
@@ -245,31 +245,35 @@ def listen_inside(data: Path) -> tuple[socket.socket, Path]:
         _remove_if_left(left)
     path = data / f"lead-{secrets.token_hex(4)}.sock"
     sock = socket.socket(socket.AF_UNIX)
-    folder = os.open(data, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        sock.bind(_short(folder, path.name))
+        with _opened(data) as folder:
+            sock.bind(_short(folder, path.name))
         path.chmod(0o600)  # nobody gets in before it listens
     except OSError as error:
         sock.close()
         hint = "serve with one process, or have the data folder on a local file system"
         raise StoreError(f"no socket can be made in {data}: {error.strerror}", hint=hint) from error
-    finally:
-        os.close(folder)
     return sock, path
 
 
 def _remove_if_left(path: Path) -> None:
     """Remove a socket at which nobody listens: its node was killed."""
-    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        with socket.socket(socket.AF_UNIX) as probe:
+        with _opened(path.parent) as folder, socket.socket(socket.AF_UNIX) as probe:
             probe.connect(_short(folder, path.name))
     except ConnectionRefusedError:
         path.unlink(missing_ok=True)
     except OSError:
         return
+
+
+@contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    number = os.open(folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield number
     finally:
-        os.close(folder)
+        os.close(number)
 
 
 def _short(folder: int, name: str) -> str:
