@@ -22,14 +22,25 @@ def connect(node: NodeProcess) -> http.client.HTTPConnection:
     return connection
 
 
-def holder(connection: http.client.HTTPConnection) -> int:
-    """The process at the other end."""
-    inode = _inode(connection.sock.getpeername()[1], connection.sock.getsockname()[1])
-    for link in Path("/proc").glob("[0-9]*/fd/*"):
+def holder(node: NodeProcess, connection: http.client.HTTPConnection) -> int:
+    """The process of the node at the other end."""
+    return next(pid for pid in processes(node) if has(pid, connection))
+
+
+def processes(node: NodeProcess) -> list[int]:
+    """All there are now: the one that leads, and those it has started."""
+    started = Path(f"/proc/{node.pid}/task/{node.pid}/children").read_text().split()
+    return [node.pid, *map(int, started)]
+
+
+def has(pid: int, connection: http.client.HTTPConnection) -> bool:
+    """Whether this process is at the other end."""
+    wanted = Path(f"socket:[{_inode(connection.sock.getpeername()[1], connection.sock.getsockname()[1])}]")
+    for link in Path(f"/proc/{pid}/fd").iterdir():
         with suppress(OSError):
-            if link.readlink() == Path(f"socket:[{inode}]"):
-                return int(link.parts[2])
-    raise AssertionError("nobody has it")
+            if link.readlink() == wanted:
+                return True
+    return False
 
 
 @contextmanager
@@ -37,7 +48,7 @@ def connected(node: NodeProcess, pid: int) -> Iterator[http.client.HTTPConnectio
     """A connection that this process of the node answers."""
     for _ in range(_ATTEMPTS):
         connection = connect(node)
-        if holder(connection) == pid:
+        if has(pid, connection):
             break
         connection.close()
     else:
