@@ -24,7 +24,8 @@ def connect(node: NodeProcess) -> http.client.HTTPConnection:
 
 def holder(node: NodeProcess, connection: http.client.HTTPConnection) -> int:
     """The process of the node at the other end."""
-    return next(pid for pid in processes(node) if has(pid, connection))
+    wanted = _socket(connection)
+    return next(pid for pid in processes(node) if _has(pid, wanted))
 
 
 def processes(node: NodeProcess) -> list[int]:
@@ -33,22 +34,12 @@ def processes(node: NodeProcess) -> list[int]:
     return [node.pid, *map(int, started)]
 
 
-def has(pid: int, connection: http.client.HTTPConnection) -> bool:
-    """Whether this process is at the other end."""
-    wanted = Path(f"socket:[{_inode(connection.sock.getpeername()[1], connection.sock.getsockname()[1])}]")
-    for link in Path(f"/proc/{pid}/fd").iterdir():
-        with suppress(OSError):
-            if link.readlink() == wanted:
-                return True
-    return False
-
-
 @contextmanager
 def connected(node: NodeProcess, pid: int) -> Iterator[http.client.HTTPConnection]:
     """A connection that this process of the node answers."""
     for _ in range(_ATTEMPTS):
         connection = connect(node)
-        if has(pid, connection):
+        if _has(pid, _socket(connection)):
             break
         connection.close()
     else:
@@ -59,10 +50,20 @@ def connected(node: NodeProcess, pid: int) -> Iterator[http.client.HTTPConnectio
         connection.close()
 
 
-def _inode(local: int, remote: int) -> str:
+def _has(pid: int, wanted: Path) -> bool:
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(OSError):
+            if link.readlink() == wanted:
+                return True
+    return False
+
+
+def _socket(connection: http.client.HTTPConnection) -> Path:
+    """What the other end of it is called among the files of a process."""
+    wanted = [connection.sock.getpeername()[1], connection.sock.getsockname()[1]]
     for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
         words = line.split()
         ports = [int(words[at].rpartition(":")[2], 16) for at in (1, 2)]
-        if ports == [local, remote] and words[3] == _ESTABLISHED:
-            return words[9]
+        if ports == wanted and words[3] == _ESTABLISHED:
+            return Path(f"socket:[{words[9]}]")
     raise AssertionError("there is no such connection")

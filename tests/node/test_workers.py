@@ -82,12 +82,12 @@ def test_each_process_takes_its_share(origin: ChaosHub, start_node: StartNode) -
     node = start_node(origin, workers=3)
     assert len(node.servers) == 2
     with ExitStack() as stack:
-        several = [connect(node) for _ in range(45)]
+        several = [connect(node) for _ in range(30)]
         for one in several:
             stack.callback(one.close)
         taken = [holder(node, one) for one in several]
     for pid in (node.pid, *node.servers):
-        assert taken.count(pid) >= 3
+        assert taken.count(pid) >= 2
 
 
 def test_whoever_answers_it_is_the_same_answer(origin: ChaosHub, start_node: StartNode) -> None:
