@@ -8,6 +8,7 @@ import logging
 import resource
 import signal
 import socket
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -19,8 +20,9 @@ from headrace.errors import StoreError, Unreachable, UsageError
 from headrace.metrics import Metrics
 from headrace.node.api.app import Services, create_app
 from headrace.node.api.blocks import BlockApi
+from headrace.node.api.browsers import Browsers
 from headrace.node.api.capability import Capabilities, node_key
-from headrace.node.api.door import Door
+from headrace.node.api.doors import Doors
 from headrace.node.api.ongoing import Ongoing
 from headrace.node.api.outside import Outside, parse_networks
 from headrace.node.body.blobs import BlobStore
@@ -75,7 +77,7 @@ async def _serve(
     config: NodeConfig, selector: WatchedSelector, on_ready: Callable[[Ready], None] | None
 ) -> None:
     logging.getLogger("aiohttp.server").addFilter(_withhold)
-    _allow_many_files()
+    files = _allow_many_files()
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for number in _ENDING:
         loop.add_signal_handler(number, stop.set)
@@ -96,7 +98,10 @@ async def _serve(
     try:
         await node.start()
         await runner.setup()
-        listening = await loop.create_server(lambda: Door(runner), sock=sock, backlog=_BACKLOG)
+        if runner.server is None:
+            raise StoreError("the node does not run any more")
+        doors = Doors(runner.server, config.bounds, files, node.outside, metrics)
+        listening = await loop.create_server(doors.open, sock=sock, backlog=_BACKLOG)
         ready = Ready(_endpoint(config.host, sock.getsockname()[1]), node.link.pid)
         _log.info("listening on %s", ready.endpoint)
         if not is_loopback(config.host):
@@ -130,11 +135,13 @@ def _withhold(record: logging.LogRecord) -> bool:
     return False
 
 
-def _allow_many_files() -> None:
-    """Each stream takes a socket and a file; many systems allow 1,024 unless they are asked."""
+def _allow_many_files() -> int:
+    """Each stream takes a socket and a file; many systems allow 1,024 unless they are asked. How many it is then."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if allowed == resource.RLIM_INFINITY else allowed
 
 
 class Node:
@@ -149,6 +156,7 @@ class Node:
         dialer = config.road.dialer()
         self._threads = Threads()
         self.ongoing = Ongoing()
+        self.outside = Outside(parse_networks(config.trusted_proxies))
         self._database = Database.in_folder(config.data)
         catalog = RecentCatalog(SqlCatalog(self._database))
         inventory = RecentInventory(SqlInventory(self._database))
@@ -174,8 +182,9 @@ class Node:
                 metrics=metrics,
                 check=self._check,
                 page_entries=config.page_entries,
-                outside=Outside(parse_networks(config.trusted_proxies)),
+                outside=self.outside,
                 ongoing=self.ongoing,
+                browsers=Browsers(config.browser_origins),
             )
         )
 
