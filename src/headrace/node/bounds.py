@@ -33,6 +33,7 @@ class Bounds:
         body_s: from there to the end of the body of a request whose answer depends on it.
         idle_s: without a further request.
         stalled_s: in which the client's system takes nothing of an answer that is there for it.
+        pressed_s: as `stalled_s`, where there is no room for somebody else.
         connections: at once, in all; 0 is as many as there may be files open, up to 4,096.
         connections_each: of them from one address that is no trusted proxy's.
     """
@@ -40,7 +41,8 @@ class Bounds:
     head_s: float = 20.0
     body_s: float = 60.0
     idle_s: float = 75.0
-    stalled_s: float = 180.0
+    stalled_s: float = 600.0
+    pressed_s: float = 60.0
     connections: int = 0
     connections_each: int = 512
 

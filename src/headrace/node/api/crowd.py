@@ -15,16 +15,17 @@ Member = TypeVar("Member")
 
 @dataclass
 class _Room(Generic[Member]):
-    """Members of one kind, and which of them are waited for, the longest first."""
+    """Members of one kind, and which of them are waited for, in the order in which they came to be."""
 
     most: int
     members: set[Member] = field(default_factory=set)
     unproven: dict[Member, None] = field(default_factory=dict)
     idle: dict[Member, None] = field(default_factory=dict)
+    stalled: dict[Member, None] = field(default_factory=dict)
 
     def dispensable(self) -> Member | None:
-        """Who has to go first; None where all are being answered."""
-        return next(iter(self.unproven), None) or next(iter(self.idle), None)
+        """Who has to go first; None where all are being answered, and take it."""
+        return next((one for kind in (self.unproven, self.idle, self.stalled) for one in kind), None)
 
     def put(self, member: Member) -> None:
         self.members.add(member)
@@ -37,11 +38,16 @@ class _Room(Generic[Member]):
     def busy(self, member: Member) -> None:
         self.unproven.pop(member, None)
         self.idle.pop(member, None)
+        self.stalled.pop(member, None)
 
     def rests(self, member: Member) -> None:
         self.busy(member)
         if member in self.members:
             self.idle[member] = None
+
+    def stalls(self, member: Member) -> None:
+        if member in self.members:
+            self.stalled[member] = None
 
 
 class Crowd(Generic[Member]):
@@ -98,6 +104,16 @@ class Crowd(Generic[Member]):
         """It was answered."""
         for room in self._rooms_of(member):
             room.rests(member)
+
+    def moves(self, member: Member) -> None:
+        """It takes its answer again."""
+        for room in self._rooms_of(member):
+            room.stalled.pop(member, None)
+
+    def stalls(self, member: Member) -> None:
+        """It is being answered, and takes nothing."""
+        for room in self._rooms_of(member):
+            room.stalls(member)
 
     def _rooms_of(self, member: Member) -> Iterator[_Room[Member]]:
         yield self._all

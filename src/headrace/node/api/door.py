@@ -83,6 +83,7 @@ class Door(web.RequestHandler):
         self._ahead_bytes = 0
         self._taken = Taken(0, is_owed=False)
         self._moved_at = loop.time()
+        self._stands_still = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See `asyncio.Protocol`. Where there is no room, somebody goes, or this one is told so."""
@@ -158,11 +159,15 @@ class Door(web.RequestHandler):
                 self._asked.content.set_exception(SlowBodyError("the rest of the request took too long"))
 
     def dismiss(self) -> None:
-        """Make room for somebody else, having nothing to do."""
-        self._end("full")
+        """Make room for somebody else."""
+        if self._stands_still:
+            self.cut()
+        else:
+            self._end("full")
 
     def cut(self) -> None:
         """End it at once, so that nobody takes it for the end of an answer."""
+        self._house.turned_away("stalled")
         if self._answering is not None:
             self._answering.cancel()
         if self._wire is not None:
@@ -194,9 +199,15 @@ class Door(web.RequestHandler):
         if taken.count != self._taken.count or not taken.is_owed:
             self._moved_at = now
         self._taken = taken
-        if now - self._moved_at > self._bounds.stalled_s:
-            self._house.turned_away("stalled")
+        still_s = now - self._moved_at
+        if still_s > self._bounds.stalled_s:
             self.cut()
+        elif still_s > self._bounds.pressed_s:
+            self._stands_still = True
+            self._crowd.stalls(self)
+        elif self._stands_still:
+            self._stands_still = False
+            self._crowd.moves(self)
 
     def _end(self, why: str, told: Refusal | None = None) -> None:
         """Close what is no request yet, with an answer or without one."""

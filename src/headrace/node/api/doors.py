@@ -31,7 +31,7 @@ class Doors:
             server, bounds, self._crowd, self._origin_of, lambda why: metrics.turned_away.labels(why).inc()
         )
         metrics.connections.set_function(lambda: len(self._crowd))
-        shortest_s = min(bounds.head_s, bounds.body_s, bounds.idle_s, bounds.stalled_s)
+        shortest_s = min(bounds.head_s, bounds.body_s, bounds.idle_s, bounds.pressed_s, bounds.stalled_s)
         self._every_s = min(_LOOK_EVERY_S, shortest_s / _LOOKS)
         self._watch: asyncio.Handle | None = None
 
