@@ -24,7 +24,7 @@ from headrace.node.access.caller import ANYBODY
 from headrace.node.api.blocks import BlockApi
 from headrace.node.api.browsers import Browsers
 from headrace.node.api.calls import path_of
-from headrace.node.api.door import Door, SlowBodyError
+from headrace.node.api.door import FOREIGN, Door, SlowBodyError
 from headrace.node.api.hub import HubApi
 from headrace.node.api.ongoing import Ongoing
 from headrace.node.api.outside import Outside
@@ -87,6 +87,7 @@ def create_app(services: Services) -> web.Application:
             told = refusal(response.status, response.reason)
             response.headers.update({**told.headers, "Content-Type": told.content_type})
             response.body = told.body
+            response.headers["Content-Length"] = str(len(told.body))
         for name, text in services.browsers.headers(request.headers).items():
             response.headers.setdefault(name, text)
         response.headers["Server"] = SERVER
@@ -158,6 +159,10 @@ def _log_access(request: web.Request, status: int) -> None:
 @web.middleware
 async def _refusing(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turn what went wrong into the hub's way of saying so."""
+    if request.get(FOREIGN):
+        response = refused(refusal(505, "this mirror speaks HTTP/1.1"))
+        response.force_close()
+        return response
     if request.method == "CONNECT" or request.raw_path == "*":
         return refused(read_only(request.method, allowed="GET, HEAD"))
     signed_in = "Authorization" in request.headers

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 ANYWHERE = "*"
-_HARMLESS = {
+HARMLESS = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "default-src 'none'; sandbox",
 }
@@ -29,8 +29,8 @@ class Browsers:
     def headers(self, asked: Mapping[str, str]) -> dict[str, str]:
         """For every answer to a request with these headers."""
         if not self._origins:
-            return dict(_HARMLESS)
-        told = {**_HARMLESS, "Vary": "Origin"}
+            return dict(HARMLESS)
+        told = {**HARMLESS, "Vary": "Origin"}
         if self._lets(asked.get("Origin")):
             told |= {
                 "Access-Control-Allow-Origin": asked["Origin"],

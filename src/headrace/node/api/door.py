@@ -14,12 +14,16 @@ from http import HTTPStatus
 from aiohttp import web
 from aiohttp.http_exceptions import LineTooLong
 
+from headrace.node.api.browsers import HARMLESS
 from headrace.node.api.crowd import Crowd
 from headrace.node.api.refusals import Refusal, refusal
 from headrace.node.api.replies import SERVER, refused
 from headrace.node.api.taking import Taken
 from headrace.node.body.sender import break_off
 from headrace.node.bounds import AHEAD_BYTES_MOST, HEAD_BYTES_MOST, LINE_BYTES_MOST, Bounds
+
+FOREIGN = "foreign"
+"""What a request is marked with that is written in another version of HTTP."""
 
 _AGAIN_S = 5
 _LONG_HEAD = refusal(
@@ -186,7 +190,7 @@ class Door(web.RequestHandler):
         if status == HTTPStatus.BAD_REQUEST:
             told = _LONG_HEAD if isinstance(exc, LineTooLong) else refusal(status, "the request is not HTTP")
         response = refused(told)
-        response.headers["Server"] = SERVER
+        response.headers.update({**HARMLESS, "Server": SERVER})
         response.force_close()
         return response
 
@@ -218,6 +222,7 @@ class Door(web.RequestHandler):
             reason = HTTPStatus(told.status).phrase
             headers = {
                 **told.headers,
+                **HARMLESS,
                 "Server": SERVER,
                 "Content-Type": told.content_type,
                 "Content-Length": str(len(told.body)),

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from ipaddress import IPv6Address, ip_address
+from typing import Any
 
-from aiohttp import web
+from aiohttp import HttpVersion10, HttpVersion11, web
 
 from headrace.metrics import Metrics
 from headrace.node.api.crowd import Crowd
-from headrace.node.api.door import Door, House
+from headrace.node.api.door import FOREIGN, Door, House
 from headrace.node.api.outside import Outside
 from headrace.node.bounds import Bounds
 
@@ -25,6 +27,7 @@ class Doors:
         self, server: web.Server, bounds: Bounds, files: int, proxies: Outside, metrics: Metrics
     ) -> None:
         """`files`: how many may be open at once. `proxies` knows those in front, who stand for many."""
+        server.request_factory = _in_our_version(server.request_factory)
         self._proxies = proxies
         self._crowd: Crowd[Door] = Crowd(bounds.connections_among(files), bounds.connections_each)
         self._house = House(
@@ -59,3 +62,17 @@ class Doors:
         if isinstance(ip, IPv6Address) and ip.ipv4_mapped is None:
             return str(int(ip) >> _V6_BITS)
         return str(ip)
+
+
+def _in_our_version(make: Callable[..., web.BaseRequest]) -> Callable[..., web.BaseRequest]:
+    """Makes requests of which answers do not repeat the version, whatever it is; what we do not speak is marked."""
+
+    def made(message: Any, *rest: Any) -> web.BaseRequest:
+        told = message.version
+        if told in (HttpVersion10, HttpVersion11):
+            return make(message, *rest)
+        request = make(message._replace(version=HttpVersion11), *rest)
+        request[FOREIGN] = told.major != HttpVersion11.major
+        return request
+
+    return made
