@@ -106,23 +106,26 @@ def wrong(one: Exchange) -> str:
         return one.error
     if CANARY in said:
         return "it gave away what nobody may see"
-    if one.case.method:
-        try:
-            found = responses(said, one.case.method)
-        except (ValueError, KeyError) as error:
-            return f"what it said is no HTTP: {error!r}"
-        for response in found:
-            if response.status >= 500 and not is_no_fault(response):
-                return f"status {response.status}: {response.body[:200]!r}"
-            kind = response.headers.get("content-type", "")
-            if "html" in kind or "svg" in kind or response.headers.get("x-content-type-options") != "nosniff":
-                return f"a browser may run it: {kind}"
-            if response.status >= 400 and response.body and kind.startswith("application/json"):
-                told = json.loads(response.body)["error"]
-                if len(told) > 10_000 or not told.isprintable():
-                    return f"an odd message: {told[:200]!r}"
-    elif re.search(rb"(?:^|\r\n\r\n|[}\n])HTTP/1\.1 50[034]", said):
-        return f"an error of the node: {said[:200]!r}"
+    if not one.case.method:
+        failed = re.search(rb"(?:^|\r\n\r\n|[}\n])HTTP/1\.1 50[034]", said)
+        return f"an error of the node: {said[:200]!r}" if failed else ""
+    try:
+        found = responses(said, one.case.method)
+    except (ValueError, KeyError) as error:
+        return f"what it said is no HTTP: {error!r}"
+    return next(filter(None, map(fault_of, found)), "")
+
+
+def fault_of(response: Response) -> str:
+    kind = response.headers.get("content-type", "")
+    if response.status >= 500 and not is_no_fault(response):
+        return f"status {response.status}: {response.body[:200]!r}"
+    if "html" in kind or "svg" in kind or response.headers.get("x-content-type-options") != "nosniff":
+        return f"a browser may run it: {kind}"
+    if response.status >= 400 and response.body and kind.startswith("application/json"):
+        told = json.loads(response.body)["error"]
+        if len(told) > 10_000 or not told.isprintable():
+            return f"an odd message: {told[:200]!r}"
     return ""
 
 

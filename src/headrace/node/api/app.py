@@ -28,7 +28,7 @@ from headrace.node.api.door import FOREIGN, Door, SlowBodyError
 from headrace.node.api.hub import HubApi
 from headrace.node.api.ongoing import Ongoing
 from headrace.node.api.outside import Outside
-from headrace.node.api.refusals import closed_repo, read_only, refusal, refusal_of
+from headrace.node.api.refusals import Refusal, closed_repo, read_only, refusal, refusal_of
 from headrace.node.api.replies import SERVER, refused
 from headrace.node.body.sender import Sender
 from headrace.node.bounds import BODY_BYTES_MOST
@@ -116,12 +116,7 @@ def _observing(services: Services) -> Any:
         status = 500
         try:
             with services.ongoing.answering(), _door(request):
-                permitted = services.browsers.permit(request.method, request.headers)
-                response = (
-                    await handler(request)
-                    if permitted is None
-                    else web.Response(status=204, headers=permitted)
-                )
+                response = _at_the_door(services, request) or await handler(request)
             status = response.status
         except (ConnectionError, asyncio.CancelledError):
             request["broken"] = True
@@ -143,6 +138,18 @@ def _door(request: web.Request) -> AbstractContextManager[None]:
     return came_by.answering(request) if isinstance(came_by, Door) else nullcontext()
 
 
+def _at_the_door(services: Services, request: web.Request) -> web.Response | None:
+    """The answer to what no handler has to see; None for all else."""
+    if request.get(FOREIGN):
+        response = refused(refusal(505, "this mirror speaks HTTP/1.1"))
+        response.force_close()
+        return response
+    if request.method == "CONNECT" or request.raw_path == "*":
+        return refused(read_only(request.method, allowed="GET, HEAD"))
+    permitted = services.browsers.permit(request.method, request.headers)
+    return web.Response(status=204, headers=permitted) if permitted is not None else None
+
+
 def _log_access(request: web.Request, status: int) -> None:
     facts = {
         "remote": request["view"].remote,
@@ -159,12 +166,6 @@ def _log_access(request: web.Request, status: int) -> None:
 @web.middleware
 async def _refusing(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turn what went wrong into the hub's way of saying so."""
-    if request.get(FOREIGN):
-        response = refused(refusal(505, "this mirror speaks HTTP/1.1"))
-        response.force_close()
-        return response
-    if request.method == "CONNECT" or request.raw_path == "*":
-        return refused(read_only(request.method, allowed="GET, HEAD"))
     signed_in = "Authorization" in request.headers
     try:
         return await handler(request)
@@ -179,10 +180,8 @@ async def _refusing(request: web.Request, handler: Handler) -> web.StreamRespons
         return refused(told, dict(known.headers) if known is not None else {})
     except web.HTTPRequestEntityTooLarge:
         return refused(refusal(413, f"a question of more than {BODY_BYTES_MOST} bytes is not read"))
-    except SlowBodyError as error:
-        return refused(refusal(408, str(error)))
-    except web.RequestPayloadError:
-        return refused(refusal(400, "the rest of the request is not HTTP"))
+    except web.RequestPayloadError as error:
+        return refused(_unread(error))
     except (web.HTTPException, ConnectionError):
         raise
     except OSError as error:
@@ -192,6 +191,12 @@ async def _refusing(request: web.Request, handler: Handler) -> web.StreamRespons
         return refused(refusal_of(_full(), signed_in=signed_in))
     except Exception:  # noqa: BLE001  # a request's outermost frame: whatever it is, the client gets an answer
         return _unforeseen()
+
+
+def _unread(error: web.RequestPayloadError) -> Refusal:
+    if isinstance(error, SlowBodyError):
+        return refusal(408, str(error))
+    return refusal(400, "the rest of the request is not HTTP")
 
 
 def _unforeseen() -> web.Response:
