@@ -64,6 +64,8 @@ def get(target: bytes, more: bytes = b"", version: bytes = b"1.1") -> bytes:
         (b"OPTIONS * HTTP/1.1\r\n" + HOST + b"\r\n", [405]),
         (POST + b"Expect: 100-continue\r\nContent-Length: 26\r\n\r\n" + QUESTION, [200]),
         (POST + b"Expect: 200-maybe\r\nContent-Length: 26\r\n\r\n" + QUESTION, [417]),
+        (get(SMALL, b"Expect: \xa2\xa4\r\n"), [417]),
+        (get(b"/healthz", b"Expect: \xa2\xa4\r\n"), [417]),
         (POST + b"Transfer-Encoding: chunked\r\n\r\n1a\r\n" + QUESTION + b"\r\n0\r\n\r\n", [200]),
         (POST + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", [400]),
         (POST + b"Content-Length: 9999999999\r\n\r\n" + QUESTION, [408]),

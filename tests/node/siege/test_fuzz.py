@@ -82,6 +82,7 @@ def siege(tmp_path: Path) -> Iterator[Siege]:
                 {"hub": hub.endpoint},
                 log_level="info",
                 trusted_proxies="10.0.0.0/8",
+                patience=30,
                 head_s=1,
                 body_s=1,
                 idle_s=1,

@@ -24,7 +24,7 @@ from headrace.node.access.caller import ANYBODY
 from headrace.node.api.blocks import BlockApi
 from headrace.node.api.browsers import Browsers
 from headrace.node.api.calls import path_of
-from headrace.node.api.door import FOREIGN, Door, SlowBodyError
+from headrace.node.api.door import REFUSED, Door, SlowBodyError
 from headrace.node.api.hub import HubApi
 from headrace.node.api.ongoing import Ongoing
 from headrace.node.api.outside import Outside
@@ -140,8 +140,8 @@ def _door(request: web.Request) -> AbstractContextManager[None]:
 
 def _at_the_door(services: Services, request: web.Request) -> web.Response | None:
     """The answer to what no handler has to see; None for all else."""
-    if request.get(FOREIGN):
-        response = refused(refusal(505, "this mirror speaks HTTP/1.1"))
+    if REFUSED in request:
+        response = refused(request[REFUSED])
         response.force_close()
         return response
     if request.method == "CONNECT" or request.raw_path == "*":

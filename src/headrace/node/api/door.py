@@ -22,8 +22,8 @@ from headrace.node.api.taking import Taken
 from headrace.node.body.sender import break_off
 from headrace.node.bounds import AHEAD_BYTES_MOST, HEAD_BYTES_MOST, LINE_BYTES_MOST, Bounds
 
-FOREIGN = "foreign"
-"""What a request is marked with that is written in another version of HTTP."""
+REFUSED = "refused"
+"""Where a request has its refusal, if no handler is to see it."""
 
 _AGAIN_S = 5
 _LONG_HEAD = refusal(

@@ -8,13 +8,18 @@ from ipaddress import IPv6Address, ip_address
 from typing import Any
 
 from aiohttp import HttpVersion10, HttpVersion11, web
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from headrace.metrics import Metrics
 from headrace.node.api.crowd import Crowd
-from headrace.node.api.door import FOREIGN, Door, House
+from headrace.node.api.door import REFUSED, Door, House
 from headrace.node.api.outside import Outside
+from headrace.node.api.refusals import Refusal, refusal
 from headrace.node.bounds import Bounds
 
+_CONTINUE = "100-continue"
+_FOREIGN = refusal(505, "this mirror speaks HTTP/1.1")
+_UNEXPECTED = refusal(417, "Expectation Failed")
 _LOOKS = 8  # at each connection, within the shortest of the times it has
 _LOOK_EVERY_S = 2.0  # at most
 _V6_BITS = 64  # what one household or machine has
@@ -27,7 +32,7 @@ class Doors:
         self, server: web.Server, bounds: Bounds, files: int, proxies: Outside, metrics: Metrics
     ) -> None:
         """`files`: how many may be open at once. `proxies` knows those in front, who stand for many."""
-        server.request_factory = _in_our_version(server.request_factory)
+        server.request_factory = _outspoken(server.request_factory)
         self._proxies = proxies
         self._crowd: Crowd[Door] = Crowd(bounds.connections_among(files), bounds.connections_each)
         self._house = House(
@@ -64,15 +69,21 @@ class Doors:
         return str(ip)
 
 
-def _in_our_version(make: Callable[..., web.BaseRequest]) -> Callable[..., web.BaseRequest]:
-    """Makes requests of which answers do not repeat the version, whatever it is; what we do not speak is marked."""
+def _outspoken(make: Callable[..., web.BaseRequest]) -> Callable[..., web.BaseRequest]:
+    """Makes requests, without what the framework would answer itself, repeating what it was told: they are marked."""
 
     def made(message: Any, *rest: Any) -> web.BaseRequest:
-        told = message.version
-        if told in (HttpVersion10, HttpVersion11):
-            return make(message, *rest)
-        request = make(message._replace(version=HttpVersion11), *rest)
-        request[FOREIGN] = told.major != HttpVersion11.major
+        told: Refusal | None = None
+        if message.version not in (HttpVersion10, HttpVersion11):
+            told = _FOREIGN if message.version.major != HttpVersion11.major else None
+            message = message._replace(version=HttpVersion11)
+        if message.headers.get("Expect", _CONTINUE).lower() != _CONTINUE:
+            told = told or _UNEXPECTED
+            kept = ((name, text) for name, text in message.headers.items() if name.lower() != "expect")
+            message = message._replace(headers=CIMultiDictProxy(CIMultiDict(kept)))
+        request = make(message, *rest)
+        if told is not None:
+            request[REFUSED] = told
         return request
 
     return made
