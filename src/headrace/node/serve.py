@@ -46,6 +46,7 @@ from headrace.source.http import Dialer
 from headrace.wire import is_loopback, origin_of
 
 _BACKLOG = 1024
+_AT_ONCE = 32  # connections that are let in in one turn of the loop, however many wait
 _TIDY_S = 0.5  # for answers that are cut off to be so
 _ENDING = (signal.SIGTERM, signal.SIGINT)
 _PATIENCE_MORE_S = 10.0
@@ -101,7 +102,8 @@ async def _serve(
         if runner.server is None:
             raise StoreError("the node does not run any more")
         doors = Doors(runner.server, config.bounds, files, node.outside, metrics)
-        listening = await loop.create_server(doors.open, sock=sock, backlog=_BACKLOG)
+        listening = await loop.create_server(doors.open, sock=sock, backlog=_AT_ONCE)
+        sock.listen(_BACKLOG)  # for asyncio the two are one
         ready = Ready(_endpoint(config.host, sock.getsockname()[1]), node.link.pid)
         _log.info("listening on %s", ready.endpoint)
         if not is_loopback(config.host):

@@ -13,7 +13,7 @@ from tests.node.siege.besiegers import address
 from tests.node.siege.grammar import Case
 
 _AT_ONCE = 128
-_PATIENCE_S = 15.0
+_PATIENCE_S = 45.0
 _STATUS = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2}) [ -~]*")
 _FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+): ?([ -~]*)")
 _BODILESS = (204, 304)
