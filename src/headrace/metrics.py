@@ -110,6 +110,15 @@ class Metrics:
         self.streams = Gauge(
             "headrace_active_streams", "Answers with file content on their way.", registry=self._registry
         )
+        self.connections = Gauge(
+            "headrace_connections", "Connections of clients that are open.", registry=self._registry
+        )
+        self.turned_away = Counter(
+            "headrace_ended_connections",
+            "Connections that were ended because they went beyond what a client may have, by what that was.",
+            ("why",),
+            registry=self._registry,
+        )
         self.resets = Counter(
             "headrace_reset_streams",
             "Answers cut off, because what had been sent could not be completed rightly.",

@@ -19,6 +19,7 @@ from aiohttp.test_utils import TestServer
 from headrace.errors import Busy, StoreError, UsageError
 from headrace.manifest import Digest, Entry
 from headrace.names import Repo
+from headrace.node.api.doors import inner_doors
 from headrace.node.api.ongoing import Ongoing
 from headrace.node.api.outside import VIEW, View
 from headrace.node.body.blobs import BlobStore
@@ -101,7 +102,7 @@ def relayed(tmp_path: Path, lead: Handler, talk: Callable[[ClientSession, str], 
         sock, path = listen_inside(tmp_path)
         app = web.Application()
         app.router.add_route("*", r"/{path:[\s\S]*}", lead)
-        front = Front(app, Ongoing())
+        front = Front(app, Ongoing(), inner_doors)
         await front.start()
         await front.open(sock)
         relay = Relay(path)

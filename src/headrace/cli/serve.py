@@ -60,6 +60,7 @@ def serve(
     try:
         from headrace.node import config as node  # noqa: PLC0415 - brings a web server along
         from headrace.node import serve as server  # noqa: PLC0415 - as above
+        from headrace.node.bounds import Bounds  # noqa: PLC0415 - as above
     except ModuleNotFoundError as error:
         raise UsageError(f"a node needs {error.name}", hint="pip install 'headrace[serve]'") from error
     settings = load_settings(listen=listen, data=data, workers=workers)
@@ -75,6 +76,8 @@ def serve(
         road=road_of(settings),
         trusted_proxies=settings["trusted_proxies"],
         workers=settings["workers"],
+        bounds=Bounds(connections=settings["connections"], connections_each=settings["connections_each"]),
+        browser_origins=settings["browser_origins"],
     )
 
     def on_ready(ready: server.Ready) -> None:

@@ -14,9 +14,11 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
 from headrace.errors import HeadraceError
+from headrace.node.bounds import Bounds
 from headrace.node.config import LOOPBACK, NodeConfig, Upstream, parse_listen
 from headrace.node.lines import LineFormatter
 from headrace.node.serve import Ready, serve
@@ -56,6 +58,8 @@ def _config(options: argparse.Namespace) -> NodeConfig:
         trusted_proxies=tuple(filter(None, options.trusted_proxies.split(","))),
         calls_most=options.calls_most,
         workers=options.workers,
+        bounds=Bounds(**{one.name: getattr(options, one.name) for one in fields(Bounds)}),
+        browser_origins=tuple(filter(None, options.browser_origins.split(","))),
     )
 
 
@@ -95,6 +99,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--calls-most", type=int, default=0, help="calls to each source in five minutes; 0: as it says"
     )
     parser.add_argument("--workers", type=int, default=1, help="processes that serve [%(default)s]")
+    for one in fields(Bounds):
+        name, kind = one.name.replace("_", "-"), type(one.default)
+        parser.add_argument(f"--{name}", type=kind, default=one.default, help="see Bounds [%(default)s]")
+    parser.add_argument("--browser-origins", default="", help="pages that browsers let read, or *")
     parser.add_argument("--log-level", default="warning", help="debug, info, warning or error [%(default)s]")
     parser.add_argument("--with-parent", action="store_true", help="stop when standard input ends")
     return parser.parse_args(arguments)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from headrace.errors import UsageError
+from headrace.node.bounds import Bounds
 from headrace.node.memory.rations import Rations
 from headrace.plan.limits import Limits
 from headrace.source.dialer import Dialer, Road
@@ -71,6 +72,8 @@ class NodeConfig:
         calls_most: calls that each source gets in five minutes at most; 0 leaves that to what it says itself.
         trusted_proxies: addresses and networks of proxies whose word counts for how clients reach this node.
         workers: processes that serve.
+        bounds: what clients may take of time and connections.
+        browser_origins: web pages that browsers may let read this node's answers; `*` is all of them.
     """
 
     sources: tuple[Upstream, ...]
@@ -88,6 +91,8 @@ class NodeConfig:
     calls_most: int = 0
     trusted_proxies: tuple[str, ...] = LOOPBACK
     workers: int = 1
+    bounds: Bounds = field(default_factory=Bounds)
+    browser_origins: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         names = [source.name for source in self.sources]

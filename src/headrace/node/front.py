@@ -7,16 +7,19 @@ import errno
 import logging
 import resource
 import socket
+import sys
+from collections.abc import Callable
 from contextlib import suppress
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from headrace.errors import UsageError
-from headrace.node.api.door import Door
+from headrace.errors import StoreError, UsageError
+from headrace.node.api.doors import Doors
 from headrace.node.api.ongoing import Ongoing
 
 _BACKLOG = 1024
+_AT_ONCE = 32  # connections that are let in in one turn of the loop, however many wait
 _TIDY_S = 0.5  # for answers that are cut off to be so
 
 _log = logging.getLogger("headrace.node")
@@ -25,38 +28,43 @@ _log = logging.getLogger("headrace.node")
 class Front:
     """An application on the sockets that are opened to it. Belongs to one event loop."""
 
-    def __init__(self, app: web.Application, ongoing: Ongoing) -> None:
+    def __init__(self, app: web.Application, ongoing: Ongoing, doors: Callable[[web.Server], Doors]) -> None:
+        """`doors` makes those by which connections come in, once there is a server."""
         self._ongoing = ongoing
+        self._make_doors = doors
+        self._doors: Doors | None = None
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=_TIDY_S)
-        self._doors: dict[int, asyncio.Server] = {}
+        self._listening: dict[int, asyncio.Server] = {}
         self._is_over = False
 
     async def start(self) -> None:
         """Before a door is opened."""
         await self._runner.setup()
+        if self._runner.server is None:
+            raise StoreError("the node does not run any more")
+        self._doors = self._make_doors(self._runner.server)
 
     async def open(self, sock: socket.socket) -> None:
         """Take the connections of a bound socket, which stays whose it is."""
-        if self._is_over or sock.fileno() in self._doors:
+        if self._is_over or self._doors is None or sock.fileno() in self._listening:
             return
-        loop, number = asyncio.get_running_loop(), sock.fileno()
+        loop, number, own = asyncio.get_running_loop(), sock.fileno(), sock.dup()
         # Not `create_unix_server` for those in a file system: it takes their name for its own.
-        self._doors[number] = await loop.create_server(
-            lambda: Door(self._runner), sock=sock.dup(), backlog=_BACKLOG
-        )
+        self._listening[number] = await loop.create_server(self._doors.open, sock=own, backlog=_AT_ONCE)
+        own.listen(_BACKLOG)  # for asyncio the two are one
 
     def shut(self, sock: socket.socket) -> None:
         """Take no more of them; those that came in stay."""
-        door = self._doors.pop(sock.fileno(), None)
+        door = self._listening.pop(sock.fileno(), None)
         if door is not None:
             door.close()
 
     def refuse(self) -> None:
         """Take no more connections, and nothing new on those that there are."""
         self._is_over = True
-        for door in self._doors.values():
+        for door in self._listening.values():
             door.close()
-        self._doors.clear()
+        self._listening.clear()
         if self._runner.server is not None:
             self._runner.server.pre_shutdown()
 
@@ -125,8 +133,10 @@ def endpoint(host: str, port: int) -> str:
     return f"http://{shown}:{port}"
 
 
-def allow_many_files() -> None:
-    """Each stream takes a socket and a file; many systems allow 1,024 unless they are asked."""
+def allow_many_files() -> int:
+    """Each stream takes a socket and a file; many systems allow 1,024 unless they are asked. How many it is then."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if allowed == resource.RLIM_INFINITY else allowed

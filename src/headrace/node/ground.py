@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+from aiohttp import web
+
 from headrace.errors import StoreError
 from headrace.metrics import Metrics
 from headrace.node.api.app import Services
 from headrace.node.api.blocks import BlockApi
+from headrace.node.api.browsers import Browsers
 from headrace.node.api.capability import Capabilities, node_key
+from headrace.node.api.doors import Doors
 from headrace.node.api.ongoing import Ongoing
 from headrace.node.api.outside import Outside, parse_networks
 from headrace.node.body.blobs import BlobStore
@@ -16,6 +20,7 @@ from headrace.node.body.blocks import BlockLists
 from headrace.node.body.sender import Sender
 from headrace.node.body.tree import DataTree
 from headrace.node.config import NodeConfig
+from headrace.node.front import allow_many_files
 from headrace.node.memory.catalog import SqlCatalog
 from headrace.node.memory.database import Database
 from headrace.node.memory.huborigin import HubOrigin
@@ -45,6 +50,7 @@ class Ground:
             raise StoreError(error.message, hint="choose another folder with --data") from error
         self.config = config
         self.metrics = metrics
+        self.outside = Outside(parse_networks(config.trusted_proxies))
         self.threads = Threads()
         self.ongoing = Ongoing()
         self.database = Database.in_folder(config.data)
@@ -77,9 +83,23 @@ class Ground:
             report=report,
             check=check,
             page_entries=config.page_entries,
-            outside=Outside(parse_networks(config.trusted_proxies)),
+            outside=self.outside,
             ongoing=self.ongoing,
+            browsers=Browsers(config.browser_origins),
         )
+
+    def doors(self, server: web.Server) -> Doors:
+        """Those by which clients come in."""
+        metrics, files = self.metrics, allow_many_files()
+        doors = Doors(
+            server,
+            self.config.bounds,
+            files,
+            self.outside,
+            lambda why: metrics.turned_away.labels(why).inc(),
+        )
+        metrics.connections.set_function(lambda: len(doors))
+        return doors
 
     async def check(self) -> None:
         """Raises `Corrupt` where the catalog cannot be asked."""

@@ -108,7 +108,7 @@ class Node:
         sender = Sender(bodies, ground.threads, self.metrics)
         services = ground.services(sender, self._report, self._check)
         self._sockets = sockets
-        self._front = Front(create_app(services), ground.ongoing)
+        self._front = Front(create_app(services), ground.ongoing, ground.doors)
         self.crew = Crew(config, sockets[1:], services, self._front)
 
     async def start(self) -> None:

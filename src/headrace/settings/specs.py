@@ -212,4 +212,29 @@ SPECS = (
     Spec(
         "workers", ("HEADRACE_WORKERS",), _parse_count, 1, "processes with which `serve` serves", "a number"
     ),
+    Spec(
+        "connections",
+        ("HEADRACE_CONNECTIONS",),
+        _parse_calls,
+        0,
+        "connections of clients to a node at once; 0 is as many as it may open files, up to 4096",
+        "a number",
+    ),
+    Spec(
+        "connections_each",
+        ("HEADRACE_CONNECTIONS_EACH",),
+        _parse_count,
+        512,
+        "connections to a node from one address that is no trusted proxy's",
+        "a number from 1",
+    ),
+    Spec(
+        "browser_origins",
+        ("HEADRACE_BROWSER_ORIGINS",),
+        str,
+        (),
+        "web pages of others that browsers let read a node's answers; `*` is all of them",
+        "origins (https://tool.example), commas between them; in a file a list",
+        between=",",
+    ),
 )

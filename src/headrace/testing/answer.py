@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
+_DIGITS_MOST = 9
+
 
 @dataclass(frozen=True)
 class Request:
@@ -33,6 +35,11 @@ class Request:
     def arguments(self) -> dict[str, list[str]]:
         """The decoded query."""
         return parse_qs(self.query, keep_blank_values=True)
+
+    def number(self, name: str) -> int:
+        """A count in the query; 0 for what is none."""
+        told = self.arguments.get(name, [""])[0]
+        return int(told) if told.isascii() and told.isdecimal() and len(told) <= _DIGITS_MOST else 0
 
     def flag(self, name: str) -> bool:
         """A boolean argument; clients send `true`, `True`, `1` and the bare name."""

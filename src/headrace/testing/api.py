@@ -100,7 +100,7 @@ def commits(catalog: Catalog, repo: Repo, commit: Commit, request: Request, page
         for one in (commit, *before)
         if one is not None
     ]
-    page, most = int(request.arguments.get("p", ["0"])[0]), min(page_size, _COMMITS_A_PAGE)
+    page, most = request.number("p"), min(page_size, _COMMITS_A_PAGE)
     answer = json_answer(found[page * most : (page + 1) * most]).having(("X-Total-Count", str(len(found))))
     if (page + 1) * most >= len(found):
         return answer

@@ -23,8 +23,7 @@ def tree(commit: Commit, path: str, request: Request, page_size: int) -> Answer:
         return refusal(404, message, "EntryNotFound").having(("X-Repo-Commit", commit.sha))
     rows = _rows(commit, folders, path, request)
     start = _read_cursor(request.arguments.get("cursor", [""])[0])
-    limit = request.arguments.get("limit", [""])[0]
-    stop = start + (min(page_size, int(limit)) if limit.isdecimal() and int(limit) > 0 else page_size)
+    stop = start + min(page_size, request.number("limit") or page_size)
     answer = json_answer(rows[start:stop]).having(("X-Repo-Commit", commit.sha))
     if stop >= len(rows):
         return answer

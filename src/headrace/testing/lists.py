@@ -96,9 +96,8 @@ def _search(catalog: Catalog, kind: str, request: Request) -> Answer:
 
 def _paged(request: Request, items: list[Any]) -> Answer:
     """A few of them, and a link to the next ones on this host."""
-    start = int(request.arguments.get("cursor", ["0"])[0])
-    limit = request.arguments.get("limit", [""])[0]
-    stop = start + (min(_PAGE, int(limit)) if limit.isdecimal() else _PAGE)
+    start = request.number("cursor")
+    stop = start + min(_PAGE, request.number("limit") or _PAGE)
     told = json_answer(items[start:stop])
     if stop >= len(items):
         return told

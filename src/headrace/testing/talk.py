@@ -73,7 +73,7 @@ def _discussions(repo: Repo, request: Request) -> Answer:
         heads = [head for head in heads if head["status"] == wanted["status"]]
     if wanted["author"]:
         heads = [head for head in heads if head["author"]["name"] == wanted["author"]]
-    start = int(request.arguments.get("p", ["0"])[0]) * _PAGE
+    start = request.number("p") * _PAGE
     return json_answer({"discussions": heads[start : start + _PAGE], "count": len(heads), "start": start})
 
 

@@ -6,11 +6,13 @@ miss file names with a line break.
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
@@ -20,19 +22,21 @@ from headrace.errors import Busy, HeadraceError, NotFound, StoreError
 from headrace.metrics import CONTENT_TYPE, Metrics
 from headrace.node.access.caller import ANYBODY
 from headrace.node.api.blocks import BlockApi
+from headrace.node.api.browsers import Browsers
 from headrace.node.api.calls import path_of
+from headrace.node.api.door import REFUSED, Door, SlowBodyError
 from headrace.node.api.hub import HubApi
 from headrace.node.api.ongoing import Ongoing
 from headrace.node.api.outside import VIEW, Outside, View
-from headrace.node.api.refusals import closed_repo, read_only, refusal, refusal_of
+from headrace.node.api.refusals import Refusal, closed_repo, read_only, refusal, refusal_of
 from headrace.node.api.replies import SERVER, refused
 from headrace.node.body.sender import Sender
+from headrace.node.bounds import BODY_BYTES_MOST
 from headrace.node.lines import flat
 from headrace.node.memory.freshness import Freshness
 from headrace.node.memory.metadata import Metadata
 from headrace.node.memory.standing import Closed
 
-_BODY_BYTES_MOST = 4 * 1024 * 1024  # a paths-info request names its paths in the body
 _BROKEN = 499  # as nginx counts answers that nobody waited for; here also those that were cut off
 _AGAIN_S = 5.0
 _access = logging.getLogger("headrace.node.access")
@@ -57,6 +61,7 @@ class Services:
     page_entries: int
     outside: Outside
     ongoing: Ongoing
+    browsers: Browsers = field(default_factory=Browsers)
 
 
 def create_app(services: Services) -> web.Application:
@@ -88,22 +93,26 @@ def _app(services: Services, entrance: Any) -> web.Application:
         request["route"] = "metrics"
         return web.Response(body=await services.report(), headers={"Content-Type": CONTENT_TYPE})
 
-    app = web.Application(middlewares=[entrance, _refusing], client_max_size=_BODY_BYTES_MOST)
-    app.on_response_prepare.append(_sign)
+    async def sign(request: web.Request, response: web.StreamResponse) -> None:
+        if isinstance(
+            response, web.HTTPException
+        ):  # the framework's own words, for what never came to a handler
+            told = refusal(response.status, response.reason)
+            response.headers.update({**told.headers, "Content-Type": told.content_type})
+            response.body = told.body
+            response.headers["Content-Length"] = str(len(told.body))
+        for name, text in services.browsers.headers(request.headers).items():
+            response.headers.setdefault(name, text)
+        response.headers["Server"] = SERVER
+
+    app = web.Application(middlewares=[entrance, _refusing], client_max_size=BODY_BYTES_MOST)
+    app.on_response_prepare.append(sign)
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
     app.router.add_get("/metrics", metrics)
     app.router.add_get(BLOCKS_PATH + "{digest}", services.blocks.answer)
     app.router.add_route("*", r"/{path:[\s\S]*}", hub.answer)
     return app
-
-
-async def _sign(_request: web.Request, response: web.StreamResponse) -> None:
-    response.headers["Server"] = SERVER
-    if isinstance(response, web.HTTPException):  # the framework's own words, for what never came to a handler
-        told = refusal(response.status, response.reason)
-        response.headers.update({**told.headers, "Content-Type": told.content_type})
-        response.body = told.body
 
 
 def _observing(services: Services) -> Any:
@@ -118,10 +127,10 @@ def _observing(services: Services) -> Any:
         request["view"] = services.outside.view(request.remote or "", request.scheme, host, told)
         status = 500
         try:
-            with services.ongoing.answering():
-                response = await handler(request)
+            with services.ongoing.answering(), _door(request):
+                response = _at_the_door(services, request) or await handler(request)
             status = response.status
-        except ConnectionError:
+        except (ConnectionError, asyncio.CancelledError):
             request["broken"] = True
             raise
         else:
@@ -153,6 +162,24 @@ def _begin(request: web.Request) -> None:
     request["caller"] = ANYBODY
 
 
+def _door(request: web.Request) -> AbstractContextManager[None]:
+    """While a request is answered that came in by a door."""
+    came_by = request.protocol
+    return came_by.answering(request) if isinstance(came_by, Door) else nullcontext()
+
+
+def _at_the_door(services: Services, request: web.Request) -> web.Response | None:
+    """The answer to what no handler has to see; None for all else."""
+    if REFUSED in request:
+        response = refused(request[REFUSED])
+        response.force_close()
+        return response
+    if request.method == "CONNECT" or request.raw_path == "*":
+        return refused(read_only(request.method, allowed="GET, HEAD"))
+    permitted = services.browsers.permit(request.method, request.headers)
+    return web.Response(status=204, headers=permitted) if permitted is not None else None
+
+
 def _log_access(request: web.Request, status: int) -> None:
     facts = {
         "remote": request["view"].remote,
@@ -169,8 +196,6 @@ def _log_access(request: web.Request, status: int) -> None:
 @web.middleware
 async def _refusing(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turn what went wrong into the hub's way of saying so."""
-    if request.method == "CONNECT" or request.raw_path == "*":
-        return refused(read_only(request.method, allowed="GET, HEAD"))
     signed_in = "Authorization" in request.headers
     try:
         return await handler(request)
@@ -184,7 +209,9 @@ async def _refusing(request: web.Request, handler: Handler) -> web.StreamRespons
         known: Freshness | None = request.get("freshness") if isinstance(error, NotFound) else None
         return refused(told, dict(known.headers) if known is not None else {})
     except web.HTTPRequestEntityTooLarge:
-        return refused(refusal(413, f"a question of more than {_BODY_BYTES_MOST} bytes is not read"))
+        return refused(refusal(413, f"a question of more than {BODY_BYTES_MOST} bytes is not read"))
+    except web.RequestPayloadError as error:
+        return refused(_unread(error))
     except (web.HTTPException, ConnectionError):
         raise
     except OSError as error:
@@ -194,6 +221,12 @@ async def _refusing(request: web.Request, handler: Handler) -> web.StreamRespons
         return refused(refusal_of(_full(), signed_in=signed_in))
     except Exception:  # noqa: BLE001  # a request's outermost frame: whatever it is, the client gets an answer
         return _unforeseen()
+
+
+def _unread(error: web.RequestPayloadError) -> Refusal:
+    if isinstance(error, SlowBodyError):
+        return refusal(408, str(error))
+    return refusal(400, "the rest of the request is not HTTP")
 
 
 def _unforeseen() -> web.Response:

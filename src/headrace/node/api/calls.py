@@ -143,6 +143,8 @@ def _passed_path(parts: list[str]) -> str:
     named = parts if parts[-1] else parts[:-1]  # a hub's root folder is an empty name
     path = "/".join(named)
     words = path.lower().split("/")
+    if len(words) == 1:
+        return ""  # `/api` alone
     if leads_elsewhere(path) or not _ABSENT.isdisjoint([words[1], *words[_NAMED:]]):
         return ""
     return "/" + "/".join(quote(part, safe="") for part in parts)

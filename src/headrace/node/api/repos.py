@@ -13,6 +13,7 @@ from aiohttp import web
 from headrace.errors import EntryNotFound, SourceError, UsageError
 from headrace.node.api.answers import Place, rows_json, siblings_json, without_xet
 from headrace.node.api.calls import Call, leads_elsewhere, path_of
+from headrace.node.api.door import SlowBodyError
 from headrace.node.api.passing import page_of
 from headrace.node.api.replies import json_reply, next_link
 from headrace.node.memory.catalog import Row
@@ -175,6 +176,8 @@ async def _posted(request: web.Request) -> tuple[list[str], bool]:
             paths, expand = form.get("paths", []), form.get("expand", ["false"])[0]
         paths = [paths] if isinstance(paths, str) else [str(path) for path in paths]
         "".join(paths).encode()  # half a character is no part of a path
+    except SlowBodyError:
+        raise
     except (ValueError, TypeError, AttributeError, RecursionError, web.RequestPayloadError):
         raise UsageError(f"the body is neither a form nor JSON with up to {_PATHS_MOST} `paths`") from None
     if len(paths) > _PATHS_MOST:

@@ -175,8 +175,12 @@ def reset(request: web.Request) -> None:
     """Break the client's connection with an RST; closing it would look like an end."""
     request["broken"] = True
     transport = request.transport
-    if transport is None:
-        return
+    if isinstance(transport, asyncio.Transport):
+        break_off(transport)
+
+
+def break_off(transport: asyncio.Transport) -> None:
+    """End a connection with an RST, as soon as nobody else holds its socket."""
     sock = transport.get_extra_info("socket")
     if sock is not None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

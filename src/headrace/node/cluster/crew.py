@@ -18,6 +18,7 @@ from pathlib import Path
 from headrace.errors import StoreError
 from headrace.metrics import Family, counts, together
 from headrace.node.api.app import Services, create_inner_app
+from headrace.node.api.doors import inner_doors
 from headrace.node.api.ongoing import Ongoing
 from headrace.node.child import Child
 from headrace.node.cluster.post import LEAVING, READY, REPORT, Post, levels, log_told
@@ -38,7 +39,7 @@ class Crew:
     ) -> None:
         """`services` and `front`: the lead's own, for what servers pass on, and for what comes in while one is away."""
         ongoing = Ongoing()
-        self._inside = Front(create_inner_app(replace(services, ongoing=ongoing)), ongoing)
+        self._inside = Front(create_inner_app(replace(services, ongoing=ongoing)), ongoing, inner_doors)
         self._config = config
         self._sockets = sockets
         self._front = front

@@ -71,7 +71,7 @@ async def _serve(post: Post, mouth: _Mouth, selector: WatchedSelector) -> None:
 
     threading.Thread(target=_listen, args=(lambda: loop.call_soon_threadsafe(tell),), daemon=True).start()
     app = create_app(ground.services(PassingSender(ground, relay), relay.report, relay.check))
-    front = Front(app, ground.ongoing)
+    front = Front(app, ground.ongoing, ground.doors)
     await front.start()
     with socket.socket(fileno=post.listener) as sock:
         await front.open(sock)
