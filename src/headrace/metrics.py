@@ -91,6 +91,16 @@ class Metrics:
             ("origin",),
             registry=self._registry,
         )
+        self.handed_over = Counter(
+            "headrace_handed_over",
+            "Answers whose content the web server in front sends.",
+            registry=self._registry,
+        )
+        self.unrecorded = Counter(
+            "headrace_unrecorded_requests",
+            "Requests missing from the access log, because it could not be written fast enough.",
+            registry=self._registry,
+        )
         self.streams = Gauge(
             "headrace_active_streams", "Answers with file content on their way.", registry=self._registry
         )

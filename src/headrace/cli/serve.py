@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from headrace.cli.follow import Manner
-from headrace.cli.options import FOLDER, with_manner
+from headrace.cli.options import FOLDER, with_front, with_manner
 from headrace.cli.output import put_json
+from headrace.cli.supervisor import tell_ready
 from headrace.cli.talk import log_to_stderr, say
 from headrace.cli.words import safe
 from headrace.errors import UsageError
@@ -26,6 +27,7 @@ Examples:
   headrace serve
   headrace serve --listen 0.0.0.0:8090 --data /srv/headrace
   headrace serve --source hf=https://huggingface.co --source near=https://hf-mirror.com
+  headrace serve --listen 0.0.0.0:8443 --tls-cert chain.pem --tls-key key.pem
   HF_ENDPOINT=http://127.0.0.1:8090 hf download openai-community/gpt2
 
 \b
@@ -47,8 +49,11 @@ Ctrl-C or SIGTERM ends it: streams get ten seconds, and the exit code is 0.
     metavar="NAME=URL",
     help="A hub to mirror, or the name of a configured one; the first is trusted; may be repeated.  [default: huggingface]",
 )
+@with_front
 @with_manner
-def serve(listen: str | None, data: Path | None, sources: tuple[str, ...], manner: Manner) -> None:
+def serve(
+    *, listen: str | None, data: Path | None, sources: tuple[str, ...], manner: Manner, **front: Any
+) -> None:
     """Run a mirror node.
 
     Hub clients use it as they use the hub, with HF_ENDPOINT. What is asked for is fetched once, verified, and
@@ -57,9 +62,10 @@ def serve(listen: str | None, data: Path | None, sources: tuple[str, ...], manne
     try:
         from headrace.node import config as node  # noqa: PLC0415 - brings a web server along
         from headrace.node import serve as server  # noqa: PLC0415 - as above
+        from headrace.node.front import Front  # noqa: PLC0415 - as above
     except ModuleNotFoundError as error:
         raise UsageError(f"a node needs {error.name}", hint="pip install 'headrace[serve]'") from error
-    settings = load_settings(listen=listen, data=data)
+    settings = load_settings(listen=listen, data=data, **front)
     host, port = node.parse_listen(settings["listen"])
     config = node.NodeConfig(
         sources=_mirrored(settings, sources),
@@ -71,6 +77,12 @@ def serve(listen: str | None, data: Path | None, sources: tuple[str, ...], manne
         limits=limits_of(settings),
         road=road_of(settings),
         trusted_proxies=settings["trusted_proxies"],
+        front=Front(
+            settings["tls_cert"],
+            settings["tls_key"],
+            x_accel=settings["x_accel"],
+            access_log=_log_of(settings),
+        ),
     )
 
     def on_ready(ready: server.Ready) -> None:
@@ -79,10 +91,16 @@ def serve(listen: str | None, data: Path | None, sources: tuple[str, ...], manne
         if not manner.quiet:
             mirrored = ", ".join(one.url for one in config.sources)
             say(f"listening on {ready.endpoint}, mirroring {safe(mirrored)} into {safe(str(config.data))}")
+        tell_ready()
 
     if not is_debugging():
-        log_to_stderr("INFO" if manner.verbose else "WARNING")
+        log_to_stderr("INFO" if manner.verbose else "WARNING", timed=manner.verbose)
     server.serve(config, on_ready)
+
+
+def _log_of(settings: Settings) -> str:
+    path = settings["access_log"]
+    return "" if path is None else str(path)
 
 
 def _mirrored(settings: Settings, named: tuple[str, ...]) -> tuple[Upstream, ...]:

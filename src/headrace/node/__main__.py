@@ -18,6 +18,7 @@ from pathlib import Path
 
 from headrace.errors import HeadraceError
 from headrace.node.config import LOOPBACK, NodeConfig, Upstream, parse_listen
+from headrace.node.front import Front
 from headrace.node.lines import LineFormatter
 from headrace.node.serve import Ready, serve
 from headrace.plan.limits import Limits
@@ -44,6 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         page_entries=options.page_entries,
         trusted_proxies=tuple(filter(None, options.trusted_proxies.split(","))),
         calls_most=options.calls_most,
+        front=Front(
+            options.tls_cert, options.tls_key, options.handshake, options.x_accel, options.access_log
+        ),
     )
     if options.with_parent:
         threading.Thread(target=_await_parent, daemon=True).start()
@@ -90,6 +94,13 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--calls-most", type=int, default=0, help="calls to each source in five minutes; 0: as it says"
     )
+    parser.add_argument("--tls-cert", type=Path, help="PEM file of the certificate and its chain")
+    parser.add_argument("--tls-key", type=Path, help="PEM file of its key")
+    parser.add_argument(
+        "--handshake", type=float, default=10.0, help="seconds for a TLS handshake [%(default)s]"
+    )
+    parser.add_argument("--x-accel", default="", help="path under which a web server in front has the blobs")
+    parser.add_argument("--access-log", default="", help="file for a JSON line a request; - for stdout")
     parser.add_argument("--log-level", default="warning", help="debug, info, warning or error [%(default)s]")
     parser.add_argument("--with-parent", action="store_true", help="stop when standard input ends")
     return parser.parse_args(arguments)

@@ -29,6 +29,7 @@ from headrace.node.body.bodies import Bodies
 from headrace.node.body.sender import Sender
 from headrace.node.body.tree import DataTree
 from headrace.node.config import NodeConfig, Upstream
+from headrace.node.edge import Edge
 from headrace.node.fill.fills import Fills
 from headrace.node.fill.link import WorkerLink
 from headrace.node.loop import WatchedSelector, run
@@ -96,10 +97,10 @@ async def _serve(
     try:
         await node.start()
         await runner.setup()
-        listening = await loop.create_server(lambda: Door(runner), sock=sock, backlog=_BACKLOG)
-        ready = Ready(_endpoint(config.host, sock.getsockname()[1]), node.link.pid)
-        _log.info("listening on %s", ready.endpoint)
-        if not is_loopback(config.host):
+        listening = await node.edge.listen(lambda: Door(runner), sock, _BACKLOG)
+        node.edge.heed_hangups(stop.set)
+        ready = Ready(_endpoint(config, sock.getsockname()[1]), node.link.pid)
+        if config.front.scheme == "http" and not is_loopback(config.host):
             _log.warning("anybody who reaches this machine can read what this node mirrors, over plain http")
         if on_ready is not None:
             on_ready(ready)
@@ -148,6 +149,8 @@ class Node:
             raise StoreError(error.message, hint="choose another folder with --data") from error
         dialer = config.road.dialer()
         self._threads = Threads()
+        outside = Outside(parse_networks(config.trusted_proxies))
+        self.edge = Edge(config.front, outside, self._threads, metrics)
         self.ongoing = Ongoing()
         self._database = Database.in_folder(config.data)
         catalog = RecentCatalog(SqlCatalog(self._database))
@@ -169,13 +172,14 @@ class Node:
         self.app = create_app(
             Services(
                 metadata=Metadata(catalog, origin, self._threads, trust),
-                sender=Sender(bodies, self._threads, metrics),
+                sender=Sender(bodies, self._threads, metrics, self.edge.handover),
                 blocks=BlockApi(BlockLists(store), Capabilities(node_key(config.data)), self._threads),
                 metrics=metrics,
                 check=self._check,
                 page_entries=config.page_entries,
-                outside=Outside(parse_networks(config.trusted_proxies)),
+                outside=outside,
                 ongoing=self.ongoing,
+                access_log=self.edge.access_log,
             )
         )
 
@@ -187,6 +191,7 @@ class Node:
         """End the worker and close what is open."""
         await self.link.stop()
         await self._fills.close()
+        await self.edge.close()
         self._threads.close()
         self._database.close()
 
@@ -256,6 +261,6 @@ def _listen(config: NodeConfig) -> socket.socket:
     return sock
 
 
-def _endpoint(host: str, port: int) -> str:
-    shown = f"[{host}]" if ":" in host else host
-    return f"http://{shown}:{port}"
+def _endpoint(config: NodeConfig, port: int) -> str:
+    shown = f"[{config.host}]" if ":" in config.host else config.host
+    return f"{config.front.scheme}://{shown}:{port}"

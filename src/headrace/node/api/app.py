@@ -19,8 +19,8 @@ from headrace.blocklist import BLOCKS_PATH
 from headrace.errors import Busy, HeadraceError, NotFound, StoreError
 from headrace.metrics import CONTENT_TYPE, Metrics
 from headrace.node.access.caller import ANYBODY
+from headrace.node.api.accesslog import REQUEST_ID, AccessLog, facts_of, id_of
 from headrace.node.api.blocks import BlockApi
-from headrace.node.api.calls import path_of
 from headrace.node.api.hub import HubApi
 from headrace.node.api.ongoing import Ongoing
 from headrace.node.api.outside import Outside
@@ -53,6 +53,7 @@ class Services:
     page_entries: int
     outside: Outside
     ongoing: Ongoing
+    access_log: AccessLog | None = None
 
 
 def create_app(services: Services) -> web.Application:
@@ -85,8 +86,10 @@ def create_app(services: Services) -> web.Application:
     return app
 
 
-async def _sign(_request: web.Request, response: web.StreamResponse) -> None:
+async def _sign(request: web.Request, response: web.StreamResponse) -> None:
     response.headers["Server"] = SERVER
+    if "id" in request:
+        response.headers[REQUEST_ID] = request["id"]
     if isinstance(response, web.HTTPException):  # the framework's own words, for what never came to a handler
         told = refusal(response.status, response.reason)
         response.headers.update({**told.headers, "Content-Type": told.content_type})
@@ -99,12 +102,12 @@ def _observing(services: Services) -> Any:
     @web.middleware
     async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
         request["began"], request["route"] = time.monotonic(), "other"
-        request["caller"] = ANYBODY
+        request["caller"], request["id"] = ANYBODY, id_of(request, services.outside)
         told = {name.lower(): request.headers.getall(name) for name in request.headers}
         # Not `request.host`: where none is told, some versions of aiohttp ask the resolver, and all others wait.
         host = request.headers.get("Host", "")
         request["view"] = services.outside.view(request.remote or "", request.scheme, host, told)
-        status = 500
+        response, status = None, 500
         try:
             with services.ongoing.answering():
                 response = await handler(request)
@@ -118,22 +121,22 @@ def _observing(services: Services) -> Any:
             if request.get("broken"):
                 status = _BROKEN
             services.metrics.requests.labels(request["route"], str(status)).inc()
-            _log_access(request, status)
+            _log_access(services.access_log, request, response, status)
 
     return observe
 
 
-def _log_access(request: web.Request, status: int) -> None:
-    facts = {
-        "remote": request["view"].remote,
-        "method": request.method,
-        "path": flat(path_of(request.raw_path)),
-        "route": request["route"],
-        "status": status,
-        "bytes": request.get("sent", 0),
-        "seconds": round(time.monotonic() - request["began"], 4),
-    }
-    _access.info(" ".join(f"{name}=%s" for name in facts), *facts.values(), extra=facts)
+def _log_access(
+    log: AccessLog | None, request: web.Request, response: web.StreamResponse | None, status: int
+) -> None:
+    is_talking = _access.isEnabledFor(logging.INFO)
+    if log is None and not is_talking:
+        return
+    facts = facts_of(request, response, status)
+    if log is not None:
+        log.note(facts)
+    if is_talking:
+        _access.info(" ".join(f"{name}=%s" for name in facts), *(flat(str(one)) for one in facts.values()))
 
 
 @web.middleware

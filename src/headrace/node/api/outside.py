@@ -59,19 +59,20 @@ class Outside:
         remote, told, prefix = peer, _Hop(scheme=scheme, host=host), ""
         hops = _hops(headers)
         # The nearest proxy wrote the last hop; whether the one before counts, its `client` tells.
-        while hops and self._trusts(remote):
+        while hops and self.trusts(remote):
             hop = hops.pop()
             told = _Hop("", hop.scheme or told.scheme, hop.host or told.host)
             if not hop.client:
                 break
             remote = hop.client
-        if self._trusts(peer):
+        if self.trusts(peer):
             prefix = _prefix(headers.get("x-forwarded-prefix", []))
         if _HOST.fullmatch(told.host) is None:
             told = _Hop("", told.scheme, host if _HOST.fullmatch(host) else "localhost")
         return View(f"{told.scheme}://{told.host}{prefix}", remote)
 
-    def _trusts(self, address: str) -> bool:
+    def trusts(self, address: str) -> bool:
+        """Whether this is a proxy that is believed."""
         try:
             ip = ip_address(address.partition("%")[0])
         except ValueError:
