@@ -29,6 +29,7 @@ class Edge:
 
     def __init__(self, front: Front, outside: Outside, threads: Threads, metrics: Metrics) -> None:
         """Raises `UsageError` where certificate or access log cannot be used."""
+        front.check()
         self.handover = Handover(front.x_accel, outside.trusts)
         self._front = front
         self._threads = threads

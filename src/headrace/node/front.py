@@ -29,7 +29,8 @@ class Front:
     x_accel: str = ""
     access_log: str = ""
 
-    def __post_init__(self) -> None:
+    def check(self) -> None:
+        """Raise `UsageError` where this cannot be meant."""
         if (self.tls_cert is None) != (self.tls_key is None):
             lacking = "key" if self.tls_key is None else "certificate"
             raise UsageError(
