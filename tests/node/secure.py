@@ -1,10 +1,12 @@
-"""Asking a node over TLS."""
+"""Asking a node over TLS, and starting one that does not start."""
 
 from __future__ import annotations
 
 import http.client
 import socket
 import ssl
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,3 +53,17 @@ def certificate_of(endpoint: str) -> bytes:
         context.wrap_socket(sock) as shown,
     ):
         return shown.getpeercert(binary_form=True) or b""
+
+
+def run_node(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [
+        sys.executable,
+        "-m",
+        "headrace.node",
+        "--data",
+        str(tmp_path / "data"),
+        "--listen",
+        "127.0.0.1:0",
+    ]
+    command += ["--source", "hub=http://127.0.0.1:9", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)

@@ -21,7 +21,7 @@ import pytest
 from headrace.node.process import NodeProcess
 from headrace.testing import ChaosHub, Fault, content, write_repo
 from tests.node.asking import BIG, BIG_FILE
-from tests.node.secure import ask_secured, certificate_of, place_of, secured
+from tests.node.secure import ask_secured, certificate_of, place_of, run_node, secured
 from tests.papers import Papers, issue
 
 StartNode = Callable[..., NodeProcess]
@@ -257,20 +257,6 @@ def test_half_of_a_pair_is_refused(tmp_path: Path) -> None:
     done = run_node(tmp_path, "--tls-cert", "chain.pem")
     assert done.returncode == 2
     assert "the key is not named" in done.stderr
-
-
-def run_node(tmp_path: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [
-        sys.executable,
-        "-m",
-        "headrace.node",
-        "--data",
-        str(tmp_path / "data"),
-        "--listen",
-        "127.0.0.1:0",
-    ]
-    command += ["--source", "hub=http://127.0.0.1:9", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
 
 
 def test_digests_hold_over_tls(safe: Safe) -> None:

@@ -62,7 +62,7 @@ def facts_of(request: web.Request, response: web.StreamResponse | None, status: 
         "method": request.method[:32],
         "path": _bounded(path_of(request.raw_path), _PATH_MOST),
         "route": request["route"],
-        "repo": request.get("repo", ""),
+        "repo": _bounded(request.get("repo", ""), _PATH_MOST),
         "status": status,
         "bytes": _body_bytes(request, response),
         "seconds": round(time.monotonic() - request["began"], 4),
