@@ -34,12 +34,15 @@ def deployed(node: NodeProcess, blobs: Path, port: int) -> str:
     return text
 
 
+def program(name: str) -> str:
+    """Where a program is that not every machine has."""
+    found = shutil.which(name) or shutil.which(name, path="/usr/sbin:/sbin")
+    return found or pytest.skip(f"{name} is not installed")
+
+
 @contextmanager
 def nginx(configure: str, scratch: Path, port: int) -> Iterator[str]:
     """An nginx whose `http` block has this; its endpoint."""
-    program = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
-    if program is None:
-        pytest.skip("nginx is not installed")
     scratch.mkdir(exist_ok=True)
     user = f"user {pwd.getpwuid(os.getuid()).pw_name};" if os.getuid() == 0 else ""
     folders = " ".join(f"{name}_temp_path {scratch}/{name};" for name in _TEMPORARY)
@@ -48,7 +51,7 @@ def nginx(configure: str, scratch: Path, port: int) -> Iterator[str]:
         f"daemon off; {user} pid {scratch}/pid; error_log {scratch}/errors;\nevents {{}}\n"
         f"http {{ access_log off; default_type text/html; {folders}\n{configure} }}\n"
     )
-    process = subprocess.Popen([program, "-c", str(configuration), "-e", str(scratch / "errors")])
+    process = subprocess.Popen([program("nginx"), "-c", str(configuration), "-e", str(scratch / "errors")])
     try:
         until = time.monotonic() + 10
         while not (scratch / "pid").exists() and process.poll() is None and time.monotonic() < until:
