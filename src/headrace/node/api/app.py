@@ -136,7 +136,8 @@ def _log_access(
     if log is not None:
         log.note(facts)
     if is_talking:
-        _access.info(" ".join(f"{name}=%s" for name in facts), *(flat(str(one)) for one in facts.values()))
+        told = {name: flat(str(one)) for name, one in facts.items() if name != "time"}
+        _access.info(" ".join(f"{name}=%s" for name in told), *told.values())
 
 
 @web.middleware
