@@ -144,7 +144,9 @@ http {{
     try:
         _await(process, port)
         listed = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-        while len(children := listed.read_text().split()) < _NGINX_WORKERS:  # it listens before it has them
+        while (
+            process.poll() is None and len(children := listed.read_text().split()) < _NGINX_WORKERS
+        ):  # it listens before it has them
             time.sleep(0.01)
         yield Server(f"{scheme}://127.0.0.1:{port}", tuple(map(int, children)))
     finally:

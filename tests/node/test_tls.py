@@ -7,6 +7,7 @@ import hashlib
 import http.client
 import os
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
@@ -251,6 +252,25 @@ def test_papers_that_are_none(make: Callable[[Path], tuple[Path, Path]], told: s
     assert done.returncode == 2
     assert told in done.stderr
     assert "hint: " in done.stderr
+
+
+def test_a_hangup_takes_a_renewed_certificate_at_once(
+    calm_hub: ChaosHub, start_node: StartNode, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    first, second = issue(tmp_path / "first", "127.0.0.1"), issue(tmp_path / "second", "127.0.0.1")
+    node = start_node(calm_hub, listen="0.0.0.0:0", tls_cert=first.chain, tls_key=first.key, log_level="info")
+    endpoint = node.endpoint.replace("0.0.0.0", "127.0.0.1")
+    shutil.copy(second.chain, first.chain)
+    shutil.copy(second.key, first.key)
+    os.kill(node.pid, signal.SIGHUP)
+    until = time.monotonic() + 20
+    while certificate_of(endpoint) != ssl.PEM_cert_to_DER_cert(second.chain.read_text().split("\n\n")[0]):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    node.stop()
+    told = capfd.readouterr().err
+    assert "the certificate was renewed" in told
+    assert "plain http" not in told
 
 
 def test_half_of_a_pair_is_refused(tmp_path: Path) -> None:
