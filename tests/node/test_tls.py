@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import http.client
+import json
 import os
 import shutil
 import signal
@@ -160,6 +161,28 @@ def test_readers_that_never_read_cost_little_and_hold_up_nobody(safe: Safe) -> N
     finally:
         for sock in lazy:
             sock.close()
+
+
+def test_who_ends_its_side_is_sent_nothing_more(tmp_path: Path, start_node: StartNode) -> None:
+    papers = issue(tmp_path / "papers", "127.0.0.1")
+    large, path = content(24 * MIB, seed=6), "/org/large/resolve/main/large.safetensors"
+    write_repo(tmp_path / "hub", "org/large", {"large.safetensors": large})
+    context = ssl.create_default_context(cafile=str(papers.authority))
+    with ChaosHub(tmp_path / "hub") as hub:
+        log = tmp_path / "access.log"
+        node = start_node(hub, tls_cert=papers.chain, tls_key=papers.key, access_log=log)
+        assert ask_secured(node.endpoint + path, papers.authority).body == large
+        sock = socket.create_connection(place_of(node.endpoint), timeout=20)
+        with context.wrap_socket(sock, server_hostname="127.0.0.1") as secure:
+            secure.sendall(f"GET {path} HTTP/1.1\r\nHost: here\r\n\r\n".encode())
+            assert secure.recv(1000).startswith(b"HTTP/1.1 200")
+            socket.socket.shutdown(secure, socket.SHUT_WR)  # of the connection below, without a word of TLS
+            while len(lines := log.read_text().splitlines()) < 2:
+                with contextlib.suppress(OSError):
+                    secure.recv(4 * MIB)
+        told = json.loads(lines[1])
+        assert told["status"] == 499
+        assert told["bytes"] < len(large)
 
 
 def test_what_turns_out_wrong_ends_in_a_reset(tmp_path: Path, start_node: StartNode) -> None:
