@@ -78,6 +78,8 @@ def create_app(services: Services) -> web.Application:
 
     app = web.Application(middlewares=[_observing(services), _refusing], client_max_size=_BODY_BYTES_MOST)
     app.on_response_prepare.append(_sign)
+    if services.access_log is not None:
+        app.on_response_prepare.append(_name)
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
     app.router.add_get("/metrics", metrics)
@@ -86,14 +88,18 @@ def create_app(services: Services) -> web.Application:
     return app
 
 
-async def _sign(request: web.Request, response: web.StreamResponse) -> None:
+async def _sign(_request: web.Request, response: web.StreamResponse) -> None:
     response.headers["Server"] = SERVER
-    if "id" in request:
-        response.headers[REQUEST_ID] = request["id"]
     if isinstance(response, web.HTTPException):  # the framework's own words, for what never came to a handler
         told = refusal(response.status, response.reason)
         response.headers.update({**told.headers, "Content-Type": told.content_type})
         response.body = told.body
+
+
+async def _name(request: web.Request, response: web.StreamResponse) -> None:
+    """Say under which name the record has this request: clients tell it with an error."""
+    if "id" in request:
+        response.headers[REQUEST_ID] = request["id"]
 
 
 def _observing(services: Services) -> Any:
