@@ -20,6 +20,7 @@ from bench.contestants import PEERS, ROOT
 
 OLAH = PEERS / "olah-cli"
 _START_S = 30.0
+_NGINX_WORKERS = 2
 _STOP_S = 20.0
 _TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 
@@ -40,7 +41,7 @@ class Server:
 
     def said(self, target: str) -> str:
         """What it answers to a GET."""
-        command = [*self.within, "curl", "-sSf", self.endpoint + target]
+        command = [*self.within, "curl", "-sSfk", self.endpoint + target]
         return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
@@ -69,11 +70,41 @@ def _figure(metrics: str, name: str) -> float:
     return float(found.group(1)) if found else 0.0
 
 
+@dataclass(frozen=True)
+class Papers:
+    """A certificate that nobody vouches for, and its key."""
+
+    chain: Path
+    key: Path
+
+    @classmethod
+    def make(cls, folder: Path) -> Papers:
+        """New ones, in a folder."""
+        made = cls(folder / "chain.pem", folder / "key.pem")
+        command = [
+            "openssl",
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+        ]
+        command += ["-subj", "/CN=bench", "-days", "1", "-keyout", str(made.key), "-out", str(made.chain)]
+        subprocess.run(command, check=True, capture_output=True)
+        return made
+
+
 @contextlib.contextmanager
-def node(data: Path, origin: str, within: tuple[str, ...] = (), workers: int = 1) -> Iterator[Server]:
-    """A node with its defaults, but for how many processes serve, that mirrors an origin."""
+def node(
+    data: Path, origin: str, within: tuple[str, ...] = (), workers: int = 1, papers: Papers | None = None
+) -> Iterator[Server]:
+    """A node with its defaults, but for how many processes serve, that mirrors an origin; over TLS where it has papers."""
     command = [*within, sys.executable, "-m", "headrace.node", "--with-parent", "--data", str(data)]
     command += ["--listen", "127.0.0.1:0", "--source", f"origin={origin}", "--workers", str(workers)]
+    if papers is not None:
+        command += ["--tls-cert", str(papers.chain), "--tls-key", str(papers.key)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
     try:
@@ -88,19 +119,23 @@ def node(data: Path, origin: str, within: tuple[str, ...] = (), workers: int = 1
 
 
 @contextlib.contextmanager
-def files(folder: Path, scratch: Path) -> Iterator[Server]:
+def files(folder: Path, scratch: Path, papers: Papers | None = None) -> Iterator[Server]:
     """An nginx with two workers that serves the files of a folder and logs every request, as it does by default."""
     port = _free_port()
     user = f"user {pwd.getpwuid(os.getuid()).pw_name};" if os.getuid() == 0 else ""
     temporary = " ".join(f"{kind}_temp_path {scratch}/{kind};" for kind in _TEMPORARY)
+    scheme, listen = "http", f"listen 127.0.0.1:{port};"
+    if papers is not None:
+        scheme, listen = "https", f"listen 127.0.0.1:{port} ssl; ssl_certificate {papers.chain};"
+        listen += f" ssl_certificate_key {papers.key}; ssl_protocols TLSv1.2 TLSv1.3;"
     configuration = scratch / "files.conf"
     configuration.write_text(f"""\
-daemon off; {user} worker_processes 2; pid {scratch}/files.pid; error_log {scratch}/errors;
+daemon off; {user} worker_processes {_NGINX_WORKERS}; pid {scratch}/files.pid; error_log {scratch}/errors;
 events {{ worker_connections 1024; }}
 http {{
   default_type application/octet-stream; sendfile on; tcp_nopush on; keepalive_requests 1000000; {temporary}
   access_log {scratch}/files.log;
-  server {{ listen 127.0.0.1:{port}; location / {{ root {folder}; }} }}
+  server {{ {listen} location / {{ root {folder}; }} }}
 }}
 """)
     process = subprocess.Popen(
@@ -108,8 +143,12 @@ http {{
     )
     try:
         _await(process, port)
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        yield Server(f"http://127.0.0.1:{port}", tuple(map(int, children)))
+        listed = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+        while (
+            process.poll() is None and len(children := listed.read_text().split()) < _NGINX_WORKERS
+        ):  # it listens before it has them
+            time.sleep(0.01)
+        yield Server(f"{scheme}://127.0.0.1:{port}", tuple(map(int, children)))
     finally:
         _stop(process)
 

@@ -93,72 +93,89 @@ class _Fetching:
                 self._troubles.labels(event.source, event.code).inc()
 
 
+class _Turns:
+    """What a process tells of its event loop."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._turns = Histogram(
+            "headrace_loop_turn_seconds",
+            "Turns of the event loop that took 5 ms or more, in which nobody else was attended to.",
+            buckets=_TURN_BUCKETS_S,
+            registry=registry,
+        )
+        self._longest_s = 0.0
+        longest = Gauge(
+            "headrace_loop_longest_turn_seconds", "The longest of them so far.", registry=registry
+        )
+        longest.set_function(lambda: self._longest_s)
+
+    def turned(self, took_s: float) -> None:
+        """Count a long turn."""
+        self._turns.observe(took_s)
+        self._longest_s = max(self._longest_s, took_s)
+
+
 class Metrics:
-    """The metrics of one process."""
+    """The metrics of one process. `turned` counts a long turn of its event loop."""
 
     def __init__(self) -> None:
-        self._registry = CollectorRegistry()
+        self._registry = registry = CollectorRegistry()
         self.requests = Counter(
-            "headrace_requests", "Requests answered.", ("route", "status"), registry=self._registry
+            "headrace_requests", "Requests answered.", ("route", "status"), registry=registry
         )
         self.served = Counter(
             "headrace_served_bytes",
             "Bytes of file content sent to clients.",
             ("origin",),
-            registry=self._registry,
+            registry=registry,
+        )
+        self.handed_over = Counter(
+            "headrace_handed_over",
+            "Answers whose content the web server in front sends.",
+            registry=registry,
+        )
+        self.unrecorded = Counter(
+            "headrace_unrecorded_requests",
+            "Requests missing from the access log, because it could not be written fast enough.",
+            registry=registry,
         )
         self.streams = Gauge(
-            "headrace_active_streams", "Answers with file content on their way.", registry=self._registry
+            "headrace_active_streams", "Answers with file content on their way.", registry=registry
         )
         self.connections = Gauge(
-            "headrace_connections", "Connections of clients that are open.", registry=self._registry
+            "headrace_connections", "Connections of clients that are open.", registry=registry
         )
         self.turned_away = Counter(
             "headrace_ended_connections",
             "Connections that were ended because they went beyond what a client may have, by what that was.",
             ("why",),
-            registry=self._registry,
+            registry=registry,
         )
         self.resets = Counter(
             "headrace_reset_streams",
             "Answers cut off, because what had been sent could not be completed rightly.",
-            registry=self._registry,
+            registry=registry,
         )
         self.first_byte = Histogram(
             "headrace_first_byte_seconds",
             "From a request for file content to its first byte.",
             ("origin",),
             buckets=_FIRST_BYTE_BUCKETS_S,
-            registry=self._registry,
+            registry=registry,
         )
-        self._turns = Histogram(
-            "headrace_loop_turn_seconds",
-            "Turns of the event loop that took 5 ms or more, in which nobody else was attended to.",
-            buckets=_TURN_BUCKETS_S,
-            registry=self._registry,
-        )
-        self._longest_turn_s = 0.0
-        longest = Gauge(
-            "headrace_loop_longest_turn_seconds", "The longest of them so far.", registry=self._registry
-        )
-        longest.set_function(lambda: self._longest_turn_s)
+        self.turned = _Turns(registry).turned
         self.source_up = Gauge(
             "headrace_source_up",
             "Whether the trusted source could be asked when it was asked last.",
             ("source",),
-            registry=self._registry,
+            registry=registry,
         )
-        self.running = Gauge("headrace_running_fills", "Blobs being fetched.", registry=self._registry)
-        self._fetching = _Fetching(self._registry)
+        self.running = Gauge("headrace_running_fills", "Blobs being fetched.", registry=registry)
+        self._fetching = _Fetching(registry)
 
     def take(self, event: Event) -> None:
         """Count an event."""
         self._fetching.take(event)
-
-    def turned(self, took_s: float) -> None:
-        """Count a long turn of the event loop."""
-        self._turns.observe(took_s)
-        self._longest_turn_s = max(self._longest_turn_s, took_s)
 
     def told(self) -> list[Family]:
         """All metrics as they are now."""

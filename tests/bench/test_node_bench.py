@@ -93,7 +93,7 @@ def test_p99_leaves_out_one_in_a_hundred() -> None:
 @needs_nginx
 def test_measures_a_node_beside_nginx_and_its_origin(tmp_path: Path) -> None:
     out = tmp_path / "figures.json"
-    wanted = ["warm-16", "crowd"]
+    wanted = ["warm-16", "tls-16", "crowd"]
     command = [sys.executable, str(ROOT / "bench" / "node.py"), "--quick", f"--json={out}"]
     command += [f"--case={name}" for name in wanted]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -104,3 +104,4 @@ def test_measures_a_node_beside_nginx_and_its_origin(tmp_path: Path) -> None:
     assert "| CPU s/GB / nginx's | ≤ 1.5 |" in done.stdout
     assert 1.0 <= figures["crowd"]["bytes from the origin / size"][0] < 1.5
     assert "turns of the event loop over 50 ms" in figures["warm-16"]
+    assert figures["tls-16"]["GB/s / nginx's"][0] > 0

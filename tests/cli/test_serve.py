@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import re
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -37,7 +40,7 @@ def test_several_processes_are_one_node(headrace: Shell) -> None:
     _, err = process.communicate(timeout=20)
     assert [pull.code for pull in pulls] == [0, 0, 0]
     assert process.returncode == 0
-    assert err.count(b"listening on") == 2  # told, and logged, each once
+    assert err.count(b"listening on") == 1
     assert b"Traceback" not in err
 
 
@@ -103,3 +106,57 @@ def test_it_reaches_its_sources_by_the_users_road(headrace: Shell, tmp_path: Pat
         process.communicate(timeout=20)
     assert told.code == 0, told.err
     assert (Path(told.out.strip()) / "model.safetensors").read_bytes() == weights
+
+
+def test_it_speaks_tls_and_records_requests(headrace: Shell, tmp_path: Path) -> None:
+    papers = issue(tmp_path / "papers", "127.0.0.1")
+    front = ["--tls-cert", str(papers.chain), "--tls-key", str(papers.key), "--access-log", "access.log"]
+    process = headrace.start("serve", "--json", "--listen", "127.0.0.1:0", "--data", "data", *front)
+    endpoint = next_event(process, lambda event: event["event"] == "ready")["endpoint"]
+    trusting = {"HF_ENDPOINT": endpoint, "HEADRACE_CA_BUNDLE": str(papers.authority)}
+    told = headrace("pull", "-q", "org/tiny", **trusting)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=20)
+    assert endpoint.startswith("https://")
+    assert told.code == 0, told.err
+    lines = [json.loads(line) for line in (headrace.folder / "access.log").read_text().splitlines()]
+    assert {one["repo"] for one in lines} == {"org/tiny"}
+
+
+def test_a_certificate_without_its_key(headrace: Shell) -> None:
+    told = headrace("serve", "--listen", "127.0.0.1:0", "--data", "data", "--tls-cert", "chain.pem")
+    assert told.code == 2
+    assert told.err == (
+        "error: TLS needs a certificate and its key, and the key is not named\n"
+        "hint: name both with --tls-cert FILE and --tls-key FILE\n"
+    )
+
+
+def test_verbose_it_says_when_and_says_it_once(headrace: Shell) -> None:
+    process = headrace.start("serve", "-v", "--json", "--listen", "127.0.0.1:0", "--data", "data")
+    endpoint = next_event(process, lambda event: event["event"] == "ready")["endpoint"]
+    headrace("pull", "-q", "org/tiny", HF_ENDPOINT=endpoint)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=20)
+    lines = err.decode().splitlines()
+    assert len([line for line in lines if "listening on" in line]) == 1
+    logged = [line for line in lines if "listening on" not in line]
+    assert logged
+    stamp = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (info|warning): .+"
+    assert [line for line in logged if not re.fullmatch(stamp, line)] == []
+
+
+@pytest.mark.parametrize("abstract", [False, True])
+def test_who_starts_services_hears_that_it_is_ready(
+    headrace: Shell, tmp_path: Path, *, abstract: bool
+) -> None:
+    name = f"@headrace-{tmp_path.name}" if abstract else str(tmp_path / "notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(name.replace("@", "\0", 1) if abstract else name)
+        manager.settimeout(20)
+        serve = ["serve", "--json", "--listen", "127.0.0.1:0", "--data", "data"]
+        process = headrace.start(*serve, NOTIFY_SOCKET=name)
+        assert manager.recv(100) == b"READY=1"
+        next_event(process, lambda event: event["event"] == "ready")
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=20)

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import http.server
 import re
-import shutil
-import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
@@ -18,6 +14,8 @@ from headrace.node.api.outside import Outside, View, parse_networks
 from headrace.node.process import NodeProcess
 from headrace.testing import ChaosHub
 from tests.node.asking import NASTY, ask
+from tests.node.fronting import nginx
+from tests.ports import free_port
 
 OUTSIDE = Outside(parse_networks(["10.0.0.0/8", "::1"]))
 PROXY, STRANGER, CLIENT = "10.0.0.5", "192.0.2.9", "203.0.113.7"
@@ -125,9 +123,9 @@ def test_the_access_log_names_the_client(
 GUIDE = Path(__file__).parents[2] / "docs/guides/node-behind-nginx.md"
 
 
-def guides_configuration(node: NodeProcess, scratch: Path, port: int) -> str:
+def guides_configuration(node: NodeProcess, port: int) -> str:
     """What the guide says, without TLS, on this port and for this node; with the prefix of its second part."""
-    server, prefix = re.findall(r"```nginx\n(.*?)```", GUIDE.read_text(), re.DOTALL)
+    server, prefix, *_ = re.findall(r"```nginx\n(.*?)```", GUIDE.read_text(), re.DOTALL)
     server = re.sub(r"listen .*?;", f"listen 127.0.0.1:{port};", server)
     server = server.replace("127.0.0.1:8090", node.endpoint.partition("//")[2])
     headers = "".join(
@@ -136,28 +134,12 @@ def guides_configuration(node: NodeProcess, scratch: Path, port: int) -> str:
     outside, _, location = prefix.partition("    location")
     location = f"    location{location}".replace("# … and the lines above", headers)
     server = server.rstrip().removesuffix("}") + location + "}\n"
-    folders = "".join(
-        f"{name}_temp_path {scratch}/{name}; " for name in ("proxy", "fastcgi", "uwsgi", "scgi")
-    )
-    return (
-        f"daemon off; pid {scratch}/pid; error_log {scratch}/errors;\nevents {{}}\n"
-        f"http {{ access_log off; client_body_temp_path {scratch}/body; {folders}\n{outside}{server} }}\n"
-    )
+    return f"{outside}{server}"
 
 
 def test_the_guides_nginx(calm: NodeProcess, tmp_path: Path) -> None:
-    nginx = shutil.which("nginx") or shutil.which("nginx", path="/usr/sbin")
-    if nginx is None:
-        pytest.skip("nginx is not installed")
-    with http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as probe:
-        port = probe.server_port
-    configuration = tmp_path / "nginx.conf"
-    configuration.write_text(guides_configuration(calm, tmp_path, port))
-    process = subprocess.Popen([nginx, "-c", str(configuration), "-e", str(tmp_path / "errors")])
-    try:
-        until = time.monotonic() + 10
-        while not (tmp_path / "pid").exists() and process.poll() is None and time.monotonic() < until:
-            time.sleep(0.02)
+    port = free_port()
+    with nginx(guides_configuration(calm, port), tmp_path, port):
         for here in (f"http://127.0.0.1:{port}", f"http://127.0.0.1:{port}/hub"):
             reply = ask(f"{here}/api/models/org/tiny/tree/main?recursive=true", Forwarded="host=evil")
             assert reply.headers["link"].startswith(f"<{here}/api/models/org/tiny/tree/main?")
@@ -166,6 +148,3 @@ def test_the_guides_nginx(calm: NodeProcess, tmp_path: Path) -> None:
                 through = ask(f"{here}/org/tiny/resolve/main/{quote(path)}", Range="bytes=1-")
                 assert (through.status, through.body) == (206, direct.body[1:])
             assert ask(f"{here}/org/tiny/resolve/refs%2Fpr%2F1/config.json").body == b"{}"
-    finally:
-        process.terminate()
-        process.wait(10)

@@ -117,7 +117,6 @@ def test_the_log_has_one_line_a_request_and_no_secret(
     ask(node.endpoint + "/org/tiny/resolve/main/config.json?token=sesame", Authorization="Bearer hf_sesame")
     node.stop()
     told = capfd.readouterr().err
-    assert f"listening on {node.endpoint}" in told
     (line,) = [line for line in told.splitlines() if "config.json" in line]
     assert "status=200" in line
     assert f"bytes={len(TINY['config.json'])}" in line

@@ -245,7 +245,7 @@ def test_a_record_is_logged_by_the_lead_as_it_was(caplog: pytest.LogCaptureFixtu
 
 def test_what_a_server_is_told_goes_through_a_line(tmp_path: Path) -> None:
     config = NodeConfig((Upstream("hub", "http://127.0.0.1:9"),), tmp_path, workers=3)
-    post = Post(config, 7, tmp_path / "x.sock", {"": 30})
+    post = Post(config, 7, 8, tmp_path / "x.sock", {"": 30})
     assert b"\n" not in post.as_line()
     assert Post.of_line(post.as_line()) == post
 

@@ -339,7 +339,9 @@ def test_the_log_of_all_is_one(
     node.stop()
     lines = [line for line in capfd.readouterr().err.splitlines() if "path=/none/" in line]
     assert sorted(line.split("path=")[1].split(" ")[0] for line in lines) == sorted(names)
-    assert all(line.startswith("INFO headrace.node.access: remote=127.0.0.1 ") for line in lines)
+    assert all(
+        line.startswith("INFO headrace.node.access: id=") and " remote=127.0.0.1 " in line for line in lines
+    )
 
 
 def test_two_nodes_do_not_share_an_address(tmp_path: Path, origin: ChaosHub, start_node: StartNode) -> None:

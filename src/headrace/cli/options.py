@@ -16,6 +16,7 @@ from headrace.settings import load_settings
 Command = Callable[..., Any]
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
+FILE = click.Path(dir_okay=False, path_type=Path)
 
 
 def with_kind(command: Command) -> Command:
@@ -56,6 +57,26 @@ def with_manner(command: Command) -> Command:
         if quiet and verbose:
             raise click.UsageError("--quiet and --verbose exclude each other")
         command(manner=Manner(as_json, quiet, verbose), **others)
+
+    return wrapped
+
+
+def with_front(command: Command) -> Command:
+    """`--tls-cert`, `--tls-key`, `--x-accel` and `--access-log`, handed over by these names."""
+
+    @click.option(
+        "--tls-cert", type=FILE, metavar="FILE", help="Speak TLS, with this certificate chain (PEM)."
+    )
+    @click.option("--tls-key", type=FILE, metavar="FILE", help="The key of that certificate (PEM).")
+    @click.option(
+        "--x-accel", metavar="PATH", help="Where nginx in front has the blobs, to send them itself: /_blobs/."
+    )
+    @click.option(
+        "--access-log", metavar="FILE|-", help="A JSON object a line for each request; - is stdout."
+    )
+    @functools.wraps(command)
+    def wrapped(**given: Any) -> None:
+        command(**given)
 
     return wrapped
 

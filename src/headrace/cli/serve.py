@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from headrace.cli.follow import Manner
-from headrace.cli.options import FOLDER, with_manner
+from headrace.cli.options import FOLDER, with_front, with_manner
 from headrace.cli.output import put_json
+from headrace.cli.supervisor import tell_ready
 from headrace.cli.talk import log_to_stderr, say
 from headrace.cli.words import safe
 from headrace.errors import UsageError
@@ -26,6 +26,7 @@ Examples:
   headrace serve
   headrace serve --listen 0.0.0.0:8090 --data /srv/headrace
   headrace serve --source hf=https://huggingface.co --source near=https://hf-mirror.com
+  headrace serve --listen 0.0.0.0:8443 --tls-cert chain.pem --tls-key key.pem
   HF_ENDPOINT=http://127.0.0.1:8090 hf download openai-community/gpt2
 
 \b
@@ -48,10 +49,9 @@ Ctrl-C or SIGTERM ends it: streams get ten seconds, and the exit code is 0.
     help="A hub to mirror, or the name of a configured one; the first is trusted; may be repeated.  [default: huggingface]",
 )
 @click.option("--workers", type=int, metavar="N", help="How many processes serve.  [default: 1]")
+@with_front
 @with_manner
-def serve(
-    listen: str | None, data: Path | None, sources: tuple[str, ...], workers: int | None, manner: Manner
-) -> None:
+def serve(*, sources: tuple[str, ...], manner: Manner, **named: Any) -> None:
     """Run a mirror node.
 
     Hub clients use it as they use the hub, with HF_ENDPOINT. What is asked for is fetched once, verified, and
@@ -61,9 +61,10 @@ def serve(
         from headrace.node import config as node  # noqa: PLC0415 - brings a web server along
         from headrace.node import serve as server  # noqa: PLC0415 - as above
         from headrace.node.bounds import Bounds  # noqa: PLC0415 - as above
+        from headrace.node.facing import Facing  # noqa: PLC0415 - as above
     except ModuleNotFoundError as error:
         raise UsageError(f"a node needs {error.name}", hint="pip install 'headrace[serve]'") from error
-    settings = load_settings(listen=listen, data=data, workers=workers)
+    settings = load_settings(**named)
     host, port = node.parse_listen(settings["listen"])
     config = node.NodeConfig(
         sources=_mirrored(settings, sources),
@@ -78,6 +79,12 @@ def serve(
         workers=settings["workers"],
         bounds=Bounds(connections=settings["connections"], connections_each=settings["connections_each"]),
         browser_origins=settings["browser_origins"],
+        facing=Facing(
+            settings["tls_cert"],
+            settings["tls_key"],
+            x_accel=settings["x_accel"],
+            access_log=_log_of(settings),
+        ),
     )
 
     def on_ready(ready: server.Ready) -> None:
@@ -86,10 +93,16 @@ def serve(
         if not manner.quiet:
             mirrored = ", ".join(one.url for one in config.sources)
             say(f"listening on {ready.endpoint}, mirroring {safe(mirrored)} into {safe(str(config.data))}")
+        tell_ready()
 
     if not is_debugging():
-        log_to_stderr("INFO" if manner.verbose else "WARNING")
+        log_to_stderr("INFO" if manner.verbose else "WARNING", timed=manner.verbose)
     server.serve(config, on_ready)
+
+
+def _log_of(settings: Settings) -> str:
+    path = settings["access_log"]
+    return "" if path is None else str(path)
 
 
 def _mirrored(settings: Settings, named: tuple[str, ...]) -> tuple[Upstream, ...]:

@@ -33,8 +33,8 @@ def is_terminal() -> bool:
     return sys.stderr is not None and sys.stderr.isatty()
 
 
-def log_to_stderr(level: str) -> None:
-    """Show log records of the package from `level` on, and warnings of all others, as talk."""
+def log_to_stderr(level: str, *, timed: bool = False) -> None:
+    """Show log records of the package from `level` on, and warnings of all others, as talk; `timed`: each says when."""
     from headrace.cli.logs import show_logs  # noqa: PLC0415 - a pull logs nothing, and shall not wait for it
 
-    show_logs(level)
+    show_logs(level, timed=timed)

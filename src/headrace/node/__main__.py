@@ -20,6 +20,7 @@ from pathlib import Path
 from headrace.errors import HeadraceError
 from headrace.node.bounds import Bounds
 from headrace.node.config import LOOPBACK, NodeConfig, Upstream, parse_listen
+from headrace.node.facing import Facing
 from headrace.node.lines import LineFormatter
 from headrace.node.serve import Ready, serve
 from headrace.plan.limits import Limits
@@ -60,6 +61,9 @@ def _config(options: argparse.Namespace) -> NodeConfig:
         workers=options.workers,
         bounds=Bounds(**{one.name: getattr(options, one.name) for one in fields(Bounds)}),
         browser_origins=tuple(filter(None, options.browser_origins.split(","))),
+        facing=Facing(
+            options.tls_cert, options.tls_key, options.handshake, options.x_accel, options.access_log
+        ),
     )
 
 
@@ -103,6 +107,13 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         name, kind = one.name.replace("_", "-"), type(one.default)
         parser.add_argument(f"--{name}", type=kind, default=one.default, help="see Bounds [%(default)s]")
     parser.add_argument("--browser-origins", default="", help="pages that browsers let read, or *")
+    parser.add_argument("--tls-cert", type=Path, help="PEM file of the certificate and its chain")
+    parser.add_argument("--tls-key", type=Path, help="PEM file of its key")
+    parser.add_argument(
+        "--handshake", type=float, default=10.0, help="seconds for a TLS handshake [%(default)s]"
+    )
+    parser.add_argument("--x-accel", default="", help="path under which a web server in front has the blobs")
+    parser.add_argument("--access-log", default="", help="file for a JSON line a request; - for stdout")
     parser.add_argument("--log-level", default="warning", help="debug, info, warning or error [%(default)s]")
     parser.add_argument("--with-parent", action="store_true", help="stop when standard input ends")
     return parser.parse_args(arguments)

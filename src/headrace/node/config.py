@@ -7,6 +7,7 @@ from pathlib import Path
 
 from headrace.errors import UsageError
 from headrace.node.bounds import Bounds
+from headrace.node.facing import Facing
 from headrace.node.memory.rations import Rations
 from headrace.plan.limits import Limits
 from headrace.source.dialer import Dialer, Road
@@ -74,6 +75,7 @@ class NodeConfig:
         workers: processes that serve.
         bounds: what clients may take of time and connections.
         browser_origins: web pages that browsers may let read this node's answers; `*` is all of them.
+        facing: TLS, the web server in front, the access log.
     """
 
     sources: tuple[Upstream, ...]
@@ -93,6 +95,7 @@ class NodeConfig:
     workers: int = 1
     bounds: Bounds = field(default_factory=Bounds)
     browser_origins: tuple[str, ...] = ()
+    facing: Facing = field(default_factory=Facing)
 
     def __post_init__(self) -> None:
         names = [source.name for source in self.sources]

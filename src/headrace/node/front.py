@@ -8,8 +8,9 @@ import logging
 import resource
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from typing import Any
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -28,8 +29,15 @@ _log = logging.getLogger("headrace.node")
 class Front:
     """An application on the sockets that are opened to it. Belongs to one event loop."""
 
-    def __init__(self, app: web.Application, ongoing: Ongoing, doors: Callable[[web.Server], Doors]) -> None:
-        """`doors` makes those by which connections come in, once there is a server."""
+    def __init__(
+        self,
+        app: web.Application,
+        ongoing: Ongoing,
+        doors: Callable[[web.Server], Doors],
+        tls: Callable[[], Mapping[str, Any]] = dict,
+    ) -> None:
+        """`doors` makes those by which connections come in, once there is a server; `tls`: see `Edge.tls`."""
+        self._tls = tls
         self._ongoing = ongoing
         self._make_doors = doors
         self._doors: Doors | None = None
@@ -50,7 +58,9 @@ class Front:
             return
         loop, number, own = asyncio.get_running_loop(), sock.fileno(), sock.dup()
         # Not `create_unix_server` for those in a file system: it takes their name for its own.
-        self._listening[number] = await loop.create_server(self._doors.open, sock=own, backlog=_AT_ONCE)
+        self._listening[number] = await loop.create_server(
+            self._doors.open, sock=own, backlog=_AT_ONCE, **self._tls()
+        )
         own.listen(_BACKLOG)  # for asyncio the two are one
 
     def shut(self, sock: socket.socket) -> None:
@@ -127,10 +137,10 @@ def _bound(host: str, port: int, *, is_shared: bool) -> socket.socket:
     return sock
 
 
-def endpoint(host: str, port: int) -> str:
+def endpoint(scheme: str, host: str, port: int) -> str:
     """The URL of who listens there."""
     shown = f"[{host}]" if ":" in host else host
-    return f"http://{shown}:{port}"
+    return f"{scheme}://{shown}:{port}"
 
 
 def allow_many_files() -> int:

@@ -20,6 +20,7 @@ from headrace.node.body.blocks import BlockLists
 from headrace.node.body.sender import Sender
 from headrace.node.body.tree import DataTree
 from headrace.node.config import NodeConfig
+from headrace.node.edge import Edge
 from headrace.node.front import allow_many_files
 from headrace.node.memory.catalog import SqlCatalog
 from headrace.node.memory.database import Database
@@ -52,6 +53,7 @@ class Ground:
         self.metrics = metrics
         self.outside = Outside(parse_networks(config.trusted_proxies))
         self.threads = Threads()
+        self.edge = Edge(config.facing, self.outside, self.threads, metrics)
         self.ongoing = Ongoing()
         self.database = Database.in_folder(config.data)
         self.noted = SqlInventory(self.database)
@@ -86,6 +88,7 @@ class Ground:
             outside=self.outside,
             ongoing=self.ongoing,
             browsers=Browsers(config.browser_origins),
+            access_log=self.edge.access_log,
         )
 
     def doors(self, server: web.Server) -> Doors:
@@ -105,7 +108,8 @@ class Ground:
         """Raises `Corrupt` where the catalog cannot be asked."""
         await self.threads.disk(self.database.ping)
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Close what is open."""
+        await self.edge.close()
         self.threads.close()
         self.database.close()

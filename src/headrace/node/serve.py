@@ -73,9 +73,10 @@ async def _serve(
         farewell_s = 0.0
         try:
             await node.start()
-            ready = Ready(endpoint(config.host, address[1]), node.link.pid, tuple(node.crew.pids))
-            _log.info("listening on %s", ready.endpoint)
-            if not is_loopback(config.host):
+            node.heed_hangups(stop.set)
+            scheme = config.facing.scheme
+            ready = Ready(endpoint(scheme, config.host, address[1]), node.link.pid, tuple(node.crew.pids))
+            if scheme == "http" and not is_loopback(config.host):
                 _log.warning(
                     "anybody who reaches this machine can read what this node mirrors, over plain http"
                 )
@@ -105,10 +106,10 @@ class Node:
         self.metrics.running.set_function(lambda: len(self._fills))
         self.link.hear, self.link.bereaved = self._fills.take, self._fills.worker_died
         bodies = Bodies(ground.store, self._fills, ground.threads, config.patience_s)
-        sender = Sender(bodies, ground.threads, self.metrics)
+        sender = Sender(bodies, ground.threads, self.metrics, ground.edge.handover)
         services = ground.services(sender, self._report, self._check)
         self._sockets = sockets
-        self._front = Front(create_app(services), ground.ongoing, ground.doors)
+        self._front = Front(create_app(services), ground.ongoing, ground.doors, ground.edge.tls)
         self.crew = Crew(config, sockets[1:], services, self._front)
 
     async def start(self) -> None:
@@ -117,6 +118,10 @@ class Node:
         await self._front.start()
         await self.crew.start()
         await self._front.open(self._sockets[0])
+
+    def heed_hangups(self, stop: Callable[[], None]) -> None:
+        """Take SIGHUP for what it means here; see `Edge.heed_hangups`."""
+        self._ground.edge.heed_hangups(stop, self.crew.hang_up)
 
     async def close(self, farewell_s: float) -> None:
         """Refuse what is new, give streams so many seconds, end the other processes and close what is open."""
@@ -128,7 +133,7 @@ class Node:
         # Whatever is cut off here is as after a kill: what has landed counts, what was to be written is not given out.
         await self.link.stop(max(_LEAST_S, until - loop.time()))
         await self._fills.close(max(_LEAST_S, until - loop.time()))
-        self._ground.close()
+        await self._ground.close()
 
     async def _report(self) -> bytes:
         return telling.text(telling.together([self.metrics.told(), await self.crew.told()]))

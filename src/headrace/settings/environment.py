@@ -71,6 +71,11 @@ def proxies_of(environment: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     return found
 
 
+def supervisor_of() -> str:
+    """The socket on which a service tells that it is ready (`NOTIFY_SOCKET`); empty where nobody wants to hear it."""
+    return os.environ.get("NOTIFY_SOCKET", "")
+
+
 def wants_color() -> bool:
     """Whether the user has not asked for plain text (`NO_COLOR`, see no-color.org)."""
     return not os.environ.get("NO_COLOR")

@@ -21,9 +21,9 @@ from headrace.blocklist import BLOCKS_PATH
 from headrace.errors import Busy, HeadraceError, NotFound, StoreError
 from headrace.metrics import CONTENT_TYPE, Metrics
 from headrace.node.access.caller import ANYBODY
+from headrace.node.api.accesslog import REQUEST_ID, AccessLog, facts_of, id_of
 from headrace.node.api.blocks import BlockApi
 from headrace.node.api.browsers import Browsers
-from headrace.node.api.calls import path_of
 from headrace.node.api.door import REFUSED, Door, SlowBodyError
 from headrace.node.api.hub import HubApi
 from headrace.node.api.ongoing import Ongoing
@@ -62,6 +62,7 @@ class Services:
     outside: Outside
     ongoing: Ongoing
     browsers: Browsers = field(default_factory=Browsers)
+    access_log: AccessLog | None = None
 
 
 def create_app(services: Services) -> web.Application:
@@ -107,6 +108,8 @@ def _app(services: Services, entrance: Any) -> web.Application:
 
     app = web.Application(middlewares=[entrance, _refusing], client_max_size=BODY_BYTES_MOST)
     app.on_response_prepare.append(sign)
+    if services.access_log is not None:
+        app.on_response_prepare.append(_name)
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
     app.router.add_get("/metrics", metrics)
@@ -115,17 +118,24 @@ def _app(services: Services, entrance: Any) -> web.Application:
     return app
 
 
+async def _name(request: web.Request, response: web.StreamResponse) -> None:
+    """Say under which name the record has this request: clients tell it with an error."""
+    if "id" in request:
+        response.headers[REQUEST_ID] = request["id"]
+
+
 def _observing(services: Services) -> Any:
     """Count and log every request: what was asked and what became of it, without query and credentials."""
 
     @web.middleware
     async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
         _begin(request)
+        request["id"] = id_of(request, services.outside)
         told = {name.lower(): request.headers.getall(name) for name in request.headers}
         # Not `request.host`: where none is told, some versions of aiohttp ask the resolver, and all others wait.
         host = request.headers.get("Host", "")
         request["view"] = services.outside.view(request.remote or "", request.scheme, host, told)
-        status = 500
+        response, status = None, 500
         try:
             with services.ongoing.answering(), _door(request):
                 response = _at_the_door(services, request) or await handler(request)
@@ -139,7 +149,7 @@ def _observing(services: Services) -> Any:
             if request.get("broken"):
                 status = _BROKEN
             services.metrics.requests.labels(request["route"], str(status)).inc()
-            _log_access(request, status)
+            _log_access(services.access_log, request, response, status)
 
     return observe
 
@@ -180,17 +190,18 @@ def _at_the_door(services: Services, request: web.Request) -> web.Response | Non
     return web.Response(status=204, headers=permitted) if permitted is not None else None
 
 
-def _log_access(request: web.Request, status: int) -> None:
-    facts = {
-        "remote": request["view"].remote,
-        "method": request.method,
-        "path": flat(path_of(request.raw_path)),
-        "route": request["route"],
-        "status": status,
-        "bytes": request.get("sent", 0),
-        "seconds": round(time.monotonic() - request["began"], 4),
-    }
-    _access.info(" ".join(f"{name}=%s" for name in facts), *facts.values(), extra=facts)
+def _log_access(
+    log: AccessLog | None, request: web.Request, response: web.StreamResponse | None, status: int
+) -> None:
+    is_talking = _access.isEnabledFor(logging.INFO)
+    if log is None and not is_talking:
+        return
+    facts = facts_of(request, response, status)
+    if log is not None:
+        log.note(facts)
+    if is_talking:
+        told = {name: flat(str(one)) for name, one in facts.items() if name != "time"}
+        _access.info(" ".join(f"{name}=%s" for name in told), *told.values())
 
 
 @web.middleware

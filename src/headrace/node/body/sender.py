@@ -1,5 +1,7 @@
 """Sends bodies to clients, by `sendfile` on threads, so that the bytes never enter this interpreter.
 
+Over TLS they go through the transport. Where a web server in front can send a file itself, it is told which.
+
 A body that cannot be completed rightly ends in a reset: a client must not take a clean end for the end of the file.
 """
 
@@ -10,6 +12,7 @@ import logging
 import socket
 import struct
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO
 
@@ -18,6 +21,8 @@ from aiohttp import web
 from headrace.errors import Busy, HeadraceError, StoreError
 from headrace.metrics import HIT, Metrics
 from headrace.node.body.bodies import Body, Opener
+from headrace.node.body.ciphered import CipheredOutlet
+from headrace.node.body.handover import Handover
 from headrace.node.body.outlet import Outlet
 from headrace.node.body.pages import Pages
 from headrace.node.body.pumps import Pumps
@@ -61,8 +66,9 @@ class Reply:
 class Sender:
     """Sends bodies and counts what it sends."""
 
-    def __init__(self, bodies: Opener, threads: Threads, metrics: Metrics) -> None:
+    def __init__(self, bodies: Opener, threads: Threads, metrics: Metrics, handover: Handover) -> None:
         self._bodies = bodies
+        self._handover = handover
         self._threads = threads
         self._metrics = metrics
         self._pumps = Pumps()
@@ -85,18 +91,28 @@ class Sender:
                 if is_part and await self._bodies.is_doubted(content):
                     _refuse_joining(request)
                     wanted = None
+                request["cache"] = body.origin
+                if body.origin == HIT and await self._can_hand_over(request, content, wanted):
+                    request["cache"] = "proxy"
+                    self._metrics.handed_over.inc()
+                    return self._handover.answer(content.entry.digest, headers)
                 told = headers if body.origin == HIT else {**headers, CACHE_STATUS: MISSED}
                 reply = Reply.of(content.entry.size, told, wanted)
                 first = await body.reach(reply.range.start, reply.range.stop)
                 file = body.file()
                 if first == reply.range.stop and len(reply.range) <= _SMALL_BYTES:
-                    return await self._hand_over(request, body.origin, file, reply)
+                    return await self._at_once(request, body.origin, file, reply)
                 return await self._transmit(request, body, reply, first)
             except Disrupted:
                 continue  # nothing was sent: this client can be given the next generation from its beginning
             finally:
                 body.close()
         raise FillFailed("what the sources deliver keeps being wrong", Busy.code, retry_after_s=_RETRY_S)
+
+    async def _can_hand_over(self, request: web.Request, content: Content, wanted: Range | None) -> bool:
+        # While there are doubts, its readers must be such as can be cut off.
+        suits = self._handover.suits(request, content.entry.size, wanted)
+        return suits and not await self._bodies.is_doubted(content)
 
     async def _transmit(
         self, request: web.Request, body: Body, reply: Reply, first: int
@@ -107,7 +123,7 @@ class Sender:
         self._metrics.streams.inc()
         try:
             await response.prepare(request)
-            await self._pour(request, body, reply.range, first)
+            await self._pour(request, response, body, (reply.range, first))
             await response.write_eof()
         except (ConnectionError, TimeoutError):
             request["broken"] = True  # the client has left, which is its right
@@ -123,7 +139,11 @@ class Sender:
             self._metrics.streams.dec()
         return response
 
-    async def _pour(self, request: web.Request, body: Body, wanted: Range, first: int) -> None:
+    async def _pour(
+        self, request: web.Request, response: web.StreamResponse, body: Body, part: tuple[Range, int]
+    ) -> None:
+        """Send the range in `part`; up to where it is there already is told beside it."""
+        wanted, end = part
         served = self._metrics.served.labels(body.origin)
 
         def sent(count: int) -> None:
@@ -131,9 +151,9 @@ class Sender:
             request["sent"] += count
 
         request["sent"] = 0
-        outlet = Outlet(_transport_of(request), self._pumps, self._threads, sent)
+        outlet = self._outlet(request, response, sent)
         try:
-            position, end = wanted.start, first
+            position = wanted.start
             while position < wanted.stop:
                 await outlet.send(body.file(), position, end)
                 position = end
@@ -142,7 +162,15 @@ class Sender:
         finally:
             outlet.close()
 
-    async def _hand_over(
+    def _outlet(
+        self, request: web.Request, response: web.StreamResponse, sent: Callable[[int], None]
+    ) -> Outlet | CipheredOutlet:
+        transport = _transport_of(request)
+        if transport.get_extra_info("sslcontext") is None:
+            return Outlet(transport, self._pumps, self._threads, sent)
+        return CipheredOutlet(transport, response.write, self._threads, sent)
+
+    async def _at_once(
         self, request: web.Request, origin: str, file: BinaryIO, reply: Reply
     ) -> web.StreamResponse:
         """Answer with a little, from memory."""

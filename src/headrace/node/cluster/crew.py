@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 import socket
 import sys
@@ -45,6 +46,7 @@ class Crew:
         self._front = front
         self._members: list[_Member] = []
         self._door: tuple[socket.socket, Path] | None = None
+        self._stdout = os.dup(sys.__stdout__.fileno()) if sockets and sys.__stdout__ else -1
 
     @property
     def pids(self) -> list[int]:
@@ -59,7 +61,7 @@ class Crew:
         await self._inside.start()
         await self._inside.open(sock)
         for listener in self._sockets:
-            post = Post(self._config, listener.fileno(), path, levels())
+            post = Post(self._config, listener.fileno(), self._stdout, path, levels())
             self._members.append(_Member(post, listener, self._front))
             await self._members[-1].child.start()
         try:
@@ -72,6 +74,11 @@ class Crew:
         families = await asyncio.gather(*(one.told() for one in self._members))
         return together(families)
 
+    def hang_up(self) -> None:
+        """Have them open the access log anew and take renewed certificates."""
+        for one in self._members:
+            one.child.send(signal.SIGHUP)
+
     async def dismiss(self, farewell_s: float) -> None:
         """Have them drain, and kill those that take longer."""
         for one in self._members:
@@ -83,13 +90,14 @@ class Crew:
             await self._inside.drain(0.0)  # nobody is left who reads
             sock.close()
             path.unlink(missing_ok=True)
+            os.close(self._stdout)
 
 
 class _Member:
     """One server and the one that comes after it."""
 
     def __init__(self, post: Post, sock: socket.socket, front: Front) -> None:
-        self.child = Child("server", _COMMAND, post.as_line(), passed=(post.listener,))
+        self.child = Child("server", _COMMAND, post.as_line(), passed=(post.listener, post.stdout))
         self.child.hear = self._heard
         self.child.died = self._died
         self.ready = asyncio.Event()

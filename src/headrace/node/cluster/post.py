@@ -28,12 +28,14 @@ class Post:
 
     Attributes:
         listener: the number of the socket it takes connections from.
+        stdout: the number of the lead's standard output; this process's own leads to the lead.
         lead: the socket at which it asks the lead.
         levels: from which level on something is logged, by logger; the empty name is that of all others.
     """
 
     config: NodeConfig
     listener: int
+    stdout: int
     lead: Path
     levels: Mapping[str, int]
 

@@ -24,6 +24,7 @@ from yarl import URL
 
 from headrace.errors import Busy, StoreError
 from headrace.manifest import Digest
+from headrace.metrics import FILL
 from headrace.node.api.calls import path_of
 from headrace.node.api.outside import VIEW
 from headrace.node.body.blobs import BlobStore
@@ -97,7 +98,7 @@ class PassingSender(Sender):
 
     def __init__(self, ground: Ground, relay: Relay) -> None:
         here = Here(ground.store, ground.noted, ground.threads)
-        super().__init__(here, ground.threads, ground.metrics)
+        super().__init__(here, ground.threads, ground.metrics, ground.edge.handover)
         self._relay = relay
 
     async def send(
@@ -107,6 +108,7 @@ class PassingSender(Sender):
         try:
             return await super().send(request, content, headers, wanted)
         except NotHere:
+            request["cache"] = FILL
             return await self._relay.answer(request)
 
 

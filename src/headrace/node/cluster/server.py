@@ -50,8 +50,10 @@ class _Mouth(logging.Handler):
 def main() -> None:
     """Serve until SIGTERM, or until the input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the lead decides what ends
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it is known what to read anew
     post = Post.of_line(sys.stdin.buffer.readline())
-    mouth = _Mouth(sys.stdout.buffer)
+    mouth = _Mouth(os.fdopen(os.dup(sys.stdout.fileno()), "wb"))
+    os.dup2(post.stdout, sys.stdout.fileno())  # where the record of requests may go
     logging.root.addHandler(mouth)
     for name, level in post.levels.items():
         logging.getLogger(name or None).setLevel(level)
@@ -65,13 +67,14 @@ async def _serve(post: Post, mouth: _Mouth, selector: WatchedSelector) -> None:
     stop, loop, metrics = asyncio.Event(), asyncio.get_running_loop(), Metrics()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     relay, ground = Relay(post.lead), Ground(post.config, metrics)
+    loop.add_signal_handler(signal.SIGHUP, ground.edge.reread)
 
     def tell() -> None:
         mouth.say(line(metrics=[one.as_json() for one in metrics.told()]))
 
     threading.Thread(target=_listen, args=(lambda: loop.call_soon_threadsafe(tell),), daemon=True).start()
     app = create_app(ground.services(PassingSender(ground, relay), relay.report, relay.check))
-    front = Front(app, ground.ongoing, ground.doors)
+    front = Front(app, ground.ongoing, ground.doors, ground.edge.tls)
     await front.start()
     with socket.socket(fileno=post.listener) as sock:
         await front.open(sock)
@@ -85,7 +88,7 @@ async def _serve(post: Post, mouth: _Mouth, selector: WatchedSelector) -> None:
     tell()
     beating.cancel()
     await relay.close()
-    ground.close()
+    await ground.close()
 
 
 async def _beat(mouth: _Mouth) -> None:
