@@ -71,6 +71,7 @@ def serve(listen: str | None, data: Path | None, sources: tuple[str, ...], manne
         limits=limits_of(settings),
         road=road_of(settings),
         trusted_proxies=settings["trusted_proxies"],
+        offline_grants_s=settings["offline_grants_s"],
     )
 
     def on_ready(ready: server.Ready) -> None:
@@ -94,7 +95,7 @@ def _mirrored(settings: Settings, named: tuple[str, ...]) -> tuple[Upstream, ...
             raise UsageError(
                 f"a node mirrors hubs, and {found.name} is none", hint="name a hub with --source"
             )
-        return Upstream(found.name, found.at.url)
+        return Upstream(found.name, found.at.url, found.plain_http_token)
 
     if not named:
         return tuple(map(upstream, settings.mirrored()))

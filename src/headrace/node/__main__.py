@@ -44,6 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         page_entries=options.page_entries,
         trusted_proxies=tuple(filter(None, options.trusted_proxies.split(","))),
         calls_most=options.calls_most,
+        offline_grants_s=options.offline_grants,
     )
     if options.with_parent:
         threading.Thread(target=_await_parent, daemon=True).start()
@@ -89,6 +90,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--calls-most", type=int, default=0, help="calls to each source in five minutes; 0: as it says"
+    )
+    parser.add_argument(
+        "--offline-grants",
+        type=float,
+        default=0.0,
+        help="seconds a caller stays let in while the source is away",
     )
     parser.add_argument("--log-level", default="warning", help="debug, info, warning or error [%(default)s]")
     parser.add_argument("--with-parent", action="store_true", help="stop when standard input ends")

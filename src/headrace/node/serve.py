@@ -17,7 +17,12 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from headrace.errors import StoreError, Unreachable, UsageError
 from headrace.metrics import Metrics
+from headrace.node.access.caller import Callers
+from headrace.node.access.grants import Grants
+from headrace.node.access.holders import Holders
+from headrace.node.access.proof import Proofs
 from headrace.node.api.app import Services, create_app
+from headrace.node.api.blobs import BlobApi
 from headrace.node.api.blocks import BlockApi
 from headrace.node.api.capability import Capabilities, node_key
 from headrace.node.api.door import Door
@@ -37,6 +42,7 @@ from headrace.node.memory.database import Database
 from headrace.node.memory.huborigin import HubOrigin
 from headrace.node.memory.inventory import SqlInventory
 from headrace.node.memory.metadata import Metadata
+from headrace.node.memory.questions import Questions
 from headrace.node.memory.recent import RecentCatalog, RecentInventory
 from headrace.node.memory.standing import Trust
 from headrace.node.threads import Threads
@@ -152,9 +158,10 @@ class Node:
         self._database = Database.in_folder(config.data)
         catalog = RecentCatalog(SqlCatalog(self._database))
         inventory = RecentInventory(SqlInventory(self._database))
+        self.holders, key = Holders(self._database), node_key(config.data)
         self.link = WorkerLink(config)
         store = BlobStore(layout, inventory)
-        self._fills = Fills(store, inventory, self.link, self._threads, config.grace_s)
+        self._fills = Fills(store, inventory, self.holders, self.link, self._threads, config.grace_s)
         self._fills.observers.append(metrics.take)
         metrics.running.set_function(lambda: len(self._fills))
         self.link.hear, self.link.bereaved = self._fills.take, self._fills.worker_died
@@ -162,15 +169,25 @@ class Node:
         patience_s = config.patience_s + _PATIENCE_MORE_S
         rations = config.sources[0].rations(config.data, config.calls_most)
         trusted = config.sources[0].source(dialer, rations, patience_s)
-        trust = Trust(config.ref_ttl_s, config.visibility_ttl_s, config.patience_s)
-        origin = HubOrigin(trusted, dialer, rations, catalog)
+        trust = Trust(config.ref_ttl_s, config.visibility_ttl_s, config.patience_s, config.offline_grants_s)
+        hears_tokens = config.sources[0].hears_tokens
+        if not hears_tokens:
+            _log.warning(
+                "callers' tokens are not sent to %s: others could read them on the way", trusted.name
+            )
+        origin = HubOrigin(trusted, dialer, rations, catalog, hears_tokens=hears_tokens)
         metrics.source_up.labels(trusted.name).set_function(lambda: float(not origin.outage.lasts))
-        bodies = Bodies(store, self._fills, self._threads, config.patience_s)
+        questions = Questions(origin, self._threads, trust.patience_s, trust.ref_ttl_s)
+        proofs = Proofs(self.holders, catalog, questions, self._threads, trust.visibility_ttl_s)
+        bodies = Bodies(store, self._fills, proofs, self._threads, config.patience_s)
+        sender, capabilities = Sender(bodies, self._threads, metrics), Capabilities(key)
         self.app = create_app(
             Services(
-                metadata=Metadata(catalog, origin, self._threads, trust),
-                sender=Sender(bodies, self._threads, metrics),
-                blocks=BlockApi(BlockLists(store), Capabilities(node_key(config.data)), self._threads),
+                callers=Callers(key),
+                metadata=Metadata(catalog, Grants(self._database), questions, self._threads, trust),
+                sender=sender,
+                blobs=BlobApi(inventory, sender, capabilities, proofs, self._threads),
+                blocks=BlockApi(BlockLists(store), capabilities, proofs, self._threads),
                 metrics=metrics,
                 check=self._check,
                 page_entries=config.page_entries,

@@ -18,14 +18,16 @@ from aiohttp import web
 from headrace.blocklist import BLOCKS_PATH
 from headrace.errors import Busy, HeadraceError, NotFound, StoreError
 from headrace.metrics import CONTENT_TYPE, Metrics
-from headrace.node.access.caller import ANYBODY
+from headrace.node.access.caller import Callers
+from headrace.node.api.blobs import BLOBS_PATH, BlobApi
 from headrace.node.api.blocks import BlockApi
 from headrace.node.api.calls import path_of
+from headrace.node.api.files import FileApi
 from headrace.node.api.hub import HubApi
 from headrace.node.api.ongoing import Ongoing
 from headrace.node.api.outside import Outside
 from headrace.node.api.refusals import closed_repo, read_only, refusal, refusal_of
-from headrace.node.api.replies import SERVER, refused
+from headrace.node.api.replies import SERVER, is_signed_in, refused
 from headrace.node.body.sender import Sender
 from headrace.node.lines import flat
 from headrace.node.memory.freshness import Freshness
@@ -45,8 +47,10 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Services:
     """What the handlers use. `check` raises `HeadraceError` with the reason while the node is not ready."""
 
+    callers: Callers
     metadata: Metadata
     sender: Sender
+    blobs: BlobApi
     blocks: BlockApi
     metrics: Metrics
     check: Callable[[], Awaitable[None]]
@@ -57,7 +61,8 @@ class Services:
 
 def create_app(services: Services) -> web.Application:
     """The node's HTTP application."""
-    hub = HubApi(services.metadata, services.sender, services.blocks, services.page_entries)
+    files = FileApi(services.metadata, services.sender, services.blocks, services.blobs)
+    hub = HubApi(services.metadata, files, services.page_entries)
 
     async def healthz(request: web.Request) -> web.StreamResponse:
         request["route"] = "healthz"
@@ -80,6 +85,7 @@ def create_app(services: Services) -> web.Application:
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
     app.router.add_get("/metrics", metrics)
+    app.router.add_get(BLOBS_PATH + "{digest}", services.blobs.answer)
     app.router.add_get(BLOCKS_PATH + "{digest}", services.blocks.answer)
     app.router.add_route("*", r"/{path:[\s\S]*}", hub.answer)
     return app
@@ -99,7 +105,7 @@ def _observing(services: Services) -> Any:
     @web.middleware
     async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
         request["began"], request["route"] = time.monotonic(), "other"
-        request["caller"] = ANYBODY
+        request["caller"] = services.callers.of(request.headers.get("Authorization"))
         told = {name.lower(): request.headers.getall(name) for name in request.headers}
         # Not `request.host`: where none is told, some versions of aiohttp ask the resolver, and all others wait.
         host = request.headers.get("Host", "")
@@ -141,7 +147,7 @@ async def _refusing(request: web.Request, handler: Handler) -> web.StreamRespons
     """Turn what went wrong into the hub's way of saying so."""
     if request.method == "CONNECT" or request.raw_path == "*":
         return refused(read_only(request.method, allowed="GET, HEAD"))
-    signed_in = "Authorization" in request.headers
+    signed_in = is_signed_in(request)
     try:
         return await handler(request)
     except Closed as closed:

@@ -20,9 +20,8 @@ from headrace.errors import StoreError
 from headrace.events import Event, from_json
 from headrace.manifest import Digest
 from headrace.node.config import NodeConfig
-from headrace.node.fill.worker import order_of
+from headrace.node.fill.order import Order
 from headrace.ranges import Range
-from headrace.source.contract import Content
 
 _COMMAND = (sys.executable, "-m", "headrace.node.fill.worker")
 _STOP_S = 4.0
@@ -69,9 +68,9 @@ class WorkerLink:
         await self._launch()
         self._keeper = asyncio.create_task(self._keep())
 
-    def order(self, content: Content) -> None:
+    def order(self, order: Order) -> None:
         """Want a content. While there is no worker, nothing happens: `bereaved` orders again what is wanted."""
-        self._tell(order_of(content))
+        self._tell(order.line)
 
     def wish(self, digest: Digest, wanted: Range) -> None:
         """Have these bytes of a content that was ordered fetched first."""

@@ -36,7 +36,7 @@ class Questions:
         self.origin = origin
         self.refusals = Recent(_REFUSALS_MOST)
         self._threads = threads
-        self._patience_s = patience_s
+        self.patience_s = self._patience_s = patience_s
         self._refused_ttl_s = min(REFUSED_TTL_S, refused_ttl_s)
         self._under_way = 0
 
@@ -73,7 +73,8 @@ class Questions:
         finally:
             self._under_way -= 1
 
-    def _remember(self, key: Hashable, error: NotFound | AccessDenied) -> None:
+    def remember(self, key: Hashable, error: NotFound | AccessDenied) -> None:
+        """Have `recall` raise this for a while."""
         kind, message = type(error), error.message
         self.refusals.put(key, lambda: kind(message), self._refused_ttl_s)
 
@@ -88,5 +89,5 @@ class Questions:
         try:
             return await self.ask(question, *arguments)
         except (NotFound, AccessDenied) as error:
-            self._remember(key, error)
+            self.remember(key, error)
             raise
