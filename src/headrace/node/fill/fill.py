@@ -141,7 +141,6 @@ class Fill:
         leaving: whether its worker was told that nobody wants it.
         order: by whose rights it is fetched now.
         recalling: ends when it is known what earlier fills have left.
-        brought: whether any came since it was ordered.
         found: whether the content was here when the worker came to it, so that it is not known how it came.
     """
 
@@ -149,7 +148,7 @@ class Fill:
         self.order = order
         self._givers_before: frozenset[Repo] | None = None  # of what an earlier fill has left
         self.recalling: asyncio.Task[None] | None = None
-        self.brought = self.found = False
+        self.found = self._brought = False
         self._heirs: dict[str, Order] = {}  # of other readers, by whose rights it may go on
         self.generation = 0
         self.attempts = 0
@@ -202,6 +201,13 @@ class Fill:
     def is_nearly_done(self) -> bool:
         """Whether what is left is so little that it is better fetched than left lying about."""
         return self._landed.total >= _NEARLY * self.content.entry.size
+
+    @property
+    def is_no_giver(self) -> bool:
+        """Whether nothing of what is here can have come by the rights of its readers, now or before."""
+        before = self._givers_before
+        is_new = before is not None and self.content.repo not in before
+        return is_new and not (self._brought or self.verified)
 
     def is_brought_for(self, repo: Repo) -> bool:
         """Whether all that is here came by the rights of this repo's readers."""
@@ -336,7 +342,7 @@ class Fill:
             case BytesLanded():
                 self._landed.add(Range(event.start, event.stop))
                 if event.source:
-                    self.brought = True
+                    self._brought = True
                     self.attempts, self._pulse.at = 0, self._loop.time()
             case SegmentFailed():
                 self._trouble = event.message

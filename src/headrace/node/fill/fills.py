@@ -268,7 +268,7 @@ class Fills:
         digest = fill.content.entry.digest
         if self._running.get(str(digest)) is fill:
             del self._running[str(digest)]
-        if not (fill.brought or fill.verified):
+        if fill.is_no_giver:
             self._later(self._left(digest, fill.content.repo))
         if fill.generation:
             self._doubt(digest)
