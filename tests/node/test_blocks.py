@@ -260,7 +260,7 @@ def test_while_a_list_is_made_everybody_is_told_to_come_again(
             BlobApi(None, None, capabilities, None, threads),  # type: ignore[arg-type]
             api,
             Metrics(),
-            threads.source,
+            threads.source,  # type: ignore[arg-type]
             3,
             Outside(()),
             Ongoing(),

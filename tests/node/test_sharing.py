@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,7 +17,7 @@ from headrace.testing import ChaosHub, Fault, content, write_repo
 from tests.node.asking import Reply, ask, open_stream
 
 StartNode = Callable[..., NodeProcess]
-TOKEN = {"Authorization": "Bearer hf_owner"}
+TOKEN: dict[str, Any] = {"Authorization": "Bearer hf_owner"}
 BIG, OTHER = content(6_000_000, seed=5), content(6_000_000, seed=6)
 SMALL, FALSE = b"a small secret", b"a small  guess"
 SHA256 = hashlib.sha256(BIG).hexdigest()
@@ -35,7 +36,7 @@ def root(tmp_path: Path) -> Path:
     return root
 
 
-def get(node: NodeProcess, repo: str, path: str, **headers: str) -> Reply:
+def get(node: NodeProcess, repo: str, path: str, **headers: Any) -> Reply:
     return ask(f"{node.endpoint}/{repo}/resolve/main/{path}", **headers)
 
 
