@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +11,9 @@ from typing import Any
 
 import pytest
 
+from headrace.manifest import Digest
+from headrace.names import Repo
+from headrace.node.api.capability import Capabilities, Purpose, Shown, node_key
 from headrace.node.process import NodeProcess
 from headrace.testing import ChaosHub, content, write_repo
 from tests.node.asking import Reply, ask
@@ -62,7 +66,7 @@ def test_every_door_opens_to_who_may_and_to_nobody_else(
     doors += [
         ("GET", f"/org/x/resolve/{commit[:7]}/notes.txt", {}),
         ("GET", "/org/x/raw/main/notes.txt", {}),
-        ("GET", "/org/x/resolve/refs%2Fheads%2Fmain/notes.txt", {}),
+        ("GET", "/org/x/resolve/main/notes.txt?download=true", {}),
     ]
     for method, target, headers in doors:
         told = ask(node.endpoint + target, method, **headers, **bearer(MAY))
@@ -160,8 +164,10 @@ def test_a_token_is_for_the_trusted_source_and_is_written_down_nowhere(
     assert "route=resolve" in out.err
 
 
-def test_a_capability_opens_a_blob_and_nothing_else_does(hub: ChaosHub, start_node: StartNode) -> None:
-    node = start_node(hub, visibility_ttl=2)
+def test_a_capability_opens_a_blob_and_nothing_else_does(
+    hub: ChaosHub, start_node: StartNode, tmp_path: Path
+) -> None:
+    node = start_node(hub)
     head = ask(node.endpoint + "/org/x/resolve/main/big.bin", "HEAD", **bearer(MAY))
     way = head.headers["x-headrace-blob"]
     assert ask(node.endpoint + way).status == 404  # it is not here
@@ -181,8 +187,12 @@ def test_a_capability_opens_a_blob_and_nothing_else_does(hub: ChaosHub, start_no
     for other in none:
         for shown in ({}, bearer(MAY)):
             assert ask(node.endpoint + other, **shown).status == 403
-    time.sleep(2.1)
-    assert ask(node.endpoint + way).status == 403
+    shown = Shown(Digest(Digest.SHA256, hashlib.sha256(BIG).hexdigest()), Repo("org/x"))
+    capabilities, now = Capabilities(node_key(tmp_path / "node")), time.time()
+    over = capabilities.query(Purpose.BLOBS, shown, now - 60, now - 1)
+    assert ask(f"{node.endpoint}{path}?{over}").status == 403
+    good = capabilities.query(Purpose.BLOBS, shown, now, now + 60)
+    assert ask(f"{node.endpoint}{path}?{good}", "HEAD").status == 200
 
 
 def test_one_callers_refusal_is_not_anothers(root: Path, hub: ChaosHub, start_node: StartNode) -> None:
