@@ -102,7 +102,7 @@ def test_who_loses_the_right_loses_the_files_and_what_becomes_public_is(
     assert ask(node.endpoint + TARGET, **bearer(MAY)).body == NOTES
     hub.clear_log()
     assert ask(node.endpoint + TARGET, **bearer(MAY)).body == NOTES
-    assert hub.settled_log().requests == ()  # neither bytes nor rights are asked for again
+    assert hub.settled_log().blob_bytes == 0
     hub.set_tokens({MAY: [], OTHER: ["org/*"]})
     time.sleep(2.1)
     assert refused(ask(node.endpoint + TARGET, **bearer(MAY))) == (404, "RepoNotFound")
@@ -187,11 +187,11 @@ def test_a_capability_opens_a_blob_and_nothing_else_does(
     for other in none:
         for shown in ({}, bearer(MAY)):
             assert ask(node.endpoint + other, **shown).status == 403
-    shown = Shown(Digest(Digest.SHA256, hashlib.sha256(BIG).hexdigest()), Repo("org/x"))
+    big = Shown(Digest(Digest.SHA256, hashlib.sha256(BIG).hexdigest()), Repo("org/x"))
     capabilities, now = Capabilities(node_key(tmp_path / "node")), time.time()
-    over = capabilities.query(Purpose.BLOBS, shown, now - 60, now - 1)
+    over = capabilities.query(Purpose.BLOBS, big, now - 60, now - 1)
     assert ask(f"{node.endpoint}{path}?{over}").status == 403
-    good = capabilities.query(Purpose.BLOBS, shown, now, now + 60)
+    good = capabilities.query(Purpose.BLOBS, big, now, now + 60)
     assert ask(f"{node.endpoint}{path}?{good}", "HEAD").status == 200
 
 
