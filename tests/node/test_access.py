@@ -47,7 +47,7 @@ def test_what_was_public_and_is_cached_is_refused_once_it_is_not(
 ) -> None:
     settings, anonymous, signed_in, code = REFUSALS[way]
     folder = write_repo(tmp_path / "hub", "org/x", {"notes.txt": b"notes"})
-    with ChaosHub(tmp_path / "hub") as hub:
+    with ChaosHub(tmp_path / "hub", tokens={"t": []}) as hub:
         node = start_node(hub, ref_ttl=0, visibility_ttl=0)
         commit = ask(node.endpoint + "/org/x/resolve/main/notes.txt", "HEAD").headers["x-repo-commit"]
         for method, target, headers in DOORS:

@@ -22,16 +22,21 @@ from headrace.blocklist import BLOCK_SIZE, BLOCKS, BLOCKS_PATH, BlockList, parse
 from headrace.errors import Corrupt
 from headrace.manifest import Digest, Entry
 from headrace.metrics import Metrics
+from headrace.names import Repo
+from headrace.node.access.caller import ANYBODY, Callers
 from headrace.node.api.app import Services, create_app
+from headrace.node.api.blobs import BlobApi
 from headrace.node.api.blocks import BlockApi
-from headrace.node.api.capability import LIFE_S, Capabilities, node_key
+from headrace.node.api.capability import LIFE_S, Capabilities, Purpose, Shown, node_key
 from headrace.node.api.ongoing import Ongoing
 from headrace.node.api.outside import Outside
 from headrace.node.body.blobs import BlobStore
 from headrace.node.body.blocks import BlockLists
 from headrace.node.body.tree import DataTree
 from headrace.node.memory.database import Database
+from headrace.node.memory.freshness import Freshness, Grade
 from headrace.node.memory.inventory import SqlInventory
+from headrace.node.memory.standing import Resolved
 from headrace.node.process import NodeProcess
 from headrace.node.threads import Threads
 from headrace.testing import ChaosHub, content
@@ -39,7 +44,14 @@ from headrace.wire import BLOCK_BYTES
 from tests.node.asking import BIG, BIG_FILE, Reply, ask
 from tests.node.conftest import Rig
 
-DIGEST = Digest("sha256", hashlib.sha256(BIG).hexdigest())
+REPO, DIGEST = Repo("org/tiny"), Digest("sha256", hashlib.sha256(BIG).hexdigest())
+
+
+class Cleared:
+    """Knows of nobody who may not have what is here."""
+
+    async def is_cleared(self, _digest: Digest, _repo: Repo) -> bool:
+        return True
 
 
 def hashes_of(data: bytes) -> bytes:
@@ -86,11 +98,11 @@ def test_other_answers_lead_nowhere(calm: NodeProcess) -> None:
 
 
 def test_a_capability_ends_with_the_belief_that_everybody_may_read() -> None:
-    capabilities = Capabilities(b"k" * 32)
-    for public_until, expected in ((1000.0, 60), (1030.0, 30), (1001.0, 5), (0.0, 5), (5000.0, 60)):
-        now = 1000.0 if public_until != 1000.0 else 940.0
-        (until,) = parse_qs(capabilities.query(DIGEST, now, public_until))["until"]
-        assert int(until) - now == expected
+    capabilities, shown = Capabilities(b"k" * 32), Shown(DIGEST, REPO)
+    for readable_until, expected in ((1030.0, 30), (1001.0, 1), (5000.0, 60)):
+        (until,) = parse_qs(capabilities.query(Purpose.BLOCKS, shown, 1000.0, readable_until))["until"]
+        assert int(until) - 1000 == expected
+    assert capabilities.query(Purpose.BLOCKS, shown, 1000.0, 1000.0) == ""
 
 
 def test_a_link_to_a_list_ends_with_the_belief_that_everybody_may_read(
@@ -111,18 +123,25 @@ def test_who_was_not_shown_the_file_learns_nothing(
     query = urlsplit(way_to(node.endpoint + BIG_FILE)).query
     (until,), (proof,) = parse_qs(query)["until"], parse_qs(query)["proof"]
     other = f"sha256:{'0' * 64}"
-    expired = Capabilities(node_key(tmp_path / "node")).query(DIGEST, time.time() - LIFE_S, time.time())
+    capabilities, shown = Capabilities(node_key(tmp_path / "node")), Shown(DIGEST, REPO)
+    began, end = time.time() - LIFE_S, time.time()
+    expired = capabilities.query(Purpose.BLOCKS, shown, began, end)
+    repo = "repo=models%2Forg%2Ftiny"
+    of_blob = capabilities.query(Purpose.BLOBS, shown, end, end + 60)
     refusals = [
         ask(f"{node.endpoint}{BLOCKS_PATH}{tail}")
         for tail in (
             str(DIGEST),
             other,
-            f"{DIGEST}?until={until}",
-            f"{DIGEST}?until={int(until) + 60}&proof={proof}",
-            f"{DIGEST}?until={until}&proof={proof[:-1]}{'1' if proof[-1] == '0' else '0'}",
-            f"{DIGEST}?until={until}&proof=p%C3%A4%FF",
-            f"{DIGEST}?until=%D9%A1&proof={proof}",
+            f"{DIGEST}?{repo}&until={until}",
+            f"{DIGEST}?until={until}&proof={proof}",
+            f"{DIGEST}?repo=models%2Forg%2Fx&until={until}&proof={proof}",
+            f"{DIGEST}?{repo}&until={int(until) + 60}&proof={proof}",
+            f"{DIGEST}?{repo}&until={until}&proof={proof[:-1]}{'1' if proof[-1] == '0' else '0'}",
+            f"{DIGEST}?{repo}&until={until}&proof=p%C3%A4%FF",
+            f"{DIGEST}?{repo}&until=%D9%A1&proof={proof}",
             f"{DIGEST}?{expired}",
+            f"{DIGEST}?{of_blob}",
             f"{other}?{query}",
             f"..%2F..%2Fcapability.key?{query}",
             f"sha256:..%2F..%2Fcapability.key?{query}",
@@ -231,10 +250,14 @@ def test_while_a_list_is_made_everybody_is_told_to_come_again(
 
     async def talk() -> list[tuple[int, str | None, bytes]]:
         threads = Threads()
-        api = BlockApi(lists, capabilities, threads)
-        way = api.header(Entry("big.bin", len(BIG), DIGEST), time.time() + 60)[BLOCKS]
+        api = BlockApi(lists, capabilities, Cleared(), threads)  # type: ignore[arg-type]  # asked for no more
+        at = Resolved(REPO, "c" * 40, ANYBODY, Freshness(Grade.HIT), 0.0, time.time() + 60)
+        way = api.header(Entry("big.bin", len(BIG), DIGEST), at)[BLOCKS]
         ask: Any = None  # for what is not asked here
-        services = Services(ask, ask, api, Metrics(), ask, ask, 3, Outside(()), Ongoing())
+        blobs = BlobApi(ask, ask, capabilities, ask, threads)
+        services = Services(
+            Callers(b"k"), ask, ask, blobs, api, Metrics(), ask, ask, 3, Outside(()), Ongoing()
+        )
         async with TestServer(create_app(services)) as server, ClientSession() as session:
 
             async def get() -> tuple[int, str | None, bytes]:

@@ -14,6 +14,7 @@ from headrace.manifest import Digest, Entry
 from headrace.names import Repo
 from headrace.node.body.bodies import DRIP_BYTES, RESERVE_BYTES, Following
 from headrace.node.fill.fill import Disrupted, Fill, FillFailed, Pulse, Reader
+from headrace.node.fill.order import Order
 from headrace.ranges import Range
 from headrace.source.contract import Content
 from headrace.wire import BLOCK_BYTES
@@ -28,6 +29,10 @@ PUBLISHED = BlobPublished("w.bin", KEY, SIZE, SIZE)
 
 def landed(start: int, stop: int, source: str = "hub") -> BytesLanded:
     return BytesLanded(KEY, start, stop, source)
+
+
+async def nobody(_reader: Reader) -> None:
+    raise AssertionError
 
 
 class Steward:
@@ -59,11 +64,11 @@ class Scene:
         self.partial.write_bytes(b"x" * 10)
         self.pulse = Pulse()
         self.steward = Steward()
-        self.fill = Fill(CONTENT, (self.partial, self.final), self.pulse, self.steward)
-        self.fill.recall(None, is_lost=False)
+        self.fill = Fill(Order(CONTENT), (self.partial, self.final), self.pulse, self.steward)
+        self.fill.recall(None, frozenset({CONTENT.repo}), is_lost=False)
 
     async def read(self, start: int, stop: int, generation: int = 0, patience_s: float | None = None) -> int:
-        reader = Reader(self.fill)
+        reader = Reader(self.fill, CONTENT.repo)
         reader.generation = generation
         return await reader.reach(Range(start, stop), patience_s)
 
@@ -173,10 +178,11 @@ def test_the_file_is_found_under_its_final_name(play: Play) -> None:
     play(act)
 
 
-def test_a_file_that_was_there_already_is_no_disruption(play: Play) -> None:
+def test_of_a_file_that_was_there_already_it_is_not_known_whose_it_is(play: Play) -> None:
     async def act(scene: Scene) -> None:
-        assert not scene.fill.took(PUBLISHED)
-        assert await scene.read(0, SIZE, 0) == SIZE
+        assert not scene.fill.took(PUBLISHED)  # nobody was given anything that could be wrong
+        with pytest.raises(Disrupted):
+            await scene.read(0, SIZE, 0)
 
     play(act)
 
@@ -254,7 +260,9 @@ def test_who_goes_on_to_the_end_waits_there_for_the_digest(play: Play) -> None:
         fill = scene.fill
         fill.took(STARTED)
         fill.took(landed(0, SIZE))
-        reader = fill.join(resumes=True)  # may have a beginning from elsewhere, and would be complete
+        reader = fill.join(
+            CONTENT.repo, resumes=True
+        )  # may have a beginning from elsewhere, and would be complete
         assert await reader.reach(Range(10, SIZE)) == SIZE - BLOCK_BYTES
         end = asyncio.ensure_future(reader.reach(Range(SIZE - BLOCK_BYTES, SIZE)))
         await asyncio.sleep(0.01)
@@ -268,7 +276,7 @@ def test_who_goes_on_to_the_end_waits_there_for_the_digest(play: Play) -> None:
 def test_what_was_held_before_a_kill_stays_held(play: Play) -> None:
     async def act(scene: Scene) -> None:
         fill = scene.fill
-        fill.recall(BLOCK_BYTES, is_lost=False)
+        fill.recall(BLOCK_BYTES, frozenset({CONTENT.repo}), is_lost=False)
         fill.took(landed(0, SIZE, source=""))
         fill.took(STARTED)
         assert await scene.read(0, SIZE) == BLOCK_BYTES
@@ -280,13 +288,13 @@ def test_what_was_held_before_a_kill_stays_held(play: Play) -> None:
 
 def test_after_a_loss_of_power_whoever_came_before_that_was_known_begins_anew(play: Play) -> None:
     async def act(scene: Scene) -> None:
-        reader = scene.fill.join()
-        scene.fill.recall(None, is_lost=True)
+        reader = scene.fill.join(CONTENT.repo)
+        scene.fill.recall(None, frozenset({CONTENT.repo}), is_lost=True)
         scene.fill.took(STARTED)
         scene.fill.took(landed(0, 10))
         with pytest.raises(Disrupted):
             await reader.reach(Range(0, 10))
-        assert await scene.fill.join().reach(Range(0, 10)) == 10
+        assert await scene.fill.join(CONTENT.repo).reach(Range(0, 10)) == 10
 
     play(act)
 
@@ -294,7 +302,7 @@ def test_after_a_loss_of_power_whoever_came_before_that_was_known_begins_anew(pl
 def test_who_waits_has_what_it_needs_fetched_first_and_more_as_it_reads_on(play: Play) -> None:
     async def act(scene: Scene) -> None:
         fill = scene.fill
-        reader, other = fill.join(), fill.join()
+        reader, other = fill.join(CONTENT.repo), fill.join(CONTENT.repo)
         waiting = [asyncio.ensure_future(one.reach(Range(5, SIZE))) for one in (reader, other)]
         await asyncio.sleep(0)
         assert scene.steward.wishes == []
@@ -329,7 +337,7 @@ def test_the_bytes_before_the_last_ones_come_with_them(play: Play) -> None:
 
 def test_a_fill_whose_last_reader_has_gone_says_so(play: Play) -> None:
     async def act(scene: Scene) -> None:
-        one, other = scene.fill.join(), scene.fill.join()
+        one, other = scene.fill.join(CONTENT.repo), scene.fill.join(CONTENT.repo)
         one.close()
         one.close()
         assert scene.steward.abandonments == 0
@@ -344,7 +352,7 @@ def test_a_reader_gets_a_little_now_and_then_while_nothing_comes(play: Play) -> 
         fill = scene.fill
         fill.took(STARTED)
         fill.took(landed(0, BLOCK_BYTES))
-        body = Following(fill.join(), patience_s=5, drip_s=0.02)
+        body = Following(fill.join(CONTENT.repo), patience_s=5, clear=nobody, drip_s=0.02)
         position = await body.reach(0, SIZE)
         assert position == BLOCK_BYTES - RESERVE_BYTES
         body.file()

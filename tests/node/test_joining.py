@@ -17,11 +17,13 @@ import pytest
 from headrace.events import BlobFailed, BlobStarted, BytesForgotten, BytesLanded
 from headrace.manifest import Digest, Entry
 from headrace.names import Repo
+from headrace.node.access.holders import Holders
 from headrace.node.body.blobs import BlobStore
 from headrace.node.body.tree import DataTree
 from headrace.node.config import NodeConfig, Upstream
 from headrace.node.fill.fills import Fills
 from headrace.node.fill.link import WorkerLink
+from headrace.node.fill.order import Order
 from headrace.node.memory.database import Database
 from headrace.node.memory.inventory import Held, SqlInventory
 from headrace.node.process import NodeProcess
@@ -95,7 +97,9 @@ def fills_with(folder: Path, inventory: SqlInventory) -> Fills:
     layout = DataTree(folder)
     layout.prepare()
     link = WorkerLink(NodeConfig((Upstream("hub", "http://127.0.0.1:9"),), folder), ["true"])
-    return Fills(BlobStore(layout, inventory), inventory, link, Threads(), 60.0)
+    holders = Holders(Database.in_folder(folder))
+    holders.began(CONTENT.entry.digest, CONTENT.repo)
+    return Fills(BlobStore(layout, inventory), inventory, holders, link, Threads(), 60.0)
 
 
 def an_hour_passes(fills: Fills, inventory: SqlInventory) -> None:
@@ -106,7 +110,7 @@ def an_hour_passes(fills: Fills, inventory: SqlInventory) -> None:
 def test_an_hour_begins_when_the_fill_ends_however_long_it_took(tmp_path: Path) -> None:
     async def act() -> None:
         fills, inventory = make_fills(tmp_path)
-        fills.read(CONTENT, resumes=False)
+        fills.read(Order(CONTENT), resumes=False)
         for event in (
             BlobStarted("two.safetensors", KEY, len(DATA), 0),
             BytesLanded(KEY, 0, len(DATA), "hub"),
@@ -124,7 +128,7 @@ def test_an_hour_begins_when_the_fill_ends_however_long_it_took(tmp_path: Path) 
         assert not await fills.is_doubted(CONTENT.entry.digest)
         # It is begun again, and those who were cut off have not been given anything right since.
         inventory.hold(CONTENT.entry.digest, Held(0, boot_id()))
-        fills.read(CONTENT, resumes=False)
+        fills.read(Order(CONTENT), resumes=False)
         await fills.close(4.0)
         assert await fills.is_doubted(CONTENT.entry.digest)
 
@@ -133,7 +137,7 @@ def test_an_hour_begins_when_the_fill_ends_however_long_it_took(tmp_path: Path) 
 
 def begun(fills: Fills, stop: int) -> asyncio.Task[int]:
     """Somebody reads what has landed up to there."""
-    reader = fills.read(CONTENT, resumes=False)
+    reader = fills.read(Order(CONTENT), resumes=False)
     fills.take(BytesLanded(KEY, 0, stop, ""))
     fills.take(BlobStarted("two.safetensors", KEY, len(DATA), stop))
     return asyncio.ensure_future(reader.reach(Range(0, stop)))

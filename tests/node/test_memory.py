@@ -16,6 +16,7 @@ import pytest
 from headrace.manifest import Digest, Entry, Manifest
 from headrace.names import Repo
 from headrace.node.access.caller import ANYBODY
+from headrace.node.access.grants import Grants
 from headrace.node.config import Upstream
 from headrace.node.memory.catalog import (
     Catalog,
@@ -31,6 +32,7 @@ from headrace.node.memory.database import Bound, Database
 from headrace.node.memory.freshness import CACHE_STATUS, Freshness, Grade, is_believed, worst
 from headrace.node.memory.huborigin import HubOrigin
 from headrace.node.memory.metadata import Metadata
+from headrace.node.memory.questions import Questions
 from headrace.node.memory.recent import ABSENT, Recent, RecentCatalog
 from headrace.node.memory.standing import Closed, Trust
 from headrace.node.process import NodeProcess
@@ -374,9 +376,10 @@ class Asked(HubSource):
         return HubAnswer(200, {}, json.dumps({"id": REPO.name, "sha": COMMIT, "siblings": []}).encode())
 
 
-def metadata_of(source: Asked, catalog: RecentCatalog) -> Metadata:
+def metadata_of(source: Asked, catalog: RecentCatalog, folder: Path) -> Metadata:
     origin = HubOrigin(source, Dialer(), source.rations, catalog)
-    return Metadata(catalog, origin, Threads(), Trust(60.0, 60.0, 10.0))
+    threads, grants = Threads(), Grants(Database.in_folder(folder))
+    return Metadata(catalog, grants, Questions(origin, threads, 10.0, 60.0), threads, Trust(60.0, 60.0, 10.0))
 
 
 @pytest.mark.parametrize("was_known", [True, False])
@@ -386,7 +389,7 @@ def test_a_repo_is_closed_as_soon_as_anybody_was_told_so(tmp_path: Path, *, was_
         catalog.see(REPO, Seen(Visibility.PUBLIC, 1.0))
 
     async def act() -> None:
-        metadata = metadata_of(source, catalog)
+        metadata = metadata_of(source, catalog, tmp_path)
         late = asyncio.ensure_future(metadata.resolved(REPO, "late", ANYBODY))
         assert await asyncio.to_thread(source.is_asked.wait, 10)
         with pytest.raises(Closed):
@@ -405,8 +408,8 @@ def test_a_repo_is_closed_as_soon_as_anybody_was_told_so(tmp_path: Path, *, was_
 def test_visibility_is_as_old_as_the_question(tmp_path: Path) -> None:
     catalog, source = RecentCatalog(SqlCatalog(Database.in_folder(tmp_path))), Asked(tmp_path)
     source.answers.set()
-    at = asyncio.run(metadata_of(source, catalog).resolved(REPO, "late", ANYBODY))
-    assert at.public_until <= source.asked_at + 60.0
+    at = asyncio.run(metadata_of(source, catalog, tmp_path).resolved(REPO, "late", ANYBODY))
+    assert at.readable_until <= source.asked_at + 60.0
 
 
 def test_room_is_bounded_by_weight_and_time() -> None:

@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 from aiohttp import ClientError, ClientSession, web
@@ -27,6 +27,7 @@ from headrace.node.body.tree import DataTree
 from headrace.node.cluster.post import Post, log_told, record_told
 from headrace.node.cluster.relay import Here, NotHere, Relay, listen_inside
 from headrace.node.config import NodeConfig, Upstream
+from headrace.node.fill.order import Order
 from headrace.node.front import Front
 from headrace.node.memory.database import Database
 from headrace.node.memory.inventory import SqlInventory
@@ -39,6 +40,16 @@ CONTENT = Content(Repo("org/x"), "c" * 40, Entry("x.bin", len(DATA), DIGEST))
 
 pytestmark = pytest.mark.filterwarnings("ignore::aiohttp.web.NotAppKeyWarning")
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class Cleared:
+    """Knows of nobody who may not have what is here."""
+
+    async def prove(self, _order: Order, _file: BinaryIO) -> None:
+        return
+
+
+CLEARED: Any = Cleared()
 
 
 class Moving(SqlInventory):
@@ -62,12 +73,12 @@ def test_a_doubt_is_known_while_the_lead_writes_it_down(tmp_path: Path) -> None:
     inventory = Moving(Database.in_folder(tmp_path), layout)
 
     async def act() -> None:
-        here = Here(BlobStore(layout, inventory), inventory, Threads())
-        assert not await here.is_doubted(CONTENT)
+        here = Here(BlobStore(layout, inventory), inventory, CLEARED, Threads())
+        assert not await here.is_doubted(DIGEST)
         layout.mark_doubt(DIGEST)
-        assert await here.is_doubted(CONTENT)
+        assert await here.is_doubted(DIGEST)
         assert not layout.doubt(DIGEST).exists()
-        assert await here.is_doubted(CONTENT)
+        assert await here.is_doubted(DIGEST)
 
     asyncio.run(act())
 
@@ -79,16 +90,16 @@ def test_what_was_not_verified_as_it_is_now_is_not_given_out(tmp_path: Path) -> 
     store = BlobStore(layout, inventory)
 
     async def act() -> None:
-        here = Here(store, inventory, Threads())
+        here = Here(store, inventory, CLEARED, Threads())
         with pytest.raises(NotHere):
-            await here.open(CONTENT)
+            await here.open(Order(CONTENT))
         blob = layout.blob(DIGEST)
         blob.parent.mkdir(parents=True)
         blob.write_bytes(DATA)
         with pytest.raises(NotHere):
-            await here.open(CONTENT)
+            await here.open(Order(CONTENT))
         store.record(DIGEST)
-        body = await here.open(CONTENT)
+        body = await here.open(Order(CONTENT))
         assert body.file().read() == DATA
         body.close()
 

@@ -85,6 +85,7 @@ def serve(*, sources: tuple[str, ...], manner: Manner, **named: Any) -> None:
             x_accel=settings["x_accel"],
             access_log=_log_of(settings),
         ),
+        offline_grants_s=settings["offline_grants_s"],
     )
 
     def on_ready(ready: server.Ready) -> None:
@@ -114,7 +115,7 @@ def _mirrored(settings: Settings, named: tuple[str, ...]) -> tuple[Upstream, ...
             raise UsageError(
                 f"a node mirrors hubs, and {found.name} is none", hint="name a hub with --source"
             )
-        return Upstream(found.name, found.at.url)
+        return Upstream(found.name, found.at.url, found.plain_http_token)
 
     if not named:
         return tuple(map(upstream, settings.mirrored()))

@@ -64,6 +64,7 @@ def _config(options: argparse.Namespace) -> NodeConfig:
         facing=Facing(
             options.tls_cert, options.tls_key, options.handshake, options.x_accel, options.access_log
         ),
+        offline_grants_s=options.offline_grants,
     )
 
 
@@ -114,6 +115,12 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--x-accel", default="", help="path under which a web server in front has the blobs")
     parser.add_argument("--access-log", default="", help="file for a JSON line a request; - for stdout")
+    parser.add_argument(
+        "--offline-grants",
+        type=float,
+        default=0.0,
+        help="seconds a caller stays let in while the source is away",
+    )
     parser.add_argument("--log-level", default="warning", help="debug, info, warning or error [%(default)s]")
     parser.add_argument("--with-parent", action="store_true", help="stop when standard input ends")
     return parser.parse_args(arguments)

@@ -12,7 +12,7 @@ from headrace.node.memory.rations import Rations
 from headrace.plan.limits import Limits
 from headrace.source.dialer import Dialer, Road
 from headrace.source.hub import HubSource
-from headrace.wire import normalized_endpoint
+from headrace.wire import is_loopback, normalized_endpoint, origin_of
 
 DEFAULT_PORT = 8090
 OUTAGE_S = 5.0
@@ -31,10 +31,14 @@ _PORT_MOST = 65535
 
 @dataclass(frozen=True)
 class Upstream:
-    """A hub to get things from: what to call it, and its endpoint (normalised)."""
+    """A hub to get things from: what to call it, and its endpoint (normalised).
+
+    `plain_http_token`: whether callers' tokens may go there over plain http that others can read.
+    """
 
     name: str
     url: str
+    plain_http_token: bool = False
 
     @classmethod
     def parse(cls, text: str) -> Upstream:
@@ -43,6 +47,12 @@ class Upstream:
         if not name or not url:
             raise UsageError(f"{text!r} is no source", hint="write NAME=URL")
         return cls(name, normalized_endpoint(url))
+
+    @property
+    def hears_tokens(self) -> bool:
+        """Whether callers' tokens may be sent there, should it be the trusted one."""
+        scheme, host, _ = origin_of(self.url)
+        return scheme == "https" or is_loopback(host) or self.plain_http_token
 
     def rations(self, data: Path, calls_most: int = 0) -> Rations:
         """What the hub allows a node, whose processes share it by a file in the folder `data`."""
@@ -71,6 +81,7 @@ class NodeConfig:
         grace_s: seconds for which content is fetched on that nobody reads any more.
         page_entries: files on one page of a tree answer.
         calls_most: calls that each source gets in five minutes at most; 0 leaves that to what it says itself.
+        offline_grants_s: seconds for which a caller that was let into a repo stays so while the source cannot be asked.
         trusted_proxies: addresses and networks of proxies whose word counts for how clients reach this node.
         workers: processes that serve.
         bounds: what clients may take of time and connections.
@@ -96,6 +107,7 @@ class NodeConfig:
     bounds: Bounds = field(default_factory=Bounds)
     browser_origins: tuple[str, ...] = ()
     facing: Facing = field(default_factory=Facing)
+    offline_grants_s: float = 0.0
 
     def __post_init__(self) -> None:
         names = [source.name for source in self.sources]

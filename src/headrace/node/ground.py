@@ -8,7 +8,12 @@ from aiohttp import web
 
 from headrace.errors import StoreError
 from headrace.metrics import Metrics
+from headrace.node.access.caller import Callers
+from headrace.node.access.grants import Grants
+from headrace.node.access.holders import Holders
+from headrace.node.access.proof import Proofs
 from headrace.node.api.app import Services
+from headrace.node.api.blobs import BlobApi
 from headrace.node.api.blocks import BlockApi
 from headrace.node.api.browsers import Browsers
 from headrace.node.api.capability import Capabilities, node_key
@@ -27,6 +32,7 @@ from headrace.node.memory.database import Database
 from headrace.node.memory.huborigin import HubOrigin
 from headrace.node.memory.inventory import SqlInventory
 from headrace.node.memory.metadata import Metadata
+from headrace.node.memory.questions import Questions
 from headrace.node.memory.recent import RecentCatalog, RecentInventory
 from headrace.node.memory.standing import Trust
 from headrace.node.threads import Threads
@@ -59,6 +65,12 @@ class Ground:
         self.noted = SqlInventory(self.database)
         self.inventory = RecentInventory(self.noted)
         self.store = BlobStore(layout, self.inventory)
+        self.holders = Holders(self.database)
+        self._catalog = RecentCatalog(SqlCatalog(self.database))
+        self._questions = Questions(self._origin(), self.threads, config.patience_s, config.ref_ttl_s)
+        self.proofs = Proofs(
+            self.holders, self._catalog, self._questions, self.threads, config.visibility_ttl_s
+        )
 
     def services(
         self,
@@ -67,20 +79,15 @@ class Ground:
         check: Callable[[], Awaitable[None]],
     ) -> Services:
         """What the handlers of this process use; see `Services`."""
-        config = self.config
-        catalog = RecentCatalog(SqlCatalog(self.database))
-        dialer = config.road.dialer()
-        # Who asked may have left by then; the next one finds the answer.
-        patience_s = config.patience_s + _PATIENCE_MORE_S
-        rations = config.sources[0].rations(config.data, config.calls_most)
-        trusted = config.sources[0].source(dialer, rations, patience_s)
-        trust = Trust(config.ref_ttl_s, config.visibility_ttl_s, config.patience_s)
-        origin = HubOrigin(trusted, dialer, rations, catalog)
-        self.metrics.source_up.labels(trusted.name).set_function(lambda: float(not origin.outage.lasts))
+        config, key = self.config, node_key(self.config.data)
+        trust = Trust(config.ref_ttl_s, config.visibility_ttl_s, config.patience_s, config.offline_grants_s)
+        grants, capabilities = Grants(self.database), Capabilities(key)
         return Services(
-            metadata=Metadata(catalog, origin, self.threads, trust),
+            callers=Callers(key),
+            metadata=Metadata(self._catalog, grants, self._questions, self.threads, trust),
             sender=sender,
-            blocks=BlockApi(BlockLists(self.store), Capabilities(node_key(config.data)), self.threads),
+            blobs=BlobApi(self.inventory, sender, capabilities, self.proofs, self.threads),
+            blocks=BlockApi(BlockLists(self.store), capabilities, self.proofs, self.threads),
             metrics=self.metrics,
             report=report,
             check=check,
@@ -90,6 +97,17 @@ class Ground:
             browsers=Browsers(config.browser_origins),
             access_log=self.edge.access_log,
         )
+
+    def _origin(self) -> HubOrigin:
+        config, dialer = self.config, self.config.road.dialer()
+        # Who asked may have left by then; the next one finds the answer.
+        patience_s = config.patience_s + _PATIENCE_MORE_S
+        upstream = config.sources[0]
+        rations = upstream.rations(config.data, config.calls_most)
+        trusted = upstream.source(dialer, rations, patience_s)
+        origin = HubOrigin(trusted, dialer, rations, self._catalog, hears_tokens=upstream.hears_tokens)
+        self.metrics.source_up.labels(trusted.name).set_function(lambda: float(not origin.outage.lasts))
+        return origin
 
     def doors(self, server: web.Server) -> Doors:
         """Those by which clients come in."""

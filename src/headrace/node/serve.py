@@ -82,6 +82,11 @@ async def _serve(
                 )
             if on_ready is not None:
                 on_ready(ready)
+            if not config.sources[0].hears_tokens:
+                _log.warning(
+                    "callers' tokens are not sent to %s: others could read them on the way",
+                    config.sources[0].name,
+                )
             selector.listener = node.metrics.turned
             await stop.wait()
             _log.info("stopping: streams get %.0f s", config.farewell_s)
@@ -101,11 +106,13 @@ class Node:
         self.metrics = Metrics()
         ground = self._ground = Ground(config, self.metrics)
         self.link = WorkerLink(config)
-        self._fills = Fills(ground.store, ground.inventory, self.link, ground.threads, config.grace_s)
+        self._fills = Fills(
+            ground.store, ground.inventory, ground.holders, self.link, ground.threads, config.grace_s
+        )
         self._fills.observers.append(self.metrics.take)
         self.metrics.running.set_function(lambda: len(self._fills))
         self.link.hear, self.link.bereaved = self._fills.take, self._fills.worker_died
-        bodies = Bodies(ground.store, self._fills, ground.threads, config.patience_s)
+        bodies = Bodies(ground.store, self._fills, ground.proofs, ground.threads, config.patience_s)
         sender = Sender(bodies, ground.threads, self.metrics, ground.edge.handover)
         services = ground.services(sender, self._report, self._check)
         self._sockets = sockets

@@ -201,6 +201,14 @@ SPECS = (
         "a number",
     ),
     Spec(
+        "offline_grants_s",
+        ("HEADRACE_OFFLINE_GRANTS",),
+        _parse_seconds,
+        0.0,
+        "seconds for which who was let into a private or gated repo stays so while a node cannot ask its source",
+        "seconds",
+    ),
+    Spec(
         "trusted_proxies",
         ("HEADRACE_TRUSTED_PROXIES",),
         _parse_network,

@@ -97,10 +97,23 @@ class HubSource:
             patience_s=patience_s,
         )
         self._delivery = Delivery(self.home, self._refusal)
+        self._budget = budget
         self._warn = warn
 
     def __repr__(self) -> str:
         return f"<HubSource {self.name} at {self.endpoint}>"
+
+    def on_behalf(self, access: Access) -> HubSource:
+        """The same hub, asked for somebody else: nothing that one of them is told is known to the other."""
+        return HubSource(
+            self.name,
+            self.endpoint,
+            self.home.dialer,
+            access=access,
+            patience_s=self.home.patience_s,
+            budget=self._budget,
+            warn=self._warn,
+        )
 
     # Metadata
 

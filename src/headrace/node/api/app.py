@@ -20,16 +20,18 @@ from aiohttp import web
 from headrace.blocklist import BLOCKS_PATH
 from headrace.errors import Busy, HeadraceError, NotFound, StoreError
 from headrace.metrics import CONTENT_TYPE, Metrics
-from headrace.node.access.caller import ANYBODY
+from headrace.node.access.caller import Callers
 from headrace.node.api.accesslog import REQUEST_ID, AccessLog, facts_of, id_of
+from headrace.node.api.blobs import BLOBS_PATH, BlobApi
 from headrace.node.api.blocks import BlockApi
 from headrace.node.api.browsers import Browsers
 from headrace.node.api.door import REFUSED, Door, SlowBodyError
+from headrace.node.api.files import FileApi
 from headrace.node.api.hub import HubApi
 from headrace.node.api.ongoing import Ongoing
 from headrace.node.api.outside import VIEW, Outside, View
 from headrace.node.api.refusals import Refusal, closed_repo, read_only, refusal, refusal_of
-from headrace.node.api.replies import SERVER, refused
+from headrace.node.api.replies import SERVER, is_signed_in, refused
 from headrace.node.body.sender import Sender
 from headrace.node.bounds import BODY_BYTES_MOST
 from headrace.node.lines import flat
@@ -52,8 +54,10 @@ class Services:
     `check` raises `HeadraceError` with the reason while the node is not ready; `report` is the text of all metrics.
     """
 
+    callers: Callers
     metadata: Metadata
     sender: Sender
+    blobs: BlobApi
     blocks: BlockApi
     metrics: Metrics
     report: Callable[[], Awaitable[bytes]]
@@ -76,7 +80,8 @@ def create_inner_app(services: Services) -> web.Application:
 
 
 def _app(services: Services, entrance: Any) -> web.Application:
-    hub = HubApi(services.metadata, services.sender, services.blocks, services.page_entries)
+    files = FileApi(services.metadata, services.sender, services.blocks, services.blobs)
+    hub = HubApi(services.metadata, files, services.page_entries)
 
     async def healthz(request: web.Request) -> web.StreamResponse:
         request["route"] = "healthz"
@@ -113,6 +118,7 @@ def _app(services: Services, entrance: Any) -> web.Application:
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
     app.router.add_get("/metrics", metrics)
+    app.router.add_get(BLOBS_PATH + "{digest}", services.blobs.answer)
     app.router.add_get(BLOCKS_PATH + "{digest}", services.blocks.answer)
     app.router.add_route("*", r"/{path:[\s\S]*}", hub.answer)
     return app
@@ -129,7 +135,7 @@ def _observing(services: Services) -> Any:
 
     @web.middleware
     async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
-        _begin(request)
+        _begin(services, request)
         request["id"] = id_of(request, services.outside)
         told = {name.lower(): request.headers.getall(name) for name in request.headers}
         # Not `request.host`: where none is told, some versions of aiohttp ask the resolver, and all others wait.
@@ -159,7 +165,7 @@ def _relayed(services: Services) -> Any:
 
     @web.middleware
     async def relayed(request: web.Request, handler: Handler) -> web.StreamResponse:
-        _begin(request)
+        _begin(services, request)
         request["view"] = View.parse(request.headers.get(VIEW, ""))
         with services.ongoing.answering():
             return await handler(request)
@@ -167,9 +173,9 @@ def _relayed(services: Services) -> Any:
     return relayed
 
 
-def _begin(request: web.Request) -> None:
+def _begin(services: Services, request: web.Request) -> None:
     request["began"], request["route"] = time.monotonic(), "other"
-    request["caller"] = ANYBODY
+    request["caller"] = services.callers.of(request.headers.get("Authorization"))
 
 
 def _door(request: web.Request) -> AbstractContextManager[None]:
@@ -207,7 +213,7 @@ def _log_access(
 @web.middleware
 async def _refusing(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turn what went wrong into the hub's way of saying so."""
-    signed_in = "Authorization" in request.headers
+    signed_in = is_signed_in(request)
     try:
         return await handler(request)
     except Closed as closed:

@@ -8,12 +8,14 @@ import time
 from aiohttp import web
 
 from headrace.blocklist import BLOCKS, BLOCKS_PATH
-from headrace.errors import BadManifest, Busy, EntryNotFound
-from headrace.manifest import Digest, Entry
-from headrace.node.api.capability import Capabilities
+from headrace.errors import Busy, EntryNotFound
+from headrace.manifest import Entry
+from headrace.node.access.proof import Proofs
+from headrace.node.api.capability import Capabilities, Purpose, Shown
 from headrace.node.api.refusals import refusal
 from headrace.node.api.replies import refused
 from headrace.node.body.blocks import BlockLists
+from headrace.node.memory.standing import Resolved
 from headrace.node.threads import Threads
 from headrace.wire import BLOCK_BYTES
 
@@ -24,27 +26,33 @@ _AGAIN_S = 1.0
 class BlockApi:
     """The node's own path of block lists, and the header that leads there. Belongs to one event loop."""
 
-    def __init__(self, lists: BlockLists, capabilities: Capabilities, threads: Threads) -> None:
+    def __init__(
+        self, lists: BlockLists, capabilities: Capabilities, proofs: Proofs, threads: Threads
+    ) -> None:
         self._lists = lists
+        self._proofs = proofs
         self._capabilities = capabilities
         self._threads = threads
 
-    def header(self, entry: Entry, public_until: float) -> dict[str, str]:
-        """What an answer about a file says of its list. Of a file of one block, the digest says it all.
-
-        For files of repos that this caller may read, and no others; for how long, `public_until` says.
-        """
+    def header(self, entry: Entry, at: Resolved) -> dict[str, str]:
+        """What an answer about a file says of its list. Of a file of one block, the digest says it all."""
         if entry.size <= BLOCK_BYTES:
             return {}
-        query = self._capabilities.query(entry.digest, time.time(), public_until)
-        return {BLOCKS: f"{BLOCKS_PATH}{entry.digest}?{query}"}
+        shown = Shown(entry.digest, at.repo)
+        query = self._capabilities.query(Purpose.BLOCKS, shown, time.time(), at.readable_until)
+        return {BLOCKS: f"{BLOCKS_PATH}{entry.digest}?{query}"} if query else {}
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """The list; a refusal that says nothing about what is here to who may not ask."""
         request["route"] = "blocks"
-        digest = self._asked(request)
-        if digest is None:
+        asked, query = request.match_info["digest"], request.query
+        shown = self._capabilities.shown(Purpose.BLOCKS, asked, query, time.time())
+        if shown is None:
             return refused(refusal(403, "The link to this block list is not valid, or not any more."))
+        digest = shown.digest
+        # Shown was what a repo lists: whether that one has it is another question.
+        if not await self._proofs.is_cleared(digest, shown.repo):
+            raise EntryNotFound("This mirror does not have the whole file.")
         told = await self._threads.disk(self._lists.kept, digest)
         if told is None:
             making = self._threads.once(
@@ -57,12 +65,3 @@ class BlockApi:
         if told is None:
             raise EntryNotFound("This mirror does not have the whole file.")
         return web.Response(body=told.hashes, headers=told.headers())
-
-    def _asked(self, request: web.Request) -> Digest | None:
-        """The content that is asked for, if this caller was shown it."""
-        try:
-            digest = Digest.parse(request.match_info["digest"])
-        except BadManifest:
-            return None
-        until, proof = request.query.get("until", ""), request.query.get("proof", "")
-        return digest if self._capabilities.allows(digest, until, proof, time.time()) else None

@@ -7,25 +7,28 @@ from aiohttp import web
 from headrace.errors import BadManifest, EntryNotFound
 from headrace.manifest import Digest, Entry
 from headrace.node.api.answers import file_headers
+from headrace.node.api.blobs import BlobApi
 from headrace.node.api.blocks import BlockApi
 from headrace.node.api.calls import Call
+from headrace.node.api.conditions import is_known, unchanged, wanted_range
 from headrace.node.api.refusals import refusal
 from headrace.node.api.replies import refused
 from headrace.node.api.repos import resolved
 from headrace.node.body.sender import Sender
+from headrace.node.fill.order import Order
 from headrace.node.memory.gitids import blob_id, pointer
 from headrace.node.memory.metadata import Metadata
 from headrace.node.memory.standing import Resolved
-from headrace.ranges import Range
 from headrace.source.contract import Content
-from headrace.wire import Unsatisfiable, parse_etag, parse_range_header
+from headrace.wire import Unsatisfiable
 
 
 class FileApi:
     """The hub's paths of one file."""
 
-    def __init__(self, metadata: Metadata, sender: Sender, blocks: BlockApi) -> None:
+    def __init__(self, metadata: Metadata, sender: Sender, blocks: BlockApi, blobs: BlobApi) -> None:
         self._metadata = metadata
+        self._blobs = blobs
         self._sender = sender
         self._blocks = blocks
 
@@ -44,8 +47,8 @@ class FileApi:
         kept = Entry(entry.path, len(text), Digest(Digest.GIT_BLOB_SHA1, etag))
         headers = {**file_headers(kept, at.commit), **at.freshness.headers}
         del headers["Accept-Ranges"]  # so little is sent whole
-        if _is_known(request, etag):
-            return _unchanged(headers)
+        if is_known(request, etag):
+            return unchanged(headers)
         return web.Response(body=text, headers=headers)
 
     async def _entry(self, at: Resolved, path: str) -> Entry:
@@ -57,37 +60,20 @@ class FileApi:
     async def _answer(self, request: web.Request, at: Resolved, entry: Entry) -> web.StreamResponse:
         headers = {
             **file_headers(entry, at.commit),
-            **self._blocks.header(entry, at.public_until),
+            **self._blocks.header(entry, at),
+            **self._blobs.header(entry, at),
             **at.freshness.headers,
         }
-        if _is_known(request, entry.digest.hex):
-            return _unchanged(headers)
+        if is_known(request, entry.digest.hex):
+            return unchanged(headers)
         if request.method == "HEAD":
             response = web.StreamResponse(headers=headers)
             response.content_length = entry.size
             return response
         try:
-            wanted = _wanted(request, entry.digest.hex, entry.size)
+            wanted = wanted_range(request, entry.digest.hex, entry.size)
         except Unsatisfiable:
             headers["Content-Range"] = f"bytes */{entry.size}"
             return refused(refusal(416, "The requested range is not satisfiable"), headers)
-        return await self._sender.send(request, Content(at.repo, at.commit, entry), headers, wanted)
-
-
-def _wanted(request: web.Request, etag: str, size: int) -> Range | None:
-    """The range that is asked for; None for the whole. An `If-Range` holds for this very content only (RFC 9110 §13.1.5)."""
-    condition = request.headers.get("If-Range")
-    if condition is not None and condition.strip() not in (f'"{etag}"', etag):
-        return None
-    return parse_range_header(request.headers.get("Range"), size)
-
-
-def _is_known(request: web.Request, etag: str) -> bool:
-    """Whether `If-None-Match` names what is here: one tag, several, or any."""
-    named = ",".join(request.headers.getall("If-None-Match", [])).split(",")
-    return any(one.strip() == "*" or parse_etag(one) == etag for one in named if one)
-
-
-def _unchanged(headers: dict[str, str]) -> web.Response:
-    told = {name: text for name, text in headers.items() if name != "Content-Type"}
-    return web.Response(status=304, headers=told)
+        order = Order(Content(at.repo, at.commit, entry), at.caller)
+        return await self._sender.send(request, order, headers, wanted)

@@ -7,14 +7,13 @@ from collections.abc import Awaitable, Callable
 from aiohttp import web
 
 from headrace.errors import RevisionNotFound
-from headrace.node.api.blocks import BlockApi
+from headrace.node.access.caller import ANYBODY, Caller
 from headrace.node.api.calls import Call, Chore, is_git, parse_call, path_of
 from headrace.node.api.files import FileApi
 from headrace.node.api.passing import PassingApi
 from headrace.node.api.refusals import no_account, no_git, read_only
-from headrace.node.api.replies import no_page, refused
+from headrace.node.api.replies import is_signed_in, no_page, refused
 from headrace.node.api.repos import RepoApi, resolved
-from headrace.node.body.sender import Sender
 from headrace.node.memory.metadata import Metadata
 
 _READING = ("GET", "HEAD")
@@ -23,10 +22,10 @@ _READING = ("GET", "HEAD")
 class HubApi:
     """The hub's paths."""
 
-    def __init__(self, metadata: Metadata, sender: Sender, blocks: BlockApi, page_entries: int) -> None:
+    def __init__(self, metadata: Metadata, files: FileApi, page_entries: int) -> None:
         self._metadata = metadata
         self._passing = PassingApi(metadata)
-        repos, files = RepoApi(metadata, page_entries), FileApi(metadata, sender, blocks)
+        repos = RepoApi(metadata, page_entries)
         self._calls: dict[str, Callable[[web.Request, Call], Awaitable[web.StreamResponse]]] = {
             "info": repos.info,
             "tree": repos.tree,
@@ -66,24 +65,25 @@ class HubApi:
         if chore.name == "agent-harnesses":
             return web.json_response({"standardEnvVars": [], "harnesses": {}})
         if chore.name == "owners":
-            return refused(no_account(signed_in="Authorization" in request.headers))
+            return refused(no_account(signed_in=is_signed_in(request)))
         if chore.name == "paper-text":
             return await self._passing.text(request, chore.path)
         return await self._passing.json(request, chore.path)
 
     async def _passed(self, request: web.Request, call: Call) -> web.StreamResponse:
-        await self._readable(request, call)
-        return await self._passing.json(request, call.path, addressed="/parquet" in call.path)
+        caller = await self._reader(request, call)
+        return await self._passing.json(request, call.path, addressed="/parquet" in call.path, caller=caller)
 
     async def _owners(self, request: web.Request, call: Call) -> web.StreamResponse:
-        await self._readable(request, call)
-        return refused(no_account(signed_in="Authorization" in request.headers))
+        await self._reader(request, call)
+        return refused(no_account(signed_in=is_signed_in(request)))
 
-    async def _readable(self, request: web.Request, call: Call) -> None:
+    async def _reader(self, request: web.Request, call: Call) -> Caller:
+        """On whose behalf to ask about the repo, which may be read."""
         try:
-            await resolved(self._metadata, request, call)
+            return (await resolved(self._metadata, request, call)).caller
         except RevisionNotFound:
-            return  # the repo is readable, and has no branch of that name: what is asked is not about a branch
+            return ANYBODY  # the repo is readable, and has no branch of that name: what is asked is not about a branch
 
 
 def _is_push(request: web.Request) -> bool:

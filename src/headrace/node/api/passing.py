@@ -1,6 +1,7 @@
 """What the trusted source says to anybody, passed on: lists, people, papers, talk about repos.
 
-The source is asked without credentials, so nothing is passed on that it would not tell a stranger. What leads to
+The source is asked without credentials, so nothing is passed on that it would not tell a stranger; but for talk about a
+repo that is not for everybody, which who asks may read: of that it is asked with their own. What leads to
 bytes in other places never gets here: `calls.py` knows no such path, and Xet hints are taken out.
 """
 
@@ -15,6 +16,7 @@ from typing import Any
 from aiohttp import web
 
 from headrace.errors import BadAnswer
+from headrace.node.access.caller import ANYBODY, Caller
 from headrace.node.api.answers import without_xet
 from headrace.node.api.refusals import header_text
 from headrace.node.api.replies import next_link, no_page, refused
@@ -44,9 +46,14 @@ class PassingApi:
     def __init__(self, metadata: Metadata) -> None:
         self._metadata = metadata
 
-    async def json(self, request: web.Request, path: str, *, addressed: bool = False) -> web.StreamResponse:
-        """The JSON at a path of the source, with the request's query; `addressed`: its URLs are made the node's."""
-        page, freshness = await self._page(request, path)
+    async def json(
+        self, request: web.Request, path: str, *, addressed: bool = False, caller: Caller = ANYBODY
+    ) -> web.StreamResponse:
+        """The JSON at a path of the source, with the request's query; `addressed`: its URLs are made the node's.
+
+        `caller`: who was just found to be let into the repo that it is about.
+        """
+        page, freshness = await self._page(request, path, caller)
         if page is None or page.content_type != "json":
             return refused(no_page())
         body = page.body
@@ -56,15 +63,16 @@ class PassingApi:
 
     async def text(self, request: web.Request, path: str) -> web.StreamResponse:
         """The text at a path of the source. Whatever it is, a browser must not run it in this node's name."""
-        page, freshness = await self._page(request, path)
+        page, freshness = await self._page(request, path, ANYBODY)
         if page is None:
             return refused(no_page())
         kind = "application/json" if page.content_type == "json" else "text/plain"
         return _reply(request, page, f"{kind}; charset=utf-8", freshness)
 
-    async def _page(self, request: web.Request, path: str) -> tuple[Page | None, Freshness]:
+    async def _page(self, request: web.Request, path: str, caller: Caller) -> tuple[Page | None, Freshness]:
         query = request.raw_path.partition("?")[2]
-        return await self._metadata.relayed(f"{path}?{query}" if query else path, page_of)
+        target = f"{path}?{query}" if query else path
+        return await self._metadata.relayed(target, page_of, caller=caller)
 
 
 def page_of(answer: HubAnswer, link: str | None) -> Page | None:

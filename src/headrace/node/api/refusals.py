@@ -29,6 +29,7 @@ from headrace.node.body.sender import Doubted
 from headrace.node.fill.fill import FillFailed
 from headrace.node.lines import flat
 from headrace.node.memory.catalog import Visibility
+from headrace.node.memory.origin import BadCredentials
 from headrace.wire import ERROR_CODE, ERROR_MESSAGE, REPO_COMMIT
 
 HEADER_SAFE = "".join(map(chr, range(0x20, 0x7F)))
@@ -95,6 +96,8 @@ def refusal_of(error: HeadraceError, *, signed_in: bool, commit: str | None = No
     """What a client is told of an error of ours. `signed_in` says whether it sent credentials."""
     if isinstance(error, RepoNotFound):
         return no_repo(signed_in=signed_in)
+    if isinstance(error, BadCredentials):
+        return refusal(401, error.message)
     status = next((status for kind, status in _STATUSES if isinstance(error, kind)), 500)
     if isinstance(error, FillFailed):
         status = _FILL_STATUSES.get(error.why, 502)
@@ -152,8 +155,11 @@ def closed_repo(visibility: Visibility, name: str, *, signed_in: bool) -> Refusa
     if visibility is Visibility.DISABLED:
         return refusal(403, "Access to this resource is disabled.")
     if visibility is Visibility.GATED:
-        message = f"Access to {name} is restricted: this mirror serves public repos only. Ask the hub itself."
-        return refusal(403 if signed_in else 401, message, "GatedRepo")
+        restricted = f"Access to {name} is restricted"
+        if signed_in:
+            return refusal(403, f"{restricted} and you are not in the authorized list.", "GatedRepo")
+        told = f"{restricted}. You must have access to it and be authenticated to access it. Please log in."
+        return refusal(401, told, "GatedRepo")
     return no_repo(signed_in=signed_in)
 
 

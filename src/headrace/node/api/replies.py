@@ -7,6 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
+from headrace.node.access.caller import Caller
 from headrace.node.api.refusals import Refusal, header_text, refusal
 from headrace.node.memory.freshness import Freshness
 from headrace.node.memory.standing import Resolved
@@ -35,6 +36,12 @@ def refused(told: Refusal, headers: dict[str, str] | None = None) -> web.Respons
         body=told.body,
         headers={**kept, **told.headers, "Content-Type": told.content_type},
     )
+
+
+def is_signed_in(request: web.Request) -> bool:
+    """Whether who asks has shown anything, be it worth something or not."""
+    caller: Caller = request["caller"]
+    return not caller.is_anybody
 
 
 def no_page() -> Refusal:

@@ -9,21 +9,27 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import BinaryIO, Protocol
 
+from headrace.errors import Busy
+from headrace.manifest import Digest, Entry
 from headrace.metrics import FILL, HIT
+from headrace.node.access.proof import Proofs
 from headrace.node.body.blobs import BlobStore
-from headrace.node.fill.fill import Disrupted, Reader
+from headrace.node.fill.fill import Disrupted, Foreign, Reader
 from headrace.node.fill.fills import Fills
+from headrace.node.fill.order import Order
 from headrace.node.threads import Threads
 from headrace.ranges import Range
-from headrace.source.contract import Content
 
 RESERVE_BYTES = 64 * 1024
 LOOK_BYTES = 64 * 1024 * 1024
 """Of a verified file is sent between two looks at whether it is still believed."""
 
 DRIP_BYTES = 1024
+_RETRY_S = 5.0
+
 DRIP_S = 4.0
 """Every so often a reader is given so many of the bytes that are kept back for it: enough for four minutes."""
 
@@ -77,8 +83,16 @@ class Following:
 
     origin = FILL
 
-    def __init__(self, reader: Reader, patience_s: float, drip_s: float = DRIP_S) -> None:
+    def __init__(
+        self,
+        reader: Reader,
+        patience_s: float,
+        clear: Callable[[Reader], Awaitable[None]],
+        drip_s: float = DRIP_S,
+    ) -> None:
+        """`clear` finds out whether a reader may have what others' rights have brought, and raises where it may not."""
         self._reader = reader
+        self._clear = clear
         self._patience_s = patience_s
         self._drip_s = drip_s
         self._known = 0  # up to where may be read
@@ -87,7 +101,7 @@ class Following:
     async def reach(self, position: int, stop: int) -> int:
         """See `Body.reach`. For the first bytes a client waits only while any come."""
         if self._file is None:
-            self._known = await self._reader.reach(Range(position, stop), self._patience_s)
+            self._known = await self._begin(Range(position, stop))
             there = self._known - position
             return stop if self._known == stop else self._known - min(RESERVE_BYTES, there // 2)
         drips_at: float | None = asyncio.get_running_loop().time() + self._drip_s
@@ -100,6 +114,13 @@ class Following:
                 drips_at = None
             self._known = known
         return stop if self._known == stop else self._known - RESERVE_BYTES
+
+    async def _begin(self, wanted: Range) -> int:
+        try:
+            return await self._reader.reach(wanted, self._patience_s)
+        except Foreign:
+            await self._clear(self._reader)
+            return await self._reader.reach(wanted, self._patience_s)
 
     def file(self) -> BinaryIO:
         """See `Body.file`."""
@@ -117,29 +138,52 @@ class Following:
 class Opener(Protocol):
     """Finds the body of a content, and knows whether any of it is in doubt."""
 
-    async def open(self, content: Content, *, resumes: bool = False) -> Body:
+    async def open(self, order: Order, *, resumes: bool = False) -> Body:
         """See `Bodies.open`."""
 
-    async def is_doubted(self, content: Content) -> bool:
+    async def stored(self, entry: Entry) -> Stored | None:
+        """See `Bodies.stored`."""
+
+    async def is_doubted(self, digest: Digest) -> bool:
         """See `Bodies.is_doubted`."""
 
 
 class Bodies:
     """Finds the body of a content: on disk, or on its way. Belongs to one event loop."""
 
-    def __init__(self, store: BlobStore, fills: Fills, threads: Threads, patience_s: float) -> None:
+    def __init__(
+        self, store: BlobStore, fills: Fills, proofs: Proofs, threads: Threads, patience_s: float
+    ) -> None:
         """`patience_s`: how long a client waits for its first byte while no source delivers any."""
         self._store = store
+        self._proofs = proofs
         self._patience_s = patience_s
         self._fills = fills
         self._threads = threads
 
-    async def open(self, content: Content, *, resumes: bool = False) -> Body:
+    async def open(self, order: Order, *, resumes: bool = False) -> Body:
         """The body of a content; a fill begins where it is not here. Close it.
 
         `resumes`: who asks may hold what is before, from wherever.
+
+        Raises:
+            Unproven: it is here, and whoever orders it may not have it.
+            SourceError: it cannot be found out now whether they may.
         """
-        entry = content.entry
+        entry = order.content.entry
+        stored = await self.stored(entry)
+        if stored is None:
+            reader = self._fills.read(order, resumes=resumes)
+            return Following(reader, self._patience_s, partial(self._clear, order))
+        try:
+            await self._proofs.prove(order, stored.file())
+        except BaseException:
+            stored.close()
+            raise
+        return stored
+
+    async def stored(self, entry: Entry) -> Stored | None:
+        """The verified file, whoever may have it; None where there is none."""
         file = await self._threads.disk(self._store.open, entry.digest, entry.size)
         if file is None and await self._threads.disk(self._store.is_there, entry.digest):
             key = ("check", entry.digest)
@@ -147,10 +191,23 @@ class Bodies:
                 key, lambda: self._threads.hash(self._store.check, entry.digest, entry.size)
             )
             file = await self._threads.disk(self._store.open, entry.digest, entry.size)
-        if file is not None:
-            return Stored(file, lambda: self.is_doubted(content))
-        return Following(self._fills.read(content, resumes=resumes), self._patience_s)
+        return None if file is None else Stored(file, partial(self.is_doubted, entry.digest))
 
-    async def is_doubted(self, content: Content) -> bool:
+    async def is_doubted(self, digest: Digest) -> bool:
         """Whether somebody may hold wrong bytes of it, so that nobody may be given a part."""
-        return await self._fills.is_doubted(content.entry.digest)
+        return await self._fills.is_doubted(digest)
+
+    async def _clear(self, order: Order, reader: Reader) -> None:
+        """Let a reader have what others' rights have brought, if everybody may have it. Else it waits for the whole.
+
+        Raises:
+            Disrupted: all is here, or nothing more will come: it is to be opened anew.
+            Busy: neither is so yet.
+        """
+        if await self._proofs.are_public(order.content.entry.digest, reader.givers):
+            reader.is_cleared = True
+            return
+        # Of a part it cannot be proved who holds it: whoever knows its beginning would be given the rest.
+        if await reader.is_over(self._patience_s):
+            raise Disrupted
+        raise Busy("this content has to be here as a whole first", retry_after_s=_RETRY_S)

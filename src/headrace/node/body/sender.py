@@ -12,13 +12,15 @@ import logging
 import socket
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import BinaryIO
 
 from aiohttp import web
 
-from headrace.errors import Busy, HeadraceError, StoreError
+from headrace.errors import Busy, EntryNotFound, HeadraceError, StoreError
+from headrace.manifest import Entry
 from headrace.metrics import HIT, Metrics
 from headrace.node.body.bodies import Body, Opener
 from headrace.node.body.ciphered import CipheredOutlet
@@ -27,10 +29,10 @@ from headrace.node.body.outlet import Outlet
 from headrace.node.body.pages import Pages
 from headrace.node.body.pumps import Pumps
 from headrace.node.fill.fill import Disrupted, FillFailed
+from headrace.node.fill.order import Order
 from headrace.node.memory.freshness import CACHE_STATUS, MISSED
 from headrace.node.threads import Threads
 from headrace.ranges import Range
-from headrace.source.contract import Content
 from headrace.wire import is_resumption
 
 _GENERATIONS_MOST = 5
@@ -74,7 +76,7 @@ class Sender:
         self._pumps = Pumps()
 
     async def send(
-        self, request: web.Request, content: Content, headers: dict[str, str], wanted: Range | None
+        self, request: web.Request, order: Order, headers: dict[str, str], wanted: Range | None
     ) -> web.StreamResponse:
         """Answer with content: the range that is wanted, or all of it.
 
@@ -82,22 +84,51 @@ class Sender:
             Doubted: this client would join what is right to what may be wrong.
             HeadraceError: it cannot be had, and nothing was sent yet.
         """
+        resumes = is_resumption(request.headers.get("Range"))
+        opened = partial(self._bodies.open, order, resumes=resumes)
+        return await self._send(request, order.content.entry, opened, headers, wanted)
+
+    async def send_stored(
+        self, request: web.Request, entry: Entry, headers: dict[str, str], wanted: Range | None
+    ) -> web.StreamResponse:
+        """As `send`, of what is here: whether this client may have it is known already.
+
+        Raises:
+            EntryNotFound: it is not here.
+        """
+
+        async def opened() -> Body:
+            body = await self._bodies.stored(entry)
+            if body is None:
+                raise EntryNotFound("This mirror does not have the whole file.")
+            return body
+
+        return await self._send(request, entry, opened, headers, wanted)
+
+    async def _send(
+        self,
+        request: web.Request,
+        entry: Entry,
+        opened: Callable[[], Awaitable[Body]],
+        headers: dict[str, str],
+        wanted: Range | None,
+    ) -> web.StreamResponse:
         for _ in range(_GENERATIONS_MOST):
-            body = await self._bodies.open(content, resumes=is_resumption(request.headers.get("Range")))
+            body = await opened()
             try:
                 # Asked of each generation, after its body was opened: what is doubted later ends that body.
                 # A beginning is no exception: this client may hold what follows it.
-                is_part = wanted is not None and len(wanted) < content.entry.size
-                if is_part and await self._bodies.is_doubted(content):
+                is_part = wanted is not None and len(wanted) < entry.size
+                if is_part and await self._bodies.is_doubted(entry.digest):
                     _refuse_joining(request)
                     wanted = None
                 request["cache"] = body.origin
-                if body.origin == HIT and await self._can_hand_over(request, content, wanted):
+                if body.origin == HIT and await self._can_hand_over(request, entry, wanted):
                     request["cache"] = "proxy"
                     self._metrics.handed_over.inc()
-                    return self._handover.answer(content.entry.digest, headers)
+                    return self._handover.answer(entry.digest, headers)
                 told = headers if body.origin == HIT else {**headers, CACHE_STATUS: MISSED}
-                reply = Reply.of(content.entry.size, told, wanted)
+                reply = Reply.of(entry.size, told, wanted)
                 first = await body.reach(reply.range.start, reply.range.stop)
                 file = body.file()
                 if first == reply.range.stop and len(reply.range) <= _SMALL_BYTES:
@@ -109,10 +140,10 @@ class Sender:
                 body.close()
         raise FillFailed("what the sources deliver keeps being wrong", Busy.code, retry_after_s=_RETRY_S)
 
-    async def _can_hand_over(self, request: web.Request, content: Content, wanted: Range | None) -> bool:
+    async def _can_hand_over(self, request: web.Request, entry: Entry, wanted: Range | None) -> bool:
         # While there are doubts, its readers must be such as can be cut off.
-        suits = self._handover.suits(request, content.entry.size, wanted)
-        return suits and not await self._bodies.is_doubted(content)
+        suits = self._handover.suits(request, entry.size, wanted)
+        return suits and not await self._bodies.is_doubted(entry.digest)
 
     async def _transmit(
         self, request: web.Request, body: Body, reply: Reply, first: int

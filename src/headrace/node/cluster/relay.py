@@ -13,8 +13,9 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -23,8 +24,9 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from headrace.errors import Busy, StoreError
-from headrace.manifest import Digest
+from headrace.manifest import Digest, Entry
 from headrace.metrics import FILL
+from headrace.node.access.proof import Proofs
 from headrace.node.api.calls import path_of
 from headrace.node.api.outside import VIEW
 from headrace.node.body.blobs import BlobStore
@@ -32,12 +34,12 @@ from headrace.node.body.bodies import Body, Stored
 from headrace.node.body.sender import Sender, reset
 from headrace.node.fill.fill import Disrupted
 from headrace.node.fill.fills import DOUBT_S
+from headrace.node.fill.order import Order
 from headrace.node.ground import Ground
 from headrace.node.lines import flat
 from headrace.node.memory.inventory import Inventory
 from headrace.node.threads import Threads
 from headrace.ranges import Range
-from headrace.source.contract import Content
 
 _AGAIN_S = 1.0
 _CONNECT_S = 5.0
@@ -66,24 +68,34 @@ class NotHere(Exception):
 class Here:
     """Bodies of what is on disk and verified; see `Opener`. What else there is, the lead looks at."""
 
-    def __init__(self, store: BlobStore, noted: Inventory, threads: Threads) -> None:
+    def __init__(self, store: BlobStore, noted: Inventory, proofs: Proofs, threads: Threads) -> None:
         """`noted`: with nothing in front of it. The lead writes, and a doubt counts from that moment on."""
         self._store = store
         self._noted = noted
+        self._proofs = proofs
         self._threads = threads
 
-    async def open(self, content: Content, *, resumes: bool = False) -> Body:
-        """The body of a content; close it. Raises `NotHere`."""
+    async def open(self, order: Order, *, resumes: bool = False) -> Body:
+        """The body of a content; close it. Raises `NotHere`, and as `Proofs.prove`."""
         del resumes  # nothing of it is held back
-        entry = content.entry
+        stored = await self.stored(order.content.entry)
+        try:
+            await self._proofs.prove(order, stored.file())
+        except BaseException:
+            stored.close()
+            raise
+        return stored
+
+    async def stored(self, entry: Entry) -> Stored:
+        """The verified file, whoever may have it. Raises `NotHere`."""
         file = await self._threads.disk(self._store.open, entry.digest, entry.size)
         if file is None:
             raise NotHere
-        return Stored(file, lambda: self.is_doubted(content))
+        return Stored(file, partial(self.is_doubted, entry.digest))
 
-    async def is_doubted(self, content: Content) -> bool:
+    async def is_doubted(self, digest: Digest) -> bool:
         """Whether somebody may hold wrong bytes of it."""
-        return time.time() < await self._threads.disk(self._doubted_until, content.entry.digest)
+        return time.time() < await self._threads.disk(self._doubted_until, digest)
 
     def _doubted_until(self, digest: Digest) -> float:
         # The mark first: the lead takes it away when the catalog has it.
@@ -97,16 +109,25 @@ class PassingSender(Sender):
     """Sends what is here, and has the lead answer for what is not."""
 
     def __init__(self, ground: Ground, relay: Relay) -> None:
-        here = Here(ground.store, ground.noted, ground.threads)
+        here = Here(ground.store, ground.noted, ground.proofs, ground.threads)
         super().__init__(here, ground.threads, ground.metrics, ground.edge.handover)
         self._relay = relay
 
     async def send(
-        self, request: web.Request, content: Content, headers: dict[str, str], wanted: Range | None
+        self, request: web.Request, order: Order, headers: dict[str, str], wanted: Range | None
     ) -> web.StreamResponse:
         """See `Sender.send`."""
+        return await self._sent(request, super().send(request, order, headers, wanted))
+
+    async def send_stored(
+        self, request: web.Request, entry: Entry, headers: dict[str, str], wanted: Range | None
+    ) -> web.StreamResponse:
+        """See `Sender.send_stored`."""
+        return await self._sent(request, super().send_stored(request, entry, headers, wanted))
+
+    async def _sent(self, request: web.Request, here: Awaitable[web.StreamResponse]) -> web.StreamResponse:
         try:
-            return await super().send(request, content, headers, wanted)
+            return await here
         except NotHere:
             request["cache"] = FILL
             return await self._relay.answer(request)

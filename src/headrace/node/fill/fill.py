@@ -23,7 +23,9 @@ from headrace.events import (
     SegmentFailed,
 )
 from headrace.manifest import Digest
+from headrace.names import Repo
 from headrace.node.fill.holdback import Holdback
+from headrace.node.fill.order import Order
 from headrace.ranges import Range, RangeSet
 from headrace.source.contract import Content
 from headrace.wire import BLOCK_BYTES
@@ -37,6 +39,7 @@ _LATE_S = 0.3
 _GROWTH = 4
 _AHEAD_MOST_BYTES = 64 * 1024 * 1024
 _NEARLY = 0.9
+_HEIRS_MOST = 32
 
 
 class FillFailed(SourceError):
@@ -51,6 +54,10 @@ class FillFailed(SourceError):
 
 class Disrupted(Exception):
     """What this reader has been given must not be continued."""
+
+
+class Foreign(Exception):
+    """What is here came, or may have come, by the rights of another repo's readers; this one was given nothing."""
 
 
 class Pulse:
@@ -79,10 +86,14 @@ class Reader:
     Attributes:
         resumes: whether it may hold a beginning that came from elsewhere, and believe to have the whole at the end.
         ahead: bytes that it is expected to want when it waits: more, the longer it reads on.
+        repo: by whose list it came.
+        is_cleared: whether it may have what others' rights have brought.
     """
 
-    def __init__(self, fill: Fill, *, resumes: bool = False) -> None:
+    def __init__(self, fill: Fill, repo: Repo, *, resumes: bool = False) -> None:
         """For `Fill.join`."""
+        self.repo = repo
+        self.is_cleared = False
         self.generation = fill.generation
         self.resumes = resumes
         self.ahead = BLOCK_BYTES
@@ -97,8 +108,18 @@ class Reader:
         Raises:
             FillFailed: they will not come; or since the fill began, no byte of any came for `patience_s`.
             Disrupted: what was read before is believed no more.
+            Foreign: it is not cleared, and would have to be.
         """
         return await self._fill.reach(wanted, self, patience_s, until)
+
+    @property
+    def givers(self) -> frozenset[Repo]:
+        """See `Fill.givers`."""
+        return self._fill.givers or frozenset()
+
+    async def is_over(self, patience_s: float) -> bool:
+        """See `Fill.is_over`."""
+        return await self._fill.is_over(patience_s)
 
     def open(self) -> BinaryIO:
         """The file the bytes land in; see `Fill.open`."""
@@ -118,10 +139,17 @@ class Fill:
         readers: how many read it.
         joined: how many ever began to.
         leaving: whether its worker was told that nobody wants it.
+        order: by whose rights it is fetched now.
+        recalling: ends when it is known what earlier fills have left.
+        found: whether the content was here when the worker came to it, so that it is not known how it came.
     """
 
-    def __init__(self, content: Content, paths: tuple[Path, Path], pulse: Pulse, steward: Steward) -> None:
-        self.content = content
+    def __init__(self, order: Order, paths: tuple[Path, Path], pulse: Pulse, steward: Steward) -> None:
+        self.order = order
+        self._givers_before: frozenset[Repo] | None = None  # of what an earlier fill has left
+        self.recalling: asyncio.Task[None] | None = None
+        self.found = self._brought = False
+        self._heirs: dict[str, Order] = {}  # of other readers, by whose rights it may go on
         self.generation = 0
         self.attempts = 0
         self.readers = self.joined = 0
@@ -150,6 +178,11 @@ class Fill:
         return f"<Fill {self.content.entry.digest.hex[:12]} {state}, {self.readers} readers>"
 
     @property
+    def content(self) -> Content:
+        """What it brings, and where that is asked for."""
+        return self.order.content
+
+    @property
     def ended(self) -> bool:
         """Whether nothing more will come."""
         return self.verified or self.error is not None
@@ -169,11 +202,55 @@ class Fill:
         """Whether what is left is so little that it is better fetched than left lying about."""
         return self._landed.total >= _NEARLY * self.content.entry.size
 
-    def join(self, *, resumes: bool = False) -> Reader:
-        """A reader of what comes from now on. Close it."""
+    @property
+    def is_no_giver(self) -> bool:
+        """Whether nothing of what is here can have come by the rights of its readers, now or before."""
+        before = self._givers_before
+        is_new = before is not None and self.content.repo not in before
+        return is_new and not (self._brought or self.verified)
+
+    def is_brought_for(self, repo: Repo) -> bool:
+        """Whether all that is here came by the rights of this repo's readers."""
+        return self.givers == frozenset({repo})
+
+    def also(self, order: Order) -> None:
+        """Somebody else has the right to the same, by the same repo: it can go on when the one that it has is over."""
+        is_other = order.caller != self.order.caller and order.content.repo == self.content.repo
+        if is_other and len(self._heirs) < _HEIRS_MOST:
+            self._heirs[order.caller.key] = order
+
+    def inherit(self) -> bool:
+        """Go on by the rights of another reader; False where there is none."""
+        if not self._heirs:
+            return False
+        self.order = self._heirs.pop(next(iter(self._heirs)))
+        return True
+
+    async def is_over(self, patience_s: float) -> bool:
+        """Wait until nothing more will come; False where that takes longer."""
+        until = self._loop.time() + patience_s
+        while not self.ended and (left_s := until - self._loop.time()) > 0:
+            await asyncio.wait({self._change}, timeout=left_s)
+        return self.ended
+
+    @property
+    def givers(self) -> frozenset[Repo] | None:
+        """By the rights of whose readers the bytes came that are here; none of them where nobody knows.
+
+        None while that is not known yet.
+        """
+        if self._givers_before is None or self._inherited is None:
+            return None
+        own = frozenset({self.content.repo})
+        if not self._inherited:
+            return own
+        return self._givers_before | own if self._givers_before else frozenset()
+
+    def join(self, repo: Repo, *, resumes: bool = False) -> Reader:
+        """A reader of what comes from now on, by the list of this repo. Close it."""
         self.readers += 1
         self.joined += 1
-        return Reader(self, resumes=resumes)
+        return Reader(self, repo, resumes=resumes)
 
     def left(self) -> None:
         """A reader has gone."""
@@ -187,10 +264,7 @@ class Fill:
         """See `Reader.reach`."""
         late_at = self._loop.time() + _LATE_S
         while True:
-            if self.error is not None:
-                raise self.error
-            if self.generation != reader.generation:
-                raise Disrupted
+            self._check(reader)
             end = wanted.stop if self.verified else self._give(wanted, reader)
             if end > wanted.start or self.verified:
                 return end
@@ -213,6 +287,20 @@ class Fill:
                 {self._change}, timeout=min((one for one in waits_s if one is not None), default=None)
             )
 
+    def _check(self, reader: Reader) -> None:
+        """Raise where this reader can be given nothing more; see `Reader.reach`."""
+        if self.error is not None and reader.repo == self.content.repo:
+            raise self.error
+        # That another repo's fill comes to nothing says nothing to this reader, who can begin one.
+        if self.error is not None or self.generation != reader.generation or self.found:
+            raise Disrupted
+        if reader.is_cleared or self.is_brought_for(reader.repo):
+            return
+        if self.verified:
+            raise Disrupted  # here it is: who may have it can be proved
+        if self.givers is not None:
+            raise Foreign
+
     def open(self) -> BinaryIO:
         """The file the bytes land in, under whichever name it has now. For readers that `reach` told of bytes.
 
@@ -231,11 +319,13 @@ class Fill:
 
     # What is known of earlier times
 
-    def recall(self, held: int | None, *, is_lost: bool) -> None:
+    def recall(self, held: int | None, givers: frozenset[Repo], *, is_lost: bool) -> None:
         """Which block an earlier process held is known: None where it had not been written down.
 
-        `is_lost`: readers may have been given bytes that are here no more.
+        `is_lost`: readers may have been given bytes that are here no more. `givers`: by the rights of whose readers
+        such bytes may have come.
         """
+        self._givers_before = givers
         self.generation += is_lost
         self._holdback = Holdback(self.content.entry.size, held)
         self._holdback.inherit(self._inherited or ())
@@ -252,6 +342,7 @@ class Fill:
             case BytesLanded():
                 self._landed.add(Range(event.start, event.stop))
                 if event.source:
+                    self._brought = True
                     self.attempts, self._pulse.at = 0, self._loop.time()
             case SegmentFailed():
                 self._trouble = event.message
@@ -260,7 +351,8 @@ class Fill:
                 cut = True
             case BlobPublished():
                 # Not begun by this worker: it found the file, of which nobody here has read anything yet.
-                cut = not self._begun and self._started()
+                self.found = not self._begun
+                cut = self.found and self._started()
                 self.verified = True
             case BlobFailed():
                 self.error = FillFailed(event.message, event.code)
@@ -305,7 +397,7 @@ class Fill:
 
     def _give(self, wanted: Range, reader: Reader) -> int:
         """Up to where these bytes may be read now."""
-        if not self._begun or self._holdback is None:
+        if not self._begun or self._holdback is None or self.givers is None:
             return wanted.start
         most = self.content.entry.size - (BLOCK_BYTES if reader.resumes else 0)
         stop = min(most, wanted.stop, wanted.start + _STEP_BYTES, self._landed.end_of_run(wanted.start))

@@ -14,24 +14,43 @@ from contextlib import suppress
 from typing import Any
 from weakref import WeakValueDictionary
 
-from headrace.errors import DigestMismatch, Interrupted, SourceError
+from headrace.errors import (
+    AccessDenied,
+    AllSourcesFailed,
+    DigestMismatch,
+    EntryNotFound,
+    Interrupted,
+    NotFound,
+    RepoNotFound,
+    RevisionNotFound,
+    SourceError,
+)
 from headrace.events import BlobFailed, BlobPublished, Event
 from headrace.manifest import Digest
+from headrace.names import Repo
+from headrace.node.access.holders import Holders
 from headrace.node.body.blobs import BlobStore
 from headrace.node.fill.fill import Fill, FillFailed, Pulse, Reader
 from headrace.node.fill.link import WorkerLink
+from headrace.node.fill.order import Order
 from headrace.node.memory.inventory import Held, Inventory
 from headrace.node.threads import Threads
 from headrace.ranges import Range
-from headrace.source.contract import Content
 from headrace.store.lease import boot_id
 from headrace.wire import BLOCK_BYTES
 
 DOUBT_S = 3600.0
 """How long content whose first attempt was wrong is given out as a whole only."""
 
+_REFUSALS = frozenset(
+    one.code
+    for one in (AccessDenied, NotFound, RepoNotFound, RevisionNotFound, EntryNotFound, AllSourcesFailed)
+)
+"""Failures that may be about who asked."""
+
 _ATTEMPTS = 3  # a worker that dies this often during one fill dies of it
 _WRITE_AGAIN_S = 1.0
+_RECALL_S = 4.0  # for what was known of it to be read
 
 _log = logging.getLogger("headrace.node")
 
@@ -40,11 +59,18 @@ class Fills:
     """All fills of a node. Belongs to one event loop."""
 
     def __init__(
-        self, store: BlobStore, inventory: Inventory, link: WorkerLink, threads: Threads, grace_s: float
+        self,
+        store: BlobStore,
+        inventory: Inventory,
+        holders: Holders,
+        link: WorkerLink,
+        threads: Threads,
+        grace_s: float,
     ) -> None:
         """`grace_s`: for how long a fill goes on that nobody reads."""
         self._store = store
         self._inventory = inventory
+        self._holders = holders
         self._link = link
         self._threads = threads
         self._grace_s = grace_s
@@ -60,25 +86,29 @@ class Fills:
     def __len__(self) -> int:
         return len(self._running)
 
-    def read(self, content: Content, *, resumes: bool) -> Reader:
+    def read(self, order: Order, *, resumes: bool) -> Reader:
         """Read the fill of this content; it is begun if there is none. `resumes`: see `Reader`.
+
+        Whether this reader may have what others' rights have brought is for who asks to find out.
 
         Raises:
             DigestMismatch: it is being fetched, and has another size there.
         """
-        digest = content.entry.digest
+        content, digest = order.content, order.content.entry.digest
         fill = self._running.get(str(digest))
         if fill is None:
             layout = self._store.layout
             paths = (layout.unfinished(digest).partial, layout.blob(digest))
-            fill = Fill(content, paths, self._pulse, self)
+            fill = Fill(order, paths, self._pulse, self)
             self._running[str(digest)] = fill
-            self._link.order(content)
-            self._later(self._recall(fill))
+            self._link.order(order)
+            fill.recalling = self._later(self._recall(fill))
         elif fill.content.entry.size != content.entry.size:
             sizes = f"{fill.content.entry.size} and {content.entry.size}"
             raise DigestMismatch(f"{digest} is promised with two sizes, {sizes} bytes")
-        return fill.join(resumes=resumes)
+        else:
+            fill.also(order)
+        return fill.join(content.repo, resumes=resumes)
 
     async def is_doubted(self, digest: Digest) -> bool:
         """Whether somebody may hold wrong bytes of it."""
@@ -97,6 +127,11 @@ class Fills:
         if isinstance(event, BlobFailed):
             if event.code == Interrupted.code and fill is not None and fill.leaving:
                 self._let_go(fill)
+                return
+            if fill is not None and event.code in _REFUSALS and fill.inherit():
+                # What one caller is refused, another may be given.
+                fill.orphaned()
+                self._link.order(fill.order)
                 return
             _log.warning("%s could not be fetched: %s", event.digest, event.message)
         if fill is None:
@@ -119,7 +154,7 @@ class Fills:
                 continue
             fill.attempts += 1
             if fill.attempts < _ATTEMPTS:
-                self._link.order(fill.content)
+                self._link.order(fill.order)
             else:
                 self._end(fill)
                 fill.fail(FillFailed("the process that fetches it keeps failing", SourceError.code))
@@ -150,7 +185,7 @@ class Fills:
         """Its worker has stopped it, and kept what had landed."""
         fill.orphaned()
         if fill.readers:
-            self._link.order(fill.content)
+            self._link.order(fill.order)
         else:
             self._end(fill)
             _log.info("%s is not fetched any further: nobody reads it", fill.content.entry.digest)
@@ -163,13 +198,29 @@ class Fills:
         digest, size = fill.content.entry.digest, fill.content.entry.size
         async with self._held(digest):
             held, doubted = await self._remembered(digest)
+            givers = await self._given(fill)
             # A doubt may have ended since; what it was about has not been verified yet.
             is_lost = held is not None and (held.boot != self._boot or doubted > 0)
             if is_lost:
                 await self._doubt(digest)
             if (held is None or is_lost) and size > BLOCK_BYTES:
                 await self._write_held(digest, size - 1 if held is None else held.block)
-        fill.recall(None if held is None else held.block, is_lost=is_lost)
+        fill.recall(None if held is None else held.block, givers, is_lost=is_lost)
+
+    async def _given(self, fill: Fill) -> frozenset[Repo]:
+        """By the rights of whose readers an earlier fill may have left bytes of it; none where nobody knows."""
+        digest, repo = fill.content.entry.digest, fill.content.repo
+
+        def begin() -> frozenset[Repo]:
+            known = frozenset(one.repo for one in self._holders.of(digest))
+            self._holders.began(digest, repo)
+            return known
+
+        try:
+            return await self._threads.disk(begin)
+        except Exception:  # noqa: BLE001  # it may pass; what is not written down is given to nobody unproven
+            _log.exception("by whose rights %s is fetched could not be written down", digest)
+            return frozenset()
 
     async def _remembered(self, digest: Digest) -> tuple[Held | None, float]:
         while True:
@@ -194,6 +245,17 @@ class Fills:
                 f"that no block of {digest} is held", lambda: self._inventory.hold(digest, None)
             )
 
+    async def _prove(self, fill: Fill) -> None:
+        """Who has brought all of a content holds it; of several it is not known who brought what."""
+        if fill.recalling is not None:
+            await asyncio.wait({fill.recalling}, timeout=_RECALL_S)
+        digest, repo = fill.content.entry.digest, fill.content.repo
+        if fill.is_brought_for(repo):
+            await self._threads.disk(self._holders.prove, digest, repo)
+
+    async def _left(self, digest: Digest, repo: Repo) -> None:
+        await self._wrote(f"that {repo} brought nothing", lambda: self._holders.left(digest, repo))
+
     async def close(self, patience_s: float) -> None:
         """Wait that long for what is being written down."""
         if self._writing:
@@ -206,6 +268,8 @@ class Fills:
         digest = fill.content.entry.digest
         if self._running.get(str(digest)) is fill:
             del self._running[str(digest)]
+        if fill.is_no_giver:
+            self._later(self._left(digest, fill.content.repo))
         if fill.generation:
             self._doubt(digest)
 
@@ -253,6 +317,7 @@ class Fills:
         try:
             if fill.has_begun:
                 await self._threads.disk(self._store.record, digest)
+                await self._prove(fill)
                 self._later(self._let_loose(digest))
             else:  # the worker found it there: whoever put it there, nobody has looked at it
                 await self._threads.hash(self._store.check, digest, fill.content.entry.size)

@@ -11,9 +11,8 @@ from headrace.events import Event, from_json
 from headrace.manifest import Digest
 from headrace.node.child import SILENCE_S, Child
 from headrace.node.config import NodeConfig
-from headrace.node.fill.worker import order_of
+from headrace.node.fill.order import Order
 from headrace.ranges import Range
-from headrace.source.contract import Content
 
 _COMMAND = (sys.executable, "-m", "headrace.node.fill.worker")
 _SEGMENT_BYTES = (
@@ -49,9 +48,9 @@ class WorkerLink:
         """Start the worker, and start it again whenever it dies."""
         await self._child.start()
 
-    def order(self, content: Content) -> None:
+    def order(self, order: Order) -> None:
         """Want a content. While there is no worker, nothing happens: `bereaved` orders again what is wanted."""
-        self._tell(order_of(content))
+        self._tell(order.line)
 
     def wish(self, digest: Digest, wanted: Range) -> None:
         """Have these bytes of a content that was ordered fetched first."""

@@ -1,7 +1,8 @@
 """The worker: the transfer engine in an interpreter of its own, told what to fetch by lines of JSON.
 
     in    first how to work, `{"data": …, "sources": [[name, url], …], "limits": {…}, …}`,
-          then blobs: `{"digest": …, "size": …, "kind": …, "repo": …, "commit": …, "path": …}`,
+          then blobs: `{"digest": …, "size": …, "kind": …, "repo": …, "commit": …, "path": …}`, and `"caller"` and
+          `"token"` where it is to come from the trusted source alone, by somebody's rights (`order.py`),
           bytes of them that somebody waits for: `{"wish": DIGEST, "start": …, "stop": …}`,
           and what nobody wants any more: `{"drop": DIGEST}`
     out   events, as `events.as_json` writes them; what lands is told in ranges that grow while nobody reads;
@@ -18,20 +19,20 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from headrace.errors import HeadraceError
 from headrace.events import BlobPublished, BytesForgotten, BytesHashed, BytesLanded, Event, as_json
-from headrace.manifest import Digest, Entry
-from headrace.names import Repo, RepoKind
+from headrace.manifest import Digest
 from headrace.node.body.tree import DataTree
 from headrace.node.config import Upstream
+from headrace.node.fill.lending import LendingSource
+from headrace.node.fill.order import Order
 from headrace.plan.limits import Limits
 from headrace.ranges import Range, RangeSet
-from headrace.source.contract import Content
+from headrace.source.contract import Source
 from headrace.source.dialer import Road
 from headrace.store.lease import LeaseWatch
 from headrace.store.partial import Partial, claim_partial
@@ -109,10 +110,21 @@ class FillJob:
     """One blob that a node lacks; see `transfer.job.Job`."""
 
     def __init__(
-        self, content: Content, sources: tuple[str, ...], layout: DataTree, reporter: Reporter
+        self,
+        order: Order,
+        carriers: tuple[str, ...],
+        trusted: LendingSource,
+        layout: DataTree,
+        reporter: Reporter,
     ) -> None:
+        content = order.content
         self.content = content
-        self.sources = sources
+        self.sources = carriers
+        if not order.caller.is_anybody:
+            # Others must not even hear the name of what is not for everybody.
+            self.sources = (trusted.name,)
+            trusted.lend(order)
+        self._order, self._trusted = order, trusted
         self._layout = layout
         self._reporter = reporter
         self._watch = LeaseWatch(layout.unfinished(content.entry.digest))
@@ -147,27 +159,10 @@ class FillJob:
 
     def ended(self, error: HeadraceError | None) -> None:
         """See `Job.ended`. The engine itself tells of all ends but this one."""
+        self._trusted.end(self._order)
         if error is None and self._was_here:
             entry = self.content.entry
             self._reporter.emit(BlobPublished(entry.path, str(entry.digest), entry.size, 0))
-
-
-def order_of(content: Content) -> dict[str, Any]:
-    """The line that asks a worker for a content."""
-    entry = content.entry
-    return {
-        "digest": str(entry.digest),
-        "size": entry.size,
-        "kind": content.repo.kind.value,
-        "repo": content.repo.name,
-        "commit": content.commit,
-        "path": entry.path,
-    }
-
-
-def _content_of(order: Mapping[str, Any]) -> Content:
-    entry = Entry(order["path"], order["size"], Digest.parse(order["digest"]))
-    return Content(Repo(order["repo"], RepoKind(order["kind"])), order["commit"], entry)
 
 
 def main() -> None:
@@ -180,9 +175,11 @@ def main() -> None:
     dialer = Road(**orders["road"]).dialer()
     data, calls_most = Path(orders["data"]), orders["calls_most"]
     upstreams = [Upstream(name, url) for name, url in orders["sources"]]
-    sources = {one.name: one.source(dialer, one.rations(data, calls_most)) for one in upstreams}
+    hubs = {one.name: one.source(dialer, one.rations(data, calls_most)) for one in upstreams}
+    trusted = LendingSource(hubs[upstreams[0].name])
+    sources: dict[str, Source] = {**hubs, trusted.name: trusted}
     layout = DataTree(data)
-    engine = Engine(sources, dialer, Limits(**orders["limits"]), reporter.emit, trusted=upstreams[0].name)
+    engine = Engine(sources, dialer, Limits(**orders["limits"]), reporter.emit, trusted=trusted.name)
 
     def listen() -> None:
         for line in lines:
@@ -192,7 +189,7 @@ def main() -> None:
                 case {"drop": str(digest)}:
                     engine.drop(Digest.parse(digest))
                 case order:
-                    engine.add(FillJob(_content_of(order), tuple(sources), layout, reporter))
+                    engine.add(FillJob(Order.of(order), tuple(sources), trusted, layout, reporter))
         engine.stop()
         threading.Timer(_FAREWELL_S, os._exit, (0,)).start()
 

@@ -18,12 +18,13 @@ from typing import Any, Protocol
 import sqlalchemy as sa
 
 from headrace.manifest import Digest, Entry, Manifest
-from headrace.names import Repo, is_commit
+from headrace.names import Repo, RepoKind, is_commit
 from headrace.node.memory.database import Database
 from headrace.node.memory.schema import answers, commits, entries, refs, repos
 from headrace.wire import api_path
 
 _ROWS_AT_ONCE = 5000
+_KINDS = {kind.plural: kind for kind in RepoKind}
 
 
 class Visibility(enum.Enum):
@@ -82,7 +83,8 @@ class Kept:
 class Told:
     """What one answer of the source said about a revision of a repo: all of it where the repo is for everybody.
 
-    `repo` is the name by which the source itself calls it; None where it told none.
+    `repo` is the name by which the source itself calls it; None where it told none. `granted`: it is not for everybody,
+    and who asked may read it.
     """
 
     seen: Seen
@@ -90,6 +92,12 @@ class Told:
     info: Kept | None = None
     manifest: Manifest | None = None
     repo: Repo | None = None
+    granted: bool = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether who asked may read the repo."""
+        return self.granted or self.seen.visibility is Visibility.PUBLIC
 
 
 class Catalog(Protocol):
@@ -291,3 +299,9 @@ def _row(found: sa.Row[Any]) -> Row:
 def repo_key(repo: Repo) -> str:
     """Under which the database keeps what is about a repo."""
     return f"{repo.kind.plural}/{repo.name}"
+
+
+def repo_of(key: str) -> Repo:
+    """The repo of which that is the key."""
+    plural, _, name = key.partition("/")
+    return Repo(name, _KINDS[plural])

@@ -20,6 +20,7 @@ from headrace.errors import Corrupt
 from headrace.node.memory.schema import (
     answers,
     fitting,
+    grants,
     refs,
     repos,
     schema,
@@ -44,6 +45,7 @@ BOUNDS: Mapping[str, Bound] = {
     repos.name: Bound(200_000),
     refs.name: Bound(500_000),
     answers.name: Bound(100_000, 256 * 1024 * 1024),
+    grants.name: Bound(200_000),
 }
 _CONNECTIONS = 16
 

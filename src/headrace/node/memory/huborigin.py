@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from http import HTTPStatus
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 from urllib.parse import urlsplit
 
 from headrace.errors import (
@@ -25,7 +26,7 @@ from headrace.errors import (
 )
 from headrace.manifest import Manifest, entries_of, siblings_of
 from headrace.names import Repo, is_commit
-from headrace.node.access.caller import Caller
+from headrace.node.access.caller import ANYBODY, Caller
 from headrace.node.config import OUTAGE_S
 from headrace.node.memory.catalog import (
     Catalog,
@@ -39,14 +40,19 @@ from headrace.node.memory.catalog import (
     info_key,
     name_key,
 )
+from headrace.node.memory.origin import BadCredentials
 from headrace.node.memory.outage import Outage
 from headrace.node.memory.rations import Rations, Spent
+from headrace.ranges import Range
+from headrace.source.access import Access
+from headrace.source.contract import Content, Request, Stream
 from headrace.source.http import Dialer, HttpSession
 from headrace.source.hub import HubAnswer, HubSource
 from headrace.wire import ERROR_CODE, ERROR_MESSAGE, api_path, parse_next_link
 
 T = TypeVar("T")
 
+_PIECE_BYTES = 64 * 1024
 _SMALL = 64 * 1024
 """Characters of what is told of a repo, digests left out, up to which asking for all of it again costs nothing."""
 
@@ -54,8 +60,18 @@ _SMALL = 64 * 1024
 class HubOrigin:
     """Asks `source` and writes down what it says; see `Origin`."""
 
-    def __init__(self, source: HubSource, dialer: Dialer, rations: Rations, catalog: Catalog) -> None:
+    def __init__(
+        self,
+        source: HubSource,
+        dialer: Dialer,
+        rations: Rations,
+        catalog: Catalog,
+        *,
+        hears_tokens: bool = True,
+    ) -> None:
+        """`hears_tokens`: whether callers' tokens may be sent there."""
         self._source = source
+        self._hears_tokens = hears_tokens
         self._rations = rations
         self._dialer = dialer
         self._catalog = catalog
@@ -81,29 +97,32 @@ class HubOrigin:
         self.outage.answered()
         return answer
 
-    def learn(self, repo: Repo, revision: str, known: str | None, caller: Caller) -> Told:  # noqa: ARG002
+    def learn(self, repo: Repo, revision: str, known: str | None, caller: Caller) -> Told:
         """See `Origin.learn`. One call, which also says what the commit holds where that is not known or not much."""
+        if not self._hears_tokens:
+            caller = ANYBODY
         whole = known is None or self._is_small(repo, known)
         seen, asked_at = self._catalog.seen(repo), time.time()
         with nullcontext() if known is not None and seen is not None else self._rations.modestly():
-            answer = self._ask(api_path(repo, "revision", revision) + ("?blobs=true" if whole else ""))
+            target = api_path(repo, "revision", revision) + ("?blobs=true" if whole else "")
+            answer = self._ask(target, caller)
         if answer.status != HTTPStatus.OK and answer.headers.get(ERROR_CODE) == "RevisionNotFound":
             if known is not None and not is_commit(revision):
                 self._catalog.point(repo, revision, None)
             raise RevisionNotFound(answer.headers.get(ERROR_MESSAGE) or f"Invalid rev id: {revision}")
         if answer.status != HTTPStatus.OK:
-            told = Told(Seen(_visibility_of_refusal(answer), asked_at))
+            told = Told(Seen(self._refused(answer, caller), asked_at))
         else:
-            told = self._told(repo, revision, _parsed(answer), asked_at)
+            told = self._told(repo, revision, _parsed(answer), asked_at, caller)
         # Of a repo that nobody here has read nothing is kept: anybody could fill the catalog with names.
-        if told.seen.visibility is Visibility.PUBLIC or seen is not None:
+        if told.is_open or seen is not None:
             told = self._learned(repo, revision, told)
         self._note_name(repo, told)
         return told
 
     def _learned(self, repo: Repo, revision: str, told: Told) -> Told:
         seen = self._catalog.learn(told.repo or repo, revision, told)
-        is_closed = seen != told.seen and seen.visibility is not Visibility.PUBLIC
+        is_closed = seen != told.seen and seen.visibility is not Visibility.PUBLIC and not told.granted
         return Told(seen) if is_closed else told  # somebody asked later, and was answered before
 
     def fetch_manifest(self, repo: Repo, commit: str, caller: Caller) -> None:
@@ -113,15 +132,15 @@ class HubOrigin:
             if self._catalog.has_manifest(repo, commit):
                 return
         try:
-            self._catalog.keep_manifest(self._source.manifest(repo, commit))
+            self._catalog.keep_manifest(self._as(caller).manifest(repo, commit))
         except NotFound as error:
             # The repo was just seen: what a hub does not find now is the commit.
             raise RevisionNotFound(f"Invalid rev id: {commit}") from error
 
-    def look_up(self, repo: Repo, commit: str, path: str, caller: Caller) -> Row | None:  # noqa: ARG002
+    def look_up(self, repo: Repo, commit: str, path: str, caller: Caller) -> Row | None:
         """See `Origin.look_up`."""
         posted = json.dumps({"paths": [path], "expand": False}).encode()
-        answer = self._ask(api_path(repo, "paths-info", commit), posted)
+        answer = self._ask(api_path(repo, "paths-info", commit), caller, posted)
         told = _parsed(answer) if answer.status == HTTPStatus.OK else None
         if not isinstance(told, list):
             raise BadAnswer(f"{self._source.name} does not say what a commit of {repo} has at a path")
@@ -131,10 +150,10 @@ class HubOrigin:
         files = entries_of(named)
         return Row(path, files[0].size, files[0].digest) if files else Row(path, 0, None)
 
-    def fetch(self, target: str, caller: Caller) -> Kept:  # noqa: ARG002
+    def fetch(self, target: str, caller: Caller) -> Kept:
         """See `Origin.fetch`."""
         with nullcontext() if self._catalog.kept(target) is not None else self._rations.modestly():
-            answer = self._ask(target)
+            answer = self._ask(target, caller)
         if answer.status != HTTPStatus.OK:
             message = answer.headers.get(ERROR_MESSAGE) or f"HTTP {answer.status}"
             known = {one.__name__: one for one in (RevisionNotFound, RepoNotFound, EntryNotFound)}
@@ -146,11 +165,25 @@ class HubOrigin:
         self._catalog.keep(target, kept)
         return kept
 
-    def relay(self, target: str, posted: bytes = b"") -> tuple[HubAnswer, str | None]:
+    def relay(
+        self, target: str, posted: bytes = b"", caller: Caller = ANYBODY
+    ) -> tuple[HubAnswer, str | None]:
         """See `Origin.relay`."""
         with self._rations.modestly():
-            answer = self._ask(target, posted)
+            answer = self._ask(target, caller, posted)
         return answer, self._following(answer)
+
+    def delivers(self, content: Content, wanted: Range, file: BinaryIO, caller: Caller) -> bool:
+        """See `Origin.delivers`."""
+        is_whole = len(wanted) == content.entry.size
+        session = HttpSession(
+            self._dialer
+        )  # whatever is left of a long answer must not hold up what is asked next
+        try:
+            asked = Request(content, wanted, is_whole, "", "", self._source.home.patience_s)
+            return _is_same(self._as(caller).open(asked, session), file, wanted)
+        finally:
+            session.close()
 
     def _note_name(self, repo: Repo, told: Told) -> None:
         """Remember by what name the source calls what was asked for by this one."""
@@ -170,23 +203,56 @@ class HubOrigin:
         path = parts.path.removeprefix(urlsplit(self._source.endpoint).path)
         return f"{path}?{parts.query}"
 
-    def _ask(self, target: str, posted: bytes = b"") -> HubAnswer:
+    def _ask(self, target: str, caller: Caller, posted: bytes = b"") -> HubAnswer:
         if not hasattr(self._local, "session"):
             self._local.session = HttpSession(self._dialer)
-        return self._source.ask(target, self._local.session, posted)
+        return self._as(caller).ask(target, self._local.session, posted)
+
+    def _as(self, caller: Caller) -> HubSource:
+        """The hub as this caller asks it."""
+        if not caller.token or not self._hears_tokens:
+            return self._source
+        return self._source.on_behalf(Access(caller.token))
+
+    def _refused(self, answer: HubAnswer, caller: Caller) -> Visibility:
+        """Who may read a repo, by a refusal to tell this caller of it. Raises where that is about the caller alone."""
+        code, message = answer.headers.get(ERROR_CODE), answer.headers.get(ERROR_MESSAGE) or ""
+        if code == "GatedRepo":
+            return Visibility.GATED
+        if "disabled" in message:
+            return Visibility.DISABLED
+        if code is None and caller.token and answer.status == HTTPStatus.UNAUTHORIZED:
+            raise BadCredentials("Invalid credentials in Authorization header")
+        if code is None and caller.token and answer.status == HTTPStatus.FORBIDDEN:
+            raise AccessDenied(message or "the hub does not let you read this")
+        return Visibility.PRIVATE
+
+    def _lets_in(self, repo: Repo, facts: Mapping[str, Any], caller: Caller) -> bool:
+        """Whether the hub, which has just told this caller of a repo that is not for everybody, lets it read the files."""
+        if not caller.token or facts.get("disabled"):
+            return False
+        if not facts.get("gated"):
+            return True
+        # What gated repos are, hubs tell anybody.
+        answer = self._ask(api_path(repo, "auth-check"), caller)
+        if answer.status == HTTPStatus.OK:
+            return True
+        self._refused(answer, caller)
+        return False
 
     def _is_small(self, repo: Repo, commit: str) -> bool:
         kept = self._catalog.kept(info_key(repo, commit))
         return kept is None or len(kept.body) <= _SMALL
 
-    def _told(self, repo: Repo, revision: str, facts: Any, asked_at: float) -> Told:
+    def _told(self, repo: Repo, revision: str, facts: Any, asked_at: float, caller: Caller) -> Told:
         commit = facts.get("sha") if isinstance(facts, dict) else None
         if not isinstance(commit, str) or not is_commit(commit):
             raise BadAnswer(f"{self._source.name} does not say which commit {revision!r} of {repo} is")
         seen = Seen(_visibility_of(facts), asked_at)
-        if seen.visibility is not Visibility.PUBLIC:
-            return Told(seen)
+        granted = seen.visibility is not Visibility.PUBLIC and self._lets_in(repo, facts, caller)
         repo = _called(facts.get("id"), repo)
+        if seen.visibility is not Visibility.PUBLIC and not granted:
+            return Told(seen)
         manifest, siblings = None, facts.get("siblings")
         try:
             if (entries := siblings_of(siblings)) is not None:
@@ -195,7 +261,8 @@ class HubOrigin:
             manifest = None  # who asks for a file hears why, when the tree says the same
         if isinstance(siblings, list):
             facts["siblings"] = [_named(one) for one in siblings]
-        return Told(seen, Ref(commit, asked_at), Kept(json.dumps(facts), None, asked_at), manifest, repo)
+        info = Kept(json.dumps(facts), None, asked_at)
+        return Told(seen, Ref(commit, asked_at), info, manifest, repo, granted)
 
     def _worded(self, error: SourceError) -> SourceError:
         """The failure as any client may hear of it: not which repo another one asked for, nor our upstream's URL."""
@@ -232,9 +299,14 @@ def _visibility_of(facts: dict[str, Any]) -> Visibility:
     return Visibility.GATED if facts.get("gated") else Visibility.PUBLIC
 
 
-def _visibility_of_refusal(answer: HubAnswer) -> Visibility:
-    if answer.headers.get(ERROR_CODE) == "GatedRepo":
-        return Visibility.GATED
-    if "disabled" in (answer.headers.get(ERROR_MESSAGE) or ""):
-        return Visibility.DISABLED
-    return Visibility.PRIVATE
+def _is_same(answer: Stream, file: BinaryIO, wanted: Range) -> bool:
+    """Whether what comes is what stands in the file; not read any further than the first difference."""
+    piece, position = memoryview(bytearray(_PIECE_BYTES)), wanted.start
+    try:
+        while position < wanted.stop and (count := answer.readinto(piece)):
+            if os.pread(file.fileno(), count, position) != piece[:count]:
+                return False
+            position += count
+    finally:
+        answer.close()
+    return position == wanted.stop

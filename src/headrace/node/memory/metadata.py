@@ -21,11 +21,11 @@ from headrace.errors import (
 )
 from headrace.manifest import Entry
 from headrace.names import Repo
-from headrace.node.access.caller import Caller
+from headrace.node.access.caller import ANYBODY, Caller
+from headrace.node.access.grants import Grants
 from headrace.node.memory.catalog import Row, info_key
 from headrace.node.memory.freshness import Freshness, Grade, is_believed, worst
 from headrace.node.memory.gitids import tree_ids
-from headrace.node.memory.origin import Origin
 from headrace.node.memory.questions import REFUSED_TTL_S, Questions
 from headrace.node.memory.recent import ABSENT, Recent, RecentCatalog
 from headrace.node.memory.standing import Closed, Resolved, Standing, Trust
@@ -60,11 +60,13 @@ class Answered:
 class Metadata:
     """Answers about repos. Belongs to one event loop."""
 
-    def __init__(self, catalog: RecentCatalog, origin: Origin, threads: Threads, trust: Trust) -> None:
+    def __init__(
+        self, catalog: RecentCatalog, grants: Grants, questions: Questions, threads: Threads, trust: Trust
+    ) -> None:
         self._catalog = catalog
-        self._origin = origin
-        self._questions = Questions(origin, threads, trust.patience_s, trust.ref_ttl_s)
-        self._standing = Standing(catalog, self._questions, threads, trust)
+        self._origin = questions.origin
+        self._questions = questions
+        self._standing = Standing(catalog, grants, questions, threads, trust)
         self._threads = threads
         self._trust = trust
         self._searches = Recent(_SEARCHES_WEIGH)
@@ -110,7 +112,10 @@ class Metadata:
         except Stalled:
             if self._origin.outage.lasts:
                 raise
-            key, wait_s = ("path", at.repo, at.commit, path), self._questions.wait_s(at.deadline)
+            key, wait_s = (
+                ("path", at.repo, at.commit, path, at.caller.key),
+                self._questions.wait_s(at.deadline),
+            )
             return await self._questions.asked(
                 key,
                 wait_s,
@@ -178,10 +183,10 @@ class Metadata:
         now = time.time()
         if kept is not None and is_believed(kept.at, ttl_s, now):
             return Answered(kept.value, kept.link, worst(at.freshness, Freshness.known(kept.at, ttl_s, now)))
-        self._questions.recall(("target", target))
+        key = ("target", target, at.caller.key)
+        self._questions.recall(key)
         wait_s = self._questions.wait_s(at.deadline, is_known=kept is not None)
         try:
-            key = ("target", target)
             fresh = await self._questions.asked(
                 key, wait_s, lambda: self._questions.noted(key, self._origin.fetch, target, at.caller)
             )
@@ -194,22 +199,28 @@ class Metadata:
         return Answered(fresh.value, fresh.link, worst(at.freshness, asked))
 
     async def relayed(
-        self, target: str, shape: Callable[[HubAnswer, str | None], T], posted: bytes = b""
+        self,
+        target: str,
+        shape: Callable[[HubAnswer, str | None], T],
+        posted: bytes = b"",
+        caller: Caller = ANYBODY,
     ) -> tuple[T, Freshness]:
         """What the source says to anybody at a path and query of its own, or to JSON that is posted there.
+
+        To a `caller` only about a repo that this one was just found to be let into.
 
         The same for all who ask at about the same time; refusals are answers as any other. `shape` makes the answer and
         the target of the next page ready, on the source's thread; whoever asks for one target must want one shape.
         Raises `SourceError`.
         """
-        key, ttl_s, now = (target, posted), min(_SEARCH_TTL_S, self._trust.ref_ttl_s), time.time()
+        key, ttl_s, now = (target, posted, caller.key), min(_SEARCH_TTL_S, self._trust.ref_ttl_s), time.time()
         kept = self._searches.get(key)
         if kept is not ABSENT and is_believed(kept[1], ttl_s, now):
             return kept[0], Freshness.known(kept[1], ttl_s, now)
         deadline = asyncio.get_running_loop().time() + self._trust.patience_s
 
         def ask() -> tuple[T, int, int]:
-            answer, link = self._origin.relay(target, posted)
+            answer, link = self._origin.relay(target, posted, caller)
             return shape(answer, link), answer.status, len(answer.body)
 
         try:
@@ -228,9 +239,10 @@ class Metadata:
     async def _ensure_manifest(self, at: Resolved, most_s: float = _FOR_EVER) -> None:
         if await self._standing.read(self._catalog.has_manifest, at.repo, at.commit):
             return
-        revision = ("revision", at.repo, at.commit)
+        revision = ("revision", at.repo, at.commit, at.caller.key)
         self._questions.recall(revision)
-        key, wait_s = ("manifest", at.repo, at.commit), min(self._questions.wait_s(at.deadline), most_s)
+        key = ("manifest", at.repo, at.commit, at.caller.key)
+        wait_s = min(self._questions.wait_s(at.deadline), most_s)
         await self._questions.asked(
             key,
             wait_s,

@@ -7,15 +7,22 @@ elsewhere.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, BinaryIO, Protocol, TypeVar
 
+from headrace.errors import AccessDenied
 from headrace.names import Repo
-from headrace.node.access.caller import Caller
+from headrace.node.access.caller import ANYBODY, Caller
 from headrace.node.memory.catalog import Kept, Row, Told
 from headrace.node.memory.outage import Outage
+from headrace.ranges import Range
+from headrace.source.contract import Content
 from headrace.source.hub import HubAnswer
 
 T = TypeVar("T")
+
+
+class BadCredentials(AccessDenied):
+    """What a caller shows is worth nothing at the source. It says nothing about any repo."""
 
 
 class Origin(Protocol):
@@ -33,7 +40,10 @@ class Origin(Protocol):
     def learn(self, repo: Repo, revision: str, known: str | None, caller: Caller) -> Told:
         """Ask what a revision means now and who may read the repo; `known` is the commit it meant last.
 
+        Whether this caller may read it is said for one who shows a token; that of others is not sent anywhere.
+
         Raises:
+            BadCredentials, AccessDenied: this caller is not answered; that says nothing about the repo.
             RevisionNotFound: there is no such revision any more.
             SourceError: it cannot be asked now.
         """
@@ -57,8 +67,18 @@ class Origin(Protocol):
             SourceError: it cannot be asked now.
         """
 
-    def relay(self, target: str, posted: bytes = b"") -> tuple[HubAnswer, str | None]:
-        """Whatever is said to anybody about a GET of `target`, or about JSON posted there; and its next page's target.
+    def delivers(self, content: Content, wanted: Range, file: BinaryIO, caller: Caller) -> bool:
+        """Whether the repo's own source gives this caller the same bytes of a content as stand in `file`.
+
+        Raises:
+            NotFound, AccessDenied: it gives none.
+            SourceError: it cannot be asked now.
+        """
+
+    def relay(
+        self, target: str, posted: bytes = b"", caller: Caller = ANYBODY
+    ) -> tuple[HubAnswer, str | None]:
+        """Whatever is said to this caller about a GET of `target`, or about JSON posted there; and its next page's target.
 
         Raises:
             SourceError: it cannot be asked now.

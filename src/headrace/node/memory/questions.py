@@ -36,16 +36,16 @@ class Questions:
         self.origin = origin
         self.refusals = Recent(_REFUSALS_MOST)
         self._threads = threads
-        self._patience_s = patience_s
+        self.patience_s = patience_s
         self._refused_ttl_s = min(REFUSED_TTL_S, refused_ttl_s)
         self._under_way = 0
 
     def wait_s(self, deadline: float, *, is_known: bool = False) -> float:
         """How long to wait for the next answer to who waits until `deadline`; not long where something `is_known`."""
         left_s = deadline - asyncio.get_running_loop().time()
-        if left_s > self._patience_s * _JUST_BEGUN:
-            left_s = self._patience_s
-        left_s = max(left_s, min(_LEAST_S, self._patience_s))
+        if left_s > self.patience_s * _JUST_BEGUN:
+            left_s = self.patience_s
+        left_s = max(left_s, min(_LEAST_S, self.patience_s))
         return min(_HASTE_S, left_s) if is_known and self.origin.outage.lasts else left_s
 
     async def asked(self, key: Hashable, wait_s: float, ask: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -58,7 +58,7 @@ class Questions:
         except (asyncio.TimeoutError, TimeoutError):
             told = f"the source cannot be asked now: it has not answered for {wait_s:.1f} s"
             error = Stalled(told, retry_after_s=1.0)
-            if wait_s >= self._patience_s or self.origin.outage.lasts:
+            if wait_s >= self.patience_s or self.origin.outage.lasts:
                 self.origin.outage.late(asked_at, error)
             raise error from None
 
@@ -73,7 +73,8 @@ class Questions:
         finally:
             self._under_way -= 1
 
-    def _remember(self, key: Hashable, error: NotFound | AccessDenied) -> None:
+    def remember(self, key: Hashable, error: NotFound | AccessDenied) -> None:
+        """Have `recall` raise this for a while."""
         kind, message = type(error), error.message
         self.refusals.put(key, lambda: kind(message), self._refused_ttl_s)
 
@@ -88,5 +89,5 @@ class Questions:
         try:
             return await self.ask(question, *arguments)
         except (NotFound, AccessDenied) as error:
-            self._remember(key, error)
+            self.remember(key, error)
             raise

@@ -103,6 +103,25 @@ held_blocks = sa.Table(
     sa.Column("boot", sa.Text, nullable=False),
 )
 
+grants = sa.Table(
+    "grants",
+    TABLES,
+    sa.Column("repo", sa.Text, primary_key=True),
+    sa.Column("caller", sa.Text, primary_key=True),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("allowed", sa.Integer, nullable=False),
+    sa.Index("grants_by_age", "at"),
+    sa.Index("grants_by_caller", "caller"),
+)
+holders = sa.Table(
+    "holders",
+    TABLES,
+    sa.Column("digest", sa.Text, primary_key=True),
+    sa.Column("repo", sa.Text, primary_key=True),
+    sa.Column("proven", sa.Integer, nullable=False),
+    sa.Column("at", sa.Float, nullable=False),
+)
+
 _INFO_KEY = re.compile(r"(/api/[^/]+/.+/revision/)[^/]+")
 
 
@@ -188,7 +207,7 @@ def _from_1(connection: sa.Connection) -> None:
 
 
 def _from_2(connection: sa.Connection) -> None:
-    """Commits and blobs get an age."""
+    """Commits and blobs get an age. What is here came from repos for everybody: there were no others until now."""
     added = {
         commits: ("at FLOAT NOT NULL DEFAULT 0", "weight BIGINT NOT NULL DEFAULT 0"),
         blobs: (
@@ -203,3 +222,10 @@ def _from_2(connection: sa.Connection) -> None:
             connection.execute(sa.text(f"ALTER TABLE {table.name} ADD COLUMN {column}"))
         for index in table.indexes:
             index.create(connection)
+    listed = (
+        sa.select(entries.c.digest, commits.c.repo, sa.literal(1), sa.literal(0.0))
+        .join(commits, commits.c.id == entries.c.commit_id)
+        .join(blobs, blobs.c.digest == entries.c.digest)
+        .distinct()
+    )
+    connection.execute(sa.insert(holders).from_select(["digest", "repo", "proven", "at"], listed))
