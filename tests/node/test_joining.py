@@ -20,12 +20,16 @@ from headrace.names import Repo
 from headrace.node.body.blobs import BlobStore
 from headrace.node.body.tree import DataTree
 from headrace.node.config import NodeConfig, Upstream
+from headrace.node.disk.keeper import Keeper
+from headrace.node.disk.pins import Pins
+from headrace.node.disk.stock import Stock
 from headrace.node.fill.fills import Fills
 from headrace.node.fill.link import WorkerLink
 from headrace.node.memory.database import Database
 from headrace.node.memory.inventory import Held, SqlInventory
 from headrace.node.process import NodeProcess
 from headrace.node.threads import Threads
+from headrace.plan.eviction import Care
 from headrace.ranges import Range
 from headrace.source.contract import Content
 from headrace.store.lease import LeaseWatch, boot_id
@@ -95,7 +99,9 @@ def fills_with(folder: Path, inventory: SqlInventory) -> Fills:
     layout = DataTree(folder)
     layout.prepare()
     link = WorkerLink(NodeConfig((Upstream("hub", "http://127.0.0.1:9"),), folder), ["true"])
-    return Fills(BlobStore(layout, inventory), inventory, link, Threads(), 60.0)
+    database = Database.in_folder(folder)
+    keeper = Keeper(layout, Stock(database), Pins(database), Care())
+    return Fills(BlobStore(layout, inventory), inventory, link, Threads(), 60.0, keeper)
 
 
 def an_hour_passes(fills: Fills, inventory: SqlInventory) -> None:

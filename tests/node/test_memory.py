@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from headrace.errors import Busy
 from headrace.manifest import Digest, Entry, Manifest
 from headrace.names import Repo
 from headrace.node.access.caller import ANYBODY
@@ -321,7 +322,8 @@ def test_what_was_read_is_at_hand_and_what_others_write_is_seen(tmp_path: Path) 
     manifest = Manifest(REPO, "main", COMMIT, (Entry("a", 1, Digest(Digest.SHA256, "a" * 64)),), "hub")
     assert one.at_hand("seen", REPO) is ABSENT
     assert one.seen(REPO) is None
-    assert one.entry(REPO, COMMIT, "b") is None
+    with pytest.raises(Busy):
+        one.entry(REPO, COMMIT, "b")
     assert one.at_hand("seen", REPO) is None
     assert one.at_hand("entry", REPO, COMMIT, "b") is ABSENT  # nobody knows the commit yet
     seen, ref = Seen(Visibility.PUBLIC, 1.0), Ref(COMMIT, 1.0)

@@ -14,6 +14,7 @@ from headrace.cli.talk import log_to_stderr, say
 from headrace.cli.words import safe
 from headrace.errors import UsageError
 from headrace.facade.client import limits_of, road_of
+from headrace.plan.eviction import Care
 from headrace.settings import Settings, load_settings
 from headrace.settings.environment import is_debugging
 from headrace.settings.sources import HUB, SourceSetting
@@ -25,6 +26,7 @@ EXAMPLES = """\b
 Examples:
   headrace serve
   headrace serve --listen 0.0.0.0:8090 --data /srv/headrace
+  headrace serve --data /srv/headrace --quota 500G
   headrace serve --source hf=https://huggingface.co --source near=https://hf-mirror.com
   HF_ENDPOINT=http://127.0.0.1:8090 hf download openai-community/gpt2
 
@@ -47,8 +49,15 @@ Ctrl-C or SIGTERM ends it: streams get ten seconds, and the exit code is 0.
     metavar="NAME=URL",
     help="A hub to mirror, or the name of a configured one; the first is trusted; may be repeated.  [default: huggingface]",
 )
+@click.option(
+    "--quota",
+    metavar="BYTES",
+    help="How much the blobs may take, such as 500G; what was used longest ago goes for what is asked for.  [default: no bound]",
+)
 @with_manner
-def serve(listen: str | None, data: Path | None, sources: tuple[str, ...], manner: Manner) -> None:
+def serve(
+    listen: str | None, data: Path | None, sources: tuple[str, ...], quota: str | None, manner: Manner
+) -> None:
     """Run a mirror node.
 
     Hub clients use it as they use the hub, with HF_ENDPOINT. What is asked for is fetched once, verified, and
@@ -59,7 +68,7 @@ def serve(listen: str | None, data: Path | None, sources: tuple[str, ...], manne
         from headrace.node import serve as server  # noqa: PLC0415 - as above
     except ModuleNotFoundError as error:
         raise UsageError(f"a node needs {error.name}", hint="pip install 'headrace[serve]'") from error
-    settings = load_settings(listen=listen, data=data)
+    settings = load_settings(listen=listen, data=data, quota=quota)
     host, port = node.parse_listen(settings["listen"])
     config = node.NodeConfig(
         sources=_mirrored(settings, sources),
@@ -71,6 +80,7 @@ def serve(listen: str | None, data: Path | None, sources: tuple[str, ...], manne
         limits=limits_of(settings),
         road=road_of(settings),
         trusted_proxies=settings["trusted_proxies"],
+        care=Care(settings["quota"], settings["free_space"]),
     )
 
     def on_ready(ready: server.Ready) -> None:

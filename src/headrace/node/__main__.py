@@ -20,6 +20,7 @@ from headrace.errors import HeadraceError
 from headrace.node.config import LOOPBACK, NodeConfig, Upstream, parse_listen
 from headrace.node.lines import LineFormatter
 from headrace.node.serve import Ready, serve
+from headrace.plan.eviction import Care
 from headrace.plan.limits import Limits
 
 
@@ -44,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         page_entries=options.page_entries,
         trusted_proxies=tuple(filter(None, options.trusted_proxies.split(","))),
         calls_most=options.calls_most,
+        care=Care(options.quota, options.free_space),
     )
     if options.with_parent:
         threading.Thread(target=_await_parent, daemon=True).start()
@@ -90,6 +92,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--calls-most", type=int, default=0, help="calls to each source in five minutes; 0: as it says"
     )
+    parser.add_argument("--quota", type=int, default=0, help="bytes that blobs may take; 0: no bound")
+    parser.add_argument("--free-space", type=int, help="bytes of the disk to leave free; 0: none")
     parser.add_argument("--log-level", default="warning", help="debug, info, warning or error [%(default)s]")
     parser.add_argument("--with-parent", action="store_true", help="stop when standard input ends")
     return parser.parse_args(arguments)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from headrace.errors import UsageError
 from headrace.node.memory.rations import Rations
+from headrace.plan.eviction import Care
 from headrace.plan.limits import Limits
 from headrace.source.dialer import Dialer, Road
 from headrace.source.hub import HubSource
@@ -68,6 +69,7 @@ class NodeConfig:
         grace_s: seconds for which content is fetched on that nobody reads any more.
         page_entries: files on one page of a tree answer.
         calls_most: calls that each source gets in five minutes at most; 0 leaves that to what it says itself.
+        care: how much of the disk it may take.
         trusted_proxies: addresses and networks of proxies whose word counts for how clients reach this node.
     """
 
@@ -84,6 +86,7 @@ class NodeConfig:
     grace_s: float = 30.0
     page_entries: int = 1000
     calls_most: int = 0
+    care: Care = field(default_factory=Care)
     trusted_proxies: tuple[str, ...] = LOOPBACK
 
     def __post_init__(self) -> None:

@@ -29,6 +29,10 @@ from headrace.node.body.bodies import Bodies
 from headrace.node.body.sender import Sender
 from headrace.node.body.tree import DataTree
 from headrace.node.config import NodeConfig, Upstream
+from headrace.node.disk.keeper import Keeper
+from headrace.node.disk.pins import Pins
+from headrace.node.disk.rounds import Rounds
+from headrace.node.disk.stock import Stock
 from headrace.node.fill.fills import Fills
 from headrace.node.fill.link import WorkerLink
 from headrace.node.loop import WatchedSelector, run
@@ -150,11 +154,15 @@ class Node:
         self._threads = Threads()
         self.ongoing = Ongoing()
         self._database = Database.in_folder(config.data)
-        catalog = RecentCatalog(SqlCatalog(self._database))
         inventory = RecentInventory(SqlInventory(self._database))
+        keeper = Keeper(layout, Stock(self._database), Pins(self._database), config.care)
+        catalog = RecentCatalog(SqlCatalog(self._database), keeper.relieve)
+        keeper.unwritten = (inventory.flush, catalog.flush)
         self.link = WorkerLink(config)
         store = BlobStore(layout, inventory)
-        self._fills = Fills(store, inventory, self.link, self._threads, config.grace_s)
+        self._fills = Fills(store, inventory, self.link, self._threads, config.grace_s, keeper)
+        self._rounds = Rounds(keeper, self._threads, lambda: self._fills.running, self._fills.shed)
+        metrics.watch_disk(config.care.quota, lambda: keeper.account)
         self._fills.observers.append(metrics.take)
         metrics.running.set_function(lambda: len(self._fills))
         self.link.hear, self.link.bereaved = self._fills.take, self._fills.worker_died
@@ -182,11 +190,13 @@ class Node:
     async def start(self) -> None:
         """Start the worker."""
         await self.link.start()
+        self._rounds.start()
 
     async def close(self) -> None:
         """End the worker and close what is open."""
         await self.link.stop()
         await self._fills.close()
+        await self._rounds.stop()
         self._threads.close()
         self._database.close()
 

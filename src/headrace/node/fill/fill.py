@@ -23,6 +23,7 @@ from headrace.events import (
     SegmentFailed,
 )
 from headrace.manifest import Digest
+from headrace.node.disk.holding import hold
 from headrace.node.fill.holdback import Holdback
 from headrace.ranges import Range, RangeSet
 from headrace.source.contract import Content
@@ -118,6 +119,8 @@ class Fill:
         readers: how many read it.
         joined: how many ever began to.
         leaving: whether its worker was told that nobody wants it.
+        ordered: whether there was room for it, and a worker was told to fetch it.
+        relieved: whether room was made for it after the disk had refused it.
     """
 
     def __init__(self, content: Content, paths: tuple[Path, Path], pulse: Pulse, steward: Steward) -> None:
@@ -126,6 +129,7 @@ class Fill:
         self.attempts = 0
         self.readers = self.joined = 0
         self.leaving = False
+        self.ordered = self.relieved = False
         self.error: FillFailed | None = None
         self.verified = False
         self._paths = paths
@@ -225,6 +229,7 @@ class Fill:
             except FileNotFoundError:
                 continue
             if os.fstat(file.fileno()).st_ino == self._inode:
+                hold(file)  # once it is whole, it stays while this reader has it
                 return file
             file.close()
         raise Disrupted
