@@ -88,7 +88,12 @@ class Keeper:
         if reason is not None:
             self.forsake(digest)
             raise self._no_room(digest, reason)
-        self._stock.expect(digest, size)
+        try:
+            self._stock.expect(digest, size)
+        except NoSpace:
+            if not self.relieve():
+                raise
+            self._stock.expect(digest, size)
         if self._meet(coming).free < coming:
             self.forsake(digest)
             raise self._no_room(digest, f"{size} bytes are wanted, and what is read now takes the room")

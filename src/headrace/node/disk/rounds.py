@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
 
+from headrace.errors import StoreError
 from headrace.manifest import Digest
 from headrace.node.disk.keeper import Keeper
 from headrace.node.threads import Threads
@@ -48,6 +49,8 @@ class Rounds:
             await self._task
         try:
             await self._threads.disk(self._keeper.settle)
+        except StoreError as error:
+            _log.warning("what was used could not be written down: %s", error.message)
         except Exception:  # noqa: BLE001  # it is about what was used when: the node ends all the same
             _log.exception("what was used could not be written down")
 
@@ -64,6 +67,8 @@ class Rounds:
                 if time.monotonic() - settled_at >= _SETTLE_S:
                     settled_at = time.monotonic()
                     await self._threads.disk(self._keeper.settle)
+            except StoreError as error:
+                _log.warning("the disk could not be looked after: %s", error.message)
             except Exception:  # noqa: BLE001  # a disk that fails now may do better in a second
                 _log.exception("the disk could not be looked after")
             await asyncio.sleep(_TEND_S)

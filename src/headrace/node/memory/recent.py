@@ -13,15 +13,13 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from headrace.errors import Busy, NoSpace
 from headrace.manifest import Digest, Manifest
 from headrace.names import Repo
 from headrace.node.memory.catalog import Kept, Ref, Row, Seen, SqlCatalog, Told, info_key
 from headrace.node.memory.inventory import Held, Identity, SqlInventory
-
-T = TypeVar("T")
 
 ABSENT: Final = object()
 """What `get` says of what it does not have: None may be an answer."""
@@ -124,14 +122,15 @@ class RecentCatalog:
     def _ask(self, repo: Any, commit: Any) -> None:
         self._asked[repo, commit] = time.time()
 
-    def _written(self, write: Callable[[], T]) -> T:
-        """Write; on a full disk once more, after something was let go of."""
+    def _learned(self, repo: Repo, revision: str, told: Told) -> Seen:
         try:
-            return write()
+            return self._catalog.learn(repo, revision, told)
         except NoSpace:
-            if not self._relieve():
+            # Content goes for what nothing can be served without; the rest is asked for again.
+            listed = told.manifest
+            if listed is None or self._catalog.has_manifest(repo, listed.commit) or not self._relieve():
                 raise
-            return write()
+            return self._catalog.learn(repo, revision, told)
 
     def seen(self, repo: Repo) -> Seen | None:
         """See `Catalog.seen`."""
@@ -142,7 +141,7 @@ class RecentCatalog:
         """See `Catalog.see`."""
         known = seen
         with _as_far_as_it_fits():
-            known = self._written(lambda: self._catalog.see(repo, seen))
+            known = self._catalog.see(repo, seen)
         return self._put_seen(repo, known) or known
 
     def ref(self, repo: Repo, revision: str) -> Ref | None:
@@ -153,14 +152,14 @@ class RecentCatalog:
     def point(self, repo: Repo, revision: str, ref: Ref | None) -> None:
         """See `Catalog.point`."""
         with _as_far_as_it_fits():
-            self._written(lambda: self._catalog.point(repo, revision, ref))
+            self._catalog.point(repo, revision, ref)
         self._put(("ref", repo, revision), ref)
 
     def learn(self, repo: Repo, revision: str, told: Told) -> Seen:
         """See `Catalog.learn`."""
         known, is_kept = told.seen, False
         with _as_far_as_it_fits():
-            known, is_kept = self._written(lambda: self._catalog.learn(repo, revision, told)), True
+            known, is_kept = self._learned(repo, revision, told), True
         seen = self._put_seen(repo, known) or known
         if told.ref is None:
             return seen
@@ -182,7 +181,12 @@ class RecentCatalog:
 
     def keep_manifest(self, manifest: Manifest) -> None:
         """See `Catalog.keep_manifest`."""
-        self._written(lambda: self._catalog.keep_manifest(manifest))
+        try:
+            self._catalog.keep_manifest(manifest)
+        except NoSpace:
+            if not self._relieve():
+                raise
+            self._catalog.keep_manifest(manifest)
         self._put_listed(manifest.repo, manifest.commit)
 
     def entry(self, repo: Repo, commit: str, path: str) -> Row | None:
@@ -217,7 +221,7 @@ class RecentCatalog:
     def keep(self, key: str, kept: Kept) -> None:
         """See `Catalog.keep`."""
         with _as_far_as_it_fits():
-            self._written(lambda: self._catalog.keep(key, kept))
+            self._catalog.keep(key, kept)
         self._put_kept(key, kept)
 
     def _through(self, key: Hashable, read: Callable[[], Any]) -> Any:
