@@ -221,7 +221,6 @@ class Keeper:
     def _flush_for_choice(self) -> None:
         with suppress(NoSpace):  # then what was used lately is not known that well
             self._flush()
-            self._pin()
 
     def _flush(self) -> None:
         for write in self.unwritten:
@@ -255,10 +254,10 @@ class Keeper:
             found = self._stock.oldest(after, _LOOKED_AT_ONCE)
             if not found:
                 break
-            after = found[-1]
+            after, pinned = found[-1], self._pins.among([str(one.digest) for one in found])
             chosen: dict[Candidate, int | None] = {}
             try:
-                for one in found:
+                for one in (one for one in found if str(one.digest) not in pinned):
                     if sum(other.size for other in chosen) >= wanted - freed:
                         break
                     with suppress(_BusyError):

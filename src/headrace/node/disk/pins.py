@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -64,6 +64,19 @@ class Pins:
                     at = pins.c.repo == key["repo"], pins.c.revision == key["revision"]
                     connection.execute(sa.update(pins).where(*at).values(commit=one.commit))
         return [(repo_key(one.repo), one.commit) for one in found if one.commit is not None]
+
+    def among(self, digests: Collection[str]) -> set[str]:
+        """Which of these few (by their text) are pinned, whatever was noted of them."""
+        kept: set[str] = set()
+        for repo, commit in self.commits():
+            query = (
+                sa.select(entries.c.digest)
+                .select_from(commits)
+                .join(entries, entries.c.commit_id == commits.c.id)
+                .where(commits.c.repo == repo, commits.c.commit == commit, entries.c.digest.in_(digests))
+            )
+            kept.update(row.digest for row in self._database.all(query))
+        return kept
 
     def blobs(self) -> Mapping[str, int]:
         """The blobs here that are pinned, by the digests' text, and their sizes."""
