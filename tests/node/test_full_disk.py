@@ -12,6 +12,7 @@ import pytest
 from headrace.node.process import NodeProcess
 from headrace.testing import ChaosHub, content, write_repo
 from tests.node.asking import Reply, ask
+from tests.node.keeping import assert_agrees
 from tests.pull.mounts import in_memory
 
 MIB = 1024 * 1024
@@ -70,6 +71,22 @@ def test_what_does_not_fit_is_refused_and_works_when_there_is_room(
     assert ask(f"{node.endpoint}/readyz").status == HTTPStatus.OK
     filler.unlink()
     assert get(node, "big.bin").body == BIG
+
+
+def test_a_disk_that_refuses_what_seems_to_fit_is_given_room(
+    tmp_path: Path, start_node: Callable[..., NodeProcess]
+) -> None:
+    files = {f"{seed}.json": b"%d" % seed for seed in range(80)}
+    write_repo(tmp_path / "hub", "org/x", files)
+    # Bytes there are enough, but no names for so many files.
+    with in_memory(tmp_path / "node", "size=32m,nr_inodes=90") as disk, ChaosHub(tmp_path / "hub") as hub:
+        node = start_node(hub, free_space=0)
+        for _ in range(2):
+            for path, data in files.items():
+                assert get(node, path).body == data
+        assert len([*disk.glob("blobs/*/*/*")]) < len(files)
+        node.stop()
+        assert_agrees(disk)
 
 
 @pytest.mark.parametrize("ttl", [60, 0])

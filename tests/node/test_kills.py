@@ -69,7 +69,7 @@ def kill(process: int) -> None:
         os.close(watched)
 
 
-@pytest.mark.parametrize("rounds", [8, pytest.param(50, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("rounds", [6, pytest.param(50, marks=pytest.mark.soak)])
 def test_killed_at_any_moment_it_goes_on_with_right_bytes(
     rounds: int, tmp_path: Path, start_node: Callable[..., NodeProcess]
 ) -> None:

@@ -18,6 +18,7 @@ from headrace.manifest import Digest, Entry, Manifest
 from headrace.names import Repo
 from headrace.node.access.caller import ANYBODY
 from headrace.node.config import Upstream
+from headrace.node.disk.pins import Pins
 from headrace.node.memory.catalog import (
     Catalog,
     Kept,
@@ -276,6 +277,32 @@ def test_the_oldest_answers_make_room(tmp_path: Path) -> None:
     catalog.keep("/2", Kept("x", None, 51.0))
     catalog.keep("/last", Kept("x" * 10, None, 52.0))
     assert [number for number in range(12) if catalog.kept(f"/{number}")] == left
+    database.close()
+
+
+def test_what_commits_hold_is_bounded_by_who_asks_for_them_and_by_pins(tmp_path: Path) -> None:
+    bounds = {"commits": Bound(5, 30), "repos": Bound(9), "refs": Bound(9), "answers": Bound(9)}
+    database = Database(f"sqlite:///{tmp_path / 'catalog.sqlite'}", bounds)
+    kept = SqlCatalog(database)
+    catalog = RecentCatalog(kept)
+    commits = [f"{number:040x}" for number in range(10)]
+    digest = Digest(Digest.SHA256, "a" * 64)
+    for commit in commits:
+        entries = tuple(Entry(f"sub/{number}", 1, digest) for number in range(5))  # and their folder
+        catalog.keep_manifest(Manifest(REPO, "main", commit, entries, "hub"))
+    catalog.flush()
+    assert all(kept.has_manifest(REPO, commit) for commit in commits)  # somebody may be about them
+    hour_ago = time.time() - 3600
+    kept.asked({(REPO, commit): hour_ago + number for number, commit in enumerate(commits)})
+    Pins(database).pin(REPO, commits[0])
+    assert catalog.entry(REPO, commits[1], "sub/3") is not None
+    catalog.flush()
+    left = [number for number, commit in enumerate(commits) if kept.has_manifest(REPO, commit)]
+    assert left == [0, 1]
+    assert [row.path for row in kept.page(REPO, commits[1], "sub", deep=False, after="", most=9)][3] == "sub/3"
+    with pytest.raises(Busy):  # and is asked for again
+        catalog.entry(REPO, commits[5], "sub/9")
+    assert not catalog.has_manifest(REPO, commits[5])
     database.close()
 
 

@@ -21,6 +21,12 @@ def hold(file: BinaryIO) -> bool:
     return os.fstat(file.fileno()).st_nlink > 0
 
 
+def share(file: BinaryIO) -> None:
+    """As `hold`, for who reads it in any case and must not wait."""
+    with suppress(OSError):
+        fcntl.flock(file.fileno(), fcntl.LOCK_SH | fcntl.LOCK_NB)
+
+
 def hold_alone(path: Path) -> int | None:
     """A descriptor of a file that nobody reads and nobody begins to read until it is closed; None: somebody does.
 

@@ -23,7 +23,7 @@ from headrace.events import (
     SegmentFailed,
 )
 from headrace.manifest import Digest
-from headrace.node.disk.holding import hold
+from headrace.node.disk.holding import share
 from headrace.node.fill.holdback import Holdback
 from headrace.ranges import Range, RangeSet
 from headrace.source.contract import Content
@@ -229,7 +229,7 @@ class Fill:
             except FileNotFoundError:
                 continue
             if os.fstat(file.fileno()).st_ino == self._inode:
-                hold(file)  # once it is whole, it stays while this reader has it
+                share(file)  # once it is whole, it stays while this reader has it
                 return file
             file.close()
         raise Disrupted

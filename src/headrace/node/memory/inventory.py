@@ -88,7 +88,7 @@ class SqlInventory:
 
     def used(self, times: Mapping[Digest, float]) -> None:
         """Write down when files were used last (wall clock)."""
-        rows = [{"of": str(digest), "at": at} for digest, at in times.items()]
+        rows = [{"of": str(digest), "at": at} for digest, at in list(times.items())]
         update = (
             sa.update(blobs).where(blobs.c.digest == sa.bindparam("of")).values(used_at=sa.bindparam("at"))
         )
