@@ -299,7 +299,9 @@ def test_what_commits_hold_is_bounded_by_who_asks_for_them_and_by_pins(tmp_path:
     catalog.flush()
     left = [number for number, commit in enumerate(commits) if kept.has_manifest(REPO, commit)]
     assert left == [0, 1]
-    assert [row.path for row in kept.page(REPO, commits[1], "sub", deep=False, after="", most=9)][3] == "sub/3"
+    assert [row.path for row in kept.page(REPO, commits[1], "sub", deep=False, after="", most=9)][
+        3
+    ] == "sub/3"
     with pytest.raises(Busy):  # and is asked for again
         catalog.entry(REPO, commits[5], "sub/9")
     assert not catalog.has_manifest(REPO, commits[5])

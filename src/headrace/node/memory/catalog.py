@@ -202,7 +202,9 @@ class SqlCatalog:
 
     def asked(self, times: Mapping[tuple[Repo, str], float]) -> None:
         """Write down when commits were asked for last."""
-        rows = [{"of": repo_key(repo), "named": commit, "when": at} for (repo, commit), at in list(times.items())]
+        rows = [
+            {"of": repo_key(repo), "named": commit, "when": at} for (repo, commit), at in list(times.items())
+        ]
         named = (commits.c.repo == sa.bindparam("of")) & (commits.c.commit == sa.bindparam("named"))
         update = sa.update(commits).where(named).values(at=sa.bindparam("when"))
         for begin in range(0, len(rows), _COMMITS_AT_ONCE):
