@@ -279,6 +279,11 @@ class Fill:
         self._wake()
         return cut
 
+    def was_ordered(self) -> None:
+        """A worker was told to fetch it: from now on its sources are waited for, and no longer the disk."""
+        self.leaving, self.ordered = False, True
+        self._began_at = self._loop.time()
+
     def orphaned(self) -> None:
         """The worker let go of it. What it had written is there; the next one says how much of it counts."""
         for one in self._landed:

@@ -220,7 +220,7 @@ class Fills:
         if fill.leaving and not fill.readers:
             self._end(fill)
             return
-        fill.leaving, fill.ordered = False, True
+        fill.was_ordered()
         self._link.order(fill.content)
         await self._recall(fill)
 
@@ -231,7 +231,7 @@ class Fills:
         with suppress(HeadraceError):
             is_relieved = await self._threads.disk(self._room.relieve_for, size)
         if is_relieved:
-            fill.ordered = True
+            fill.was_ordered()
             self._link.order(fill.content)
             return
         self._tell(fill, event)
