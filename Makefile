@@ -26,7 +26,7 @@ check: setup ## lint, format, types, shape budget, import layers
 bench: setup ## measure pulls and nodes against others
 	@scripts/peers
 	@$(BIN)/python bench/pull.py $(ARGS)
-	@$(if $(ARGS),,$(BIN)/python bench/mirrors.py && $(BIN)/python bench/start.py && $(BIN)/python bench/node.py)
+	@$(if $(ARGS),,$(BIN)/python bench/mirrors.py && $(BIN)/python bench/start.py && $(BIN)/python bench/node.py && $(BIN)/python bench/eviction.py)
 
 soak: setup ## run the long tests under faults, and those with all other clients
 	@scripts/peers

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
-from prometheus_client.metrics_core import Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from headrace.events import (
@@ -115,6 +116,50 @@ class _Turns:
         self._longest_s = max(self._longest_s, took_s)
 
 
+class Disk(Protocol):
+    """What is known of a node's disk."""
+
+    blobs: int
+    files: int
+    pinned: int
+    arriving: int
+    free: int
+    evicted_files: int
+    evicted_bytes: int
+    dropped_bytes: int
+    refused: int
+
+
+_DISK = {
+    "blobs": ("headrace_blob_bytes", "What whole blobs take."),
+    "files": ("headrace_blobs", "Whole blobs."),
+    "pinned": ("headrace_pinned_bytes", "What pinned blobs take."),
+    "arriving": ("headrace_unfinished_bytes", "What blobs take that are on their way or were left."),
+    "free": ("headrace_free_bytes", "What the disk has left."),
+    "evicted_files": ("headrace_evicted_blobs", "Blobs that made room for others."),
+    "evicted_bytes": ("headrace_evicted_bytes", "What these had taken."),
+    "dropped_bytes": ("headrace_dropped_bytes", "What blobs had taken that were left half fetched."),
+    "refused": ("headrace_no_room", "Blobs that there was no room for."),
+}
+
+
+class _DiskCollector(Collector):
+    """Asks for the figures of the disk when somebody asks for the metrics."""
+
+    def __init__(self, quota: int, disk: Callable[[], Disk]) -> None:
+        self._quota = quota
+        self._disk = disk
+
+    def collect(self) -> Iterator[Metric]:
+        """See `Collector`."""
+        yield GaugeMetricFamily("headrace_quota_bytes", "What blobs may take; 0: no bound.", self._quota)
+        disk = self._disk()
+        for attribute, (name, words) in _DISK.items():
+            is_count = attribute.startswith(("evicted", "dropped", "refused"))
+            family = CounterMetricFamily if is_count else GaugeMetricFamily
+            yield family(name, words, getattr(disk, attribute))
+
+
 class Metrics:
     """The metrics of one process. `turned` counts a long turn of its event loop."""
 
@@ -176,6 +221,10 @@ class Metrics:
     def take(self, event: Event) -> None:
         """Count an event."""
         self._fetching.take(event)
+
+    def watch_disk(self, quota: int, disk: Callable[[], Disk]) -> None:
+        """Tell of a disk, too."""
+        self._registry.register(_DiskCollector(quota, disk))
 
     def told(self) -> list[Family]:
         """All metrics as they are now."""

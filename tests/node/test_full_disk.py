@@ -12,6 +12,7 @@ import pytest
 from headrace.node.process import NodeProcess
 from headrace.testing import ChaosHub, content, write_repo
 from tests.node.asking import Reply, ask
+from tests.node.keeping import assert_agrees
 from tests.pull.mounts import in_memory
 
 MIB = 1024 * 1024
@@ -72,17 +73,32 @@ def test_what_does_not_fit_is_refused_and_works_when_there_is_room(
     assert get(node, "big.bin").body == BIG
 
 
+def test_a_disk_that_refuses_what_seems_to_fit_is_given_room(
+    tmp_path: Path, start_node: Callable[..., NodeProcess]
+) -> None:
+    files = {f"{seed}.json": b"%d" % seed for seed in range(80)}
+    write_repo(tmp_path / "hub", "org/x", files)
+    # Bytes there are enough, but no names for so many files.
+    with in_memory(tmp_path / "node", "size=32m,nr_inodes=90") as disk, ChaosHub(tmp_path / "hub") as hub:
+        node = start_node(hub, free_space=0)
+        for _ in range(2):
+            for path, data in files.items():
+                assert get(node, path).body == data
+        assert len([*disk.glob("blobs/*/*/*")]) < len(files)
+        node.stop()
+        assert_agrees(disk)
+
+
 @pytest.mark.parametrize("ttl", [60, 0])
 def test_with_no_room_at_all_what_is_here_is_served(
     ttl: int, disk: Path, full_hub: ChaosHub, start_node: Callable[..., NodeProcess]
 ) -> None:
-    node = start_node(full_hub, visibility_ttl=ttl, ref_ttl=ttl)
+    node = start_node(full_hub, visibility_ttl=ttl, ref_ttl=ttl, free_space=0)
     for path in ("warm.bin", "small.json"):
         assert get(node, path).body == FILES[path]
     filler = take_room(disk, leave=0)
-    for path in ("cold.bin", "other.json"):
-        assert_no_room(get(node, path))
-    for path in ("warm.bin", "small.json"):
+    assert_no_room(get(node, "cold.bin"))  # more than there would be, were all else to go
+    for path in ("warm.bin", "small.json", "other.json"):  # for the last of them the first goes
         assert get(node, path).body == FILES[path]
     assert ask(f"{node.endpoint}/healthz").status == HTTPStatus.OK
     filler.unlink()

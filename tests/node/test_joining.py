@@ -21,6 +21,9 @@ from headrace.node.access.holders import Holders
 from headrace.node.body.blobs import BlobStore
 from headrace.node.body.tree import DataTree
 from headrace.node.config import NodeConfig, Upstream
+from headrace.node.disk.keeper import Keeper
+from headrace.node.disk.pins import Pins
+from headrace.node.disk.stock import Stock
 from headrace.node.fill.fills import Fills
 from headrace.node.fill.link import WorkerLink
 from headrace.node.fill.order import Order
@@ -28,6 +31,7 @@ from headrace.node.memory.database import Database
 from headrace.node.memory.inventory import Held, SqlInventory
 from headrace.node.process import NodeProcess
 from headrace.node.threads import Threads
+from headrace.plan.eviction import Care
 from headrace.ranges import Range
 from headrace.source.contract import Content
 from headrace.store.lease import LeaseWatch, boot_id
@@ -97,9 +101,11 @@ def fills_with(folder: Path, inventory: SqlInventory) -> Fills:
     layout = DataTree(folder)
     layout.prepare()
     link = WorkerLink(NodeConfig((Upstream("hub", "http://127.0.0.1:9"),), folder), ["true"])
-    holders = Holders(Database.in_folder(folder))
+    database = Database.in_folder(folder)
+    holders = Holders(database)
     holders.began(CONTENT.entry.digest, CONTENT.repo)
-    return Fills(BlobStore(layout, inventory), inventory, holders, link, Threads(), 60.0)
+    keeper = Keeper(layout, Stock(database), Pins(database), Care())
+    return Fills(BlobStore(layout, inventory), inventory, holders, link, Threads(), 60.0, keeper)
 
 
 def an_hour_passes(fills: Fills, inventory: SqlInventory) -> None:

@@ -13,11 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from headrace.errors import Busy
 from headrace.manifest import Digest, Entry, Manifest
 from headrace.names import Repo
 from headrace.node.access.caller import ANYBODY
 from headrace.node.access.grants import Grants
 from headrace.node.config import Upstream
+from headrace.node.disk.pins import Pins
 from headrace.node.memory.catalog import (
     Catalog,
     Kept,
@@ -280,6 +282,34 @@ def test_the_oldest_answers_make_room(tmp_path: Path) -> None:
     database.close()
 
 
+def test_what_commits_hold_is_bounded_by_who_asks_for_them_and_by_pins(tmp_path: Path) -> None:
+    bounds = {"commits": Bound(5, 30), "repos": Bound(9), "refs": Bound(9), "answers": Bound(9)}
+    database = Database(f"sqlite:///{tmp_path / 'catalog.sqlite'}", bounds)
+    kept = SqlCatalog(database)
+    catalog = RecentCatalog(kept)
+    commits = [f"{number:040x}" for number in range(10)]
+    digest = Digest(Digest.SHA256, "a" * 64)
+    for commit in commits:
+        entries = tuple(Entry(f"sub/{number}", 1, digest) for number in range(5))  # and their folder
+        catalog.keep_manifest(Manifest(REPO, "main", commit, entries, "hub"))
+    catalog.flush()
+    assert all(kept.has_manifest(REPO, commit) for commit in commits)  # somebody may be about them
+    hour_ago = time.time() - 3600
+    kept.asked({(REPO, commit): hour_ago + number for number, commit in enumerate(commits)})
+    Pins(database).pin(REPO, commits[0])
+    assert catalog.entry(REPO, commits[1], "sub/3") is not None
+    catalog.flush()
+    left = [number for number, commit in enumerate(commits) if kept.has_manifest(REPO, commit)]
+    assert left == [0, 1]
+    assert [row.path for row in kept.page(REPO, commits[1], "sub", deep=False, after="", most=9)][
+        3
+    ] == "sub/3"
+    with pytest.raises(Busy):  # and is asked for again
+        catalog.entry(REPO, commits[5], "sub/9")
+    assert not catalog.has_manifest(REPO, commits[5])
+    database.close()
+
+
 def test_a_catalog_of_version_1_becomes_one_of_today(tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "catalog.sqlite") as old:
         old.executescript(
@@ -323,7 +353,8 @@ def test_what_was_read_is_at_hand_and_what_others_write_is_seen(tmp_path: Path) 
     manifest = Manifest(REPO, "main", COMMIT, (Entry("a", 1, Digest(Digest.SHA256, "a" * 64)),), "hub")
     assert one.at_hand("seen", REPO) is ABSENT
     assert one.seen(REPO) is None
-    assert one.entry(REPO, COMMIT, "b") is None
+    with pytest.raises(Busy):
+        one.entry(REPO, COMMIT, "b")
     assert one.at_hand("seen", REPO) is None
     assert one.at_hand("entry", REPO, COMMIT, "b") is ABSENT  # nobody knows the commit yet
     seen, ref = Seen(Visibility.PUBLIC, 1.0), Ref(COMMIT, 1.0)

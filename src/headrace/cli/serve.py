@@ -14,6 +14,7 @@ from headrace.cli.talk import log_to_stderr, say
 from headrace.cli.words import safe
 from headrace.errors import UsageError
 from headrace.facade.client import limits_of, road_of
+from headrace.plan.eviction import Care
 from headrace.settings import Settings, load_settings
 from headrace.settings.environment import is_debugging
 from headrace.settings.sources import HUB, SourceSetting
@@ -25,6 +26,7 @@ EXAMPLES = """\b
 Examples:
   headrace serve
   headrace serve --listen 0.0.0.0:8090 --data /srv/headrace
+  headrace serve --data /srv/headrace --quota 500G
   headrace serve --source hf=https://huggingface.co --source near=https://hf-mirror.com
   headrace serve --listen 0.0.0.0:8443 --tls-cert chain.pem --tls-key key.pem
   HF_ENDPOINT=http://127.0.0.1:8090 hf download openai-community/gpt2
@@ -49,6 +51,11 @@ Ctrl-C or SIGTERM ends it: streams get ten seconds, and the exit code is 0.
     help="A hub to mirror, or the name of a configured one; the first is trusted; may be repeated.  [default: huggingface]",
 )
 @click.option("--workers", type=int, metavar="N", help="How many processes serve.  [default: 1]")
+@click.option(
+    "--quota",
+    metavar="BYTES",
+    help="How much the blobs may take, such as 500G; what was used longest ago goes for what is asked for.  [default: no bound]",
+)
 @with_front
 @with_manner
 def serve(*, sources: tuple[str, ...], manner: Manner, **named: Any) -> None:
@@ -86,6 +93,7 @@ def serve(*, sources: tuple[str, ...], manner: Manner, **named: Any) -> None:
             access_log=_log_of(settings),
         ),
         offline_grants_s=settings["offline_grants_s"],
+        care=Care(settings["quota"], settings["free_space"]),
     )
 
     def on_ready(ready: server.Ready) -> None:

@@ -23,6 +23,7 @@ from headrace.node.config import LOOPBACK, NodeConfig, Upstream, parse_listen
 from headrace.node.facing import Facing
 from headrace.node.lines import LineFormatter
 from headrace.node.serve import Ready, serve
+from headrace.plan.eviction import Care
 from headrace.plan.limits import Limits
 
 
@@ -65,6 +66,7 @@ def _config(options: argparse.Namespace) -> NodeConfig:
             options.tls_cert, options.tls_key, options.handshake, options.x_accel, options.access_log
         ),
         offline_grants_s=options.offline_grants,
+        care=Care(options.quota, options.free_space),
     )
 
 
@@ -121,6 +123,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         default=0.0,
         help="seconds a caller stays let in while the source is away",
     )
+    parser.add_argument("--quota", type=int, default=0, help="bytes that blobs may take; 0: no bound")
+    parser.add_argument("--free-space", type=int, help="bytes of the disk to leave free; 0: none")
     parser.add_argument("--log-level", default="warning", help="debug, info, warning or error [%(default)s]")
     parser.add_argument("--with-parent", action="store_true", help="stop when standard input ends")
     return parser.parse_args(arguments)

@@ -9,6 +9,7 @@ from headrace.errors import UsageError
 from headrace.node.bounds import Bounds
 from headrace.node.facing import Facing
 from headrace.node.memory.rations import Rations
+from headrace.plan.eviction import Care
 from headrace.plan.limits import Limits
 from headrace.source.dialer import Dialer, Road
 from headrace.source.hub import HubSource
@@ -82,6 +83,7 @@ class NodeConfig:
         page_entries: files on one page of a tree answer.
         calls_most: calls that each source gets in five minutes at most; 0 leaves that to what it says itself.
         offline_grants_s: seconds for which a caller that was let into a repo stays so while the source cannot be asked.
+        care: how much of the disk it may take.
         trusted_proxies: addresses and networks of proxies whose word counts for how clients reach this node.
         workers: processes that serve.
         bounds: what clients may take of time and connections.
@@ -102,6 +104,7 @@ class NodeConfig:
     grace_s: float = 30.0
     page_entries: int = 1000
     calls_most: int = 0
+    care: Care = field(default_factory=Care)
     trusted_proxies: tuple[str, ...] = LOOPBACK
     workers: int = 1
     bounds: Bounds = field(default_factory=Bounds)

@@ -25,6 +25,9 @@ from headrace.node.body.blocks import BlockLists
 from headrace.node.body.sender import Sender
 from headrace.node.body.tree import DataTree
 from headrace.node.config import NodeConfig
+from headrace.node.disk.keeper import Keeper
+from headrace.node.disk.pins import Pins
+from headrace.node.disk.stock import Stock
 from headrace.node.edge import Edge
 from headrace.node.front import allow_many_files
 from headrace.node.memory.catalog import SqlCatalog
@@ -66,7 +69,9 @@ class Ground:
         self.inventory = RecentInventory(self.noted)
         self.store = BlobStore(layout, self.inventory)
         self.holders = Holders(self.database)
-        self._catalog = RecentCatalog(SqlCatalog(self.database))
+        self.keeper = Keeper(layout, Stock(self.database), Pins(self.database), config.care)
+        self._catalog = RecentCatalog(SqlCatalog(self.database), self.keeper.relieve)
+        self.keeper.unwritten = (self.inventory.flush, self._catalog.flush)
         self._questions = Questions(self._origin(), self.threads, config.patience_s, config.ref_ttl_s)
         self.proofs = Proofs(
             self.holders, self._catalog, self._questions, self.threads, config.visibility_ttl_s

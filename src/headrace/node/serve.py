@@ -21,6 +21,7 @@ from headrace.node.body.bodies import Bodies
 from headrace.node.body.sender import Sender
 from headrace.node.cluster.crew import Crew
 from headrace.node.config import NodeConfig, Upstream
+from headrace.node.disk.rounds import Rounds
 from headrace.node.fill.fills import Fills
 from headrace.node.fill.link import WorkerLink
 from headrace.node.front import Front, allow_many_files, endpoint, listen, withhold
@@ -107,8 +108,16 @@ class Node:
         ground = self._ground = Ground(config, self.metrics)
         self.link = WorkerLink(config)
         self._fills = Fills(
-            ground.store, ground.inventory, ground.holders, self.link, ground.threads, config.grace_s
+            ground.store,
+            ground.inventory,
+            ground.holders,
+            self.link,
+            ground.threads,
+            config.grace_s,
+            ground.keeper,
         )
+        self._rounds = Rounds(ground.keeper, ground.threads, lambda: self._fills.running, self._fills.shed)
+        self.metrics.watch_disk(config.care.quota, lambda: ground.keeper.account)
         self._fills.observers.append(self.metrics.take)
         self.metrics.running.set_function(lambda: len(self._fills))
         self.link.hear, self.link.bereaved = self._fills.take, self._fills.worker_died
@@ -122,6 +131,7 @@ class Node:
     async def start(self) -> None:
         """Start the worker and the servers, and listen."""
         await self.link.start()
+        self._rounds.start()
         await self._front.start()
         await self.crew.start()
         await self._front.open(self._sockets[0])
@@ -140,6 +150,7 @@ class Node:
         # Whatever is cut off here is as after a kill: what has landed counts, what was to be written is not given out.
         await self.link.stop(max(_LEAST_S, until - loop.time()))
         await self._fills.close(max(_LEAST_S, until - loop.time()))
+        await self._rounds.stop()
         await self._ground.close()
 
     async def _report(self) -> bytes:

@@ -48,8 +48,8 @@ def _parse_calls(text: str) -> int:
     return 0 if text.strip() == "0" else _parse_count(text)
 
 
-def _parse_rate(text: str) -> int:
-    """Bytes a second: a number, with K, M, G or T behind it for powers of 1024."""
+def _parse_bytes(text: str) -> int:
+    """Bytes: a number, with K, M, G or T behind it for powers of 1024."""
     number = text.strip().upper()
     power = "_KMGT".find(number[-1:], 1)
     value = float(number[:-1]) * 1024**power if power > 0 else float(number)
@@ -144,7 +144,7 @@ SPECS = (
     Spec(
         "limit_rate",
         ("HEADRACE_LIMIT_RATE",),
-        _parse_rate,
+        _parse_bytes,
         0,
         "bytes a second over all connections, at most; 0 is no limit",
         "a number, or one with K, M or G, powers of 1024",
@@ -207,6 +207,22 @@ SPECS = (
         0.0,
         "seconds for which who was let into a private or gated repo stays so while a node cannot ask its source",
         "seconds",
+    ),
+    Spec(
+        "quota",
+        ("HEADRACE_QUOTA",),
+        _parse_bytes,
+        0,
+        "how much a node's blobs may take together, with those on their way; 0 is no bound",
+        "bytes, or a number with K, M, G or T (powers of 1024)",
+    ),
+    Spec(
+        "free_space",
+        ("HEADRACE_FREE_SPACE",),
+        _parse_bytes,
+        None,
+        "how much of its disk a node leaves free; unset it is 1G or a fiftieth of the disk, whichever is less",
+        "as `quota`",
     ),
     Spec(
         "trusted_proxies",

@@ -1,7 +1,4 @@
-"""Blobs on a node's disk: one verified file per digest.
-
-Eviction and scrubbing will go by the catalog's rows, so that nobody ever walks the tree.
-"""
+"""Blobs on a node's disk: one verified file per digest. Whoever reads one holds it, so that it stays meanwhile."""
 
 from __future__ import annotations
 
@@ -13,6 +10,7 @@ from typing import BinaryIO
 from headrace.errors import DigestMismatch
 from headrace.manifest import Digest
 from headrace.node.body.tree import DataTree
+from headrace.node.disk.holding import hold
 from headrace.node.memory.inventory import Identity, Inventory
 from headrace.store.disk import storing
 from headrace.store.ledger import digest_of
@@ -31,9 +29,10 @@ class BlobStore:
             file = self.layout.blob(digest).open("rb", buffering=0)
         except FileNotFoundError:
             return None
-        identity = identity_of(os.fstat(file.fileno()))
+        is_there, identity = hold(file), identity_of(os.fstat(file.fileno()))
         # The open file is what was checked: what is put in its place later cannot be what is sent.
-        if identity.size == size and self._inventory.verified(digest) == identity:
+        if is_there and identity.size == size and self._inventory.verified(digest) == identity:
+            self._inventory.use(digest)
             return file
         file.close()
         return None

@@ -21,6 +21,7 @@ from headrace.metrics import Metrics
 from headrace.node.api.app import create_app
 from headrace.node.cluster.post import LEAVING, READY, REPORT, Post, line, record_told
 from headrace.node.cluster.relay import PassingSender, Relay
+from headrace.node.disk.rounds import noted, noting
 from headrace.node.fill.worker import BEAT_S
 from headrace.node.front import Front, allow_many_files, withhold
 from headrace.node.ground import Ground
@@ -81,12 +82,15 @@ async def _serve(post: Post, mouth: _Mouth, selector: WatchedSelector) -> None:
     mouth.say(line(state=READY))
     selector.listener = metrics.turned
     beating = loop.create_task(_beat(mouth))
+    writing = loop.create_task(noting(ground.keeper, ground.threads))
     await stop.wait()
     front.refuse()
     mouth.say(line(state=LEAVING))
     await front.drain(post.config.farewell_s)
     tell()
     beating.cancel()
+    writing.cancel()
+    await noted(ground.keeper.flush, ground.threads)
     await relay.close()
     await ground.close()
 

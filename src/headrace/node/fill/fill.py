@@ -24,6 +24,7 @@ from headrace.events import (
 )
 from headrace.manifest import Digest
 from headrace.names import Repo
+from headrace.node.disk.holding import share
 from headrace.node.fill.holdback import Holdback
 from headrace.node.fill.order import Order
 from headrace.ranges import Range, RangeSet
@@ -142,6 +143,8 @@ class Fill:
         order: by whose rights it is fetched now.
         recalling: ends when it is known what earlier fills have left.
         found: whether the content was here when the worker came to it, so that it is not known how it came.
+        ordered: whether there was room for it, and a worker was told to fetch it.
+        relieved: whether room was made for it after the disk had refused it.
     """
 
     def __init__(self, order: Order, paths: tuple[Path, Path], pulse: Pulse, steward: Steward) -> None:
@@ -154,6 +157,7 @@ class Fill:
         self.attempts = 0
         self.readers = self.joined = 0
         self.leaving = False
+        self.ordered = self.relieved = False
         self.error: FillFailed | None = None
         self.verified = False
         self._paths = paths
@@ -313,6 +317,7 @@ class Fill:
             except FileNotFoundError:
                 continue
             if os.fstat(file.fileno()).st_ino == self._inode:
+                share(file)  # once it is whole, it stays while this reader has it
                 return file
             file.close()
         raise Disrupted
@@ -365,6 +370,11 @@ class Fill:
                 self._holdback.renew()
         self._wake()
         return cut
+
+    def was_ordered(self) -> None:
+        """A worker was told to fetch it: from now on its sources are waited for, and no longer the disk."""
+        self.leaving, self.ordered = False, True
+        self._began_at = self._loop.time()
 
     def orphaned(self) -> None:
         """The worker let go of it. What it had written is there; the next one says how much of it counts."""

@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
 from headrace.errors import (
@@ -19,11 +19,14 @@ from headrace.errors import (
     AllSourcesFailed,
     DigestMismatch,
     EntryNotFound,
+    HeadraceError,
     Interrupted,
+    NoSpace,
     NotFound,
     RepoNotFound,
     RevisionNotFound,
     SourceError,
+    StoreError,
 )
 from headrace.events import BlobFailed, BlobPublished, Event
 from headrace.manifest import Digest
@@ -55,6 +58,22 @@ _RECALL_S = 4.0  # for what was known of it to be read
 _log = logging.getLogger("headrace.node")
 
 
+class Room(Protocol):
+    """What fills ask of who takes care of the disk. For threads."""
+
+    def admit(self, digest: Digest, size: int) -> None:
+        """Make room for content that is about to be fetched. Raises `NoSpace`."""
+
+    def relieve_for(self, size: int) -> bool:
+        """The disk refused so much: let something go; whether anything went."""
+
+    def leave(self, digest: Digest) -> None:
+        """It is not fetched any further."""
+
+    def forsake(self, digest: Digest) -> None:
+        """It cannot be stored."""
+
+
 class Fills:
     """All fills of a node. Belongs to one event loop."""
 
@@ -66,9 +85,11 @@ class Fills:
         link: WorkerLink,
         threads: Threads,
         grace_s: float,
+        room: Room,
     ) -> None:
         """`grace_s`: for how long a fill goes on that nobody reads."""
         self._store = store
+        self._room = room
         self._inventory = inventory
         self._holders = holders
         self._link = link
@@ -101,14 +122,25 @@ class Fills:
             paths = (layout.unfinished(digest).partial, layout.blob(digest))
             fill = Fill(order, paths, self._pulse, self)
             self._running[str(digest)] = fill
-            self._link.order(order)
-            fill.recalling = self._later(self._recall(fill))
+            fill.recalling = self._later(self._begin(fill))
         elif fill.content.entry.size != content.entry.size:
             sizes = f"{fill.content.entry.size} and {content.entry.size}"
             raise DigestMismatch(f"{digest} is promised with two sizes, {sizes} bytes")
         else:
             fill.also(order)
         return fill.join(content.repo, resumes=resumes)
+
+    @property
+    def running(self) -> list[Digest]:
+        """What is being fetched."""
+        return [fill.content.entry.digest for fill in self._running.values()]
+
+    def shed(self) -> None:
+        """There is no more room: what nobody reads now is not fetched any further."""
+        for fill in list(self._running.values()):
+            if fill.ordered and not (fill.readers or fill.leaving or fill.verified):
+                fill.leaving = True
+                self._link.drop(fill.content.entry.digest)
 
     async def is_doubted(self, digest: Digest) -> bool:
         """Whether somebody may hold wrong bytes of it."""
@@ -133,6 +165,11 @@ class Fills:
                 fill.orphaned()
                 self._link.order(fill.order)
                 return
+            if event.code == NoSpace.code and fill is not None and not fill.relieved:
+                fill.relieved, fill.ordered = True, False
+                fill.orphaned()
+                self._later(self._relieve(fill, event))
+                return
             _log.warning("%s could not be fetched: %s", event.digest, event.message)
         if fill is None:
             return
@@ -147,6 +184,8 @@ class Fills:
     def worker_died(self) -> None:
         """Give what was being filled to the next worker."""
         for fill in list(self._running.values()):
+            if not fill.ordered:
+                continue
             unwanted = fill.leaving and not fill.readers
             fill.orphaned()
             if unwanted:
@@ -189,6 +228,49 @@ class Fills:
         else:
             self._end(fill)
             _log.info("%s is not fetched any further: nobody reads it", fill.content.entry.digest)
+
+    async def _begin(self, fill: Fill) -> None:
+        """Have it fetched, once there is room for it."""
+        digest, size = fill.content.entry.digest, fill.content.entry.size
+        try:
+            async with self._held(digest):
+                await self._threads.disk(self._room.admit, digest, size)
+        except HeadraceError as error:
+            _log.warning("%s", error.message)
+            self._refuse(fill, FillFailed(error.message, error.code))
+            return
+        except Exception:
+            self._refuse(fill, FillFailed("the disk cannot be looked at", StoreError.code))
+            raise
+        if fill.leaving and not fill.readers:
+            self._end(fill)
+            return
+        fill.was_ordered()
+        self._link.order(fill.order)
+        await self._recall(fill)
+
+    async def _relieve(self, fill: Fill, event: BlobFailed) -> None:
+        """The disk refused what seemed to fit: once something was let go of, it is tried again."""
+        digest, size = fill.content.entry.digest, fill.content.entry.size
+        is_relieved = False
+        with suppress(HeadraceError):
+            is_relieved = await self._threads.disk(self._room.relieve_for, size)
+        if is_relieved:
+            fill.was_ordered()
+            self._link.order(fill.order)
+            return
+        self._tell(fill, event)
+        self._end(fill)
+        async with self._held(digest):
+            await self._wrote(f"that {digest} has no room", lambda: self._room.forsake(digest))
+
+    def _refuse(self, fill: Fill, error: FillFailed) -> None:
+        self._end(fill)
+        fill.fail(error)
+
+    async def _leave(self, digest: Digest) -> None:
+        async with self._held(digest):
+            await self._wrote(f"that {digest} is left", lambda: self._room.leave(digest))
 
     async def _recall(self, fill: Fill) -> None:
         """Find out what was held of it before. After a loss of power it is not known what readers were given.
@@ -272,6 +354,8 @@ class Fills:
             self._later(self._left(digest, fill.content.repo))
         if fill.generation:
             self._doubt(digest)
+        if fill.ordered and not fill.verified:
+            self._later(self._leave(digest))
 
     def _tell(self, fill: Fill, event: Event) -> None:
         if not fill.took(event):

@@ -10,7 +10,7 @@ import enum
 import itertools
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -20,11 +20,14 @@ import sqlalchemy as sa
 from headrace.manifest import Digest, Entry, Manifest
 from headrace.names import Repo, RepoKind, is_commit
 from headrace.node.memory.database import Database
-from headrace.node.memory.schema import answers, commits, entries, refs, repos
+from headrace.node.memory.schema import answers, commits, entries, pins, refs, repos
 from headrace.wire import api_path
 
 _ROWS_AT_ONCE = 5000
 _KINDS = {kind.plural: kind for kind in RepoKind}
+_COMMITS_AT_ONCE = 1000
+_TRIMMED_AT_ONCE = 8
+_ASKED_S = 120.0  # who asked for a commit so lately may still be about it
 
 
 class Visibility(enum.Enum):
@@ -205,6 +208,38 @@ class SqlCatalog:
             query = query.where(entries.c.path > after)
         return [_row(found) for found in self._database.all(query.order_by(entries.c.path).limit(most))]
 
+    def asked(self, times: Mapping[tuple[Repo, str], float]) -> None:
+        """Write down when commits were asked for last."""
+        rows = [
+            {"of": repo_key(repo), "named": commit, "when": at} for (repo, commit), at in list(times.items())
+        ]
+        named = (commits.c.repo == sa.bindparam("of")) & (commits.c.commit == sa.bindparam("named"))
+        update = sa.update(commits).where(named).values(at=sa.bindparam("when"))
+        for begin in range(0, len(rows), _COMMITS_AT_ONCE):
+            with self._database.writing() as connection:
+                connection.execute(update, rows[begin : begin + _COMMITS_AT_ONCE])
+
+    def trim(self) -> None:
+        """Forget what commits hold that were asked for longest ago, as far as there is too much; none that is pinned."""
+        while self._trim():
+            pass
+
+    def _trim(self) -> bool:
+        with self._database.writing() as connection:
+            if not self._database.is_over(connection, commits):
+                return False
+            pinned = sa.select(pins.c.repo).where(
+                pins.c.repo == commits.c.repo, pins.c.commit == commits.c.commit
+            )
+            known = sa.select(commits.c.id, commits.c.weight).where(commits.c.at < time.time() - _ASKED_S)
+            query = known.where(~pinned.exists()).order_by(commits.c.at).limit(_TRIMMED_AT_ONCE)
+            going = connection.execute(query).all()
+            numbers = [row.id for row in going]
+            connection.execute(sa.delete(entries).where(entries.c.commit_id.in_(numbers)))
+            connection.execute(sa.delete(commits).where(commits.c.id.in_(numbers)))
+            self._database.count(connection, commits, -len(going), -sum(row.weight for row in going))
+            return bool(going)
+
     def kept(self, key: str) -> Kept | None:
         """See `Catalog.kept`."""
         found = self._database.one(
@@ -239,12 +274,16 @@ class SqlCatalog:
         rows = _rows_of(manifest.entries)
         made = connection.execute(
             sa.insert(commits).values(
-                repo=repo_key(manifest.repo), commit=manifest.commit, source=manifest.source
+                repo=repo_key(manifest.repo), commit=manifest.commit, source=manifest.source, at=time.time()
             )
         )
         (number,) = made.inserted_primary_key or (None,)
+        weight = 0
         while batch := [{"commit_id": number, **row} for row in itertools.islice(rows, _ROWS_AT_ONCE)]:
             connection.execute(sa.insert(entries), batch)
+            weight += len(batch)
+        connection.execute(sa.update(commits).where(commits.c.id == number).values(weight=weight))
+        self._database.count(connection, commits, 1, weight)
 
 
 def info_key(repo: Repo, commit: str) -> str:

@@ -19,6 +19,9 @@ from sqlalchemy.dialects import postgresql, sqlite
 from headrace.errors import Corrupt
 from headrace.node.memory.schema import (
     answers,
+    arrivals,
+    blobs,
+    commits,
     fitting,
     grants,
     refs,
@@ -46,6 +49,10 @@ BOUNDS: Mapping[str, Bound] = {
     refs.name: Bound(500_000),
     answers.name: Bound(100_000, 256 * 1024 * 1024),
     grants.name: Bound(200_000),
+    commits.name: Bound(200_000, 4_000_000),  # files and folders that they hold
+    # What lies on the disk is counted here, and bounded by who takes care of that.
+    blobs.name: Bound(2**62),
+    arrivals.name: Bound(2**62),
 }
 _CONNECTIONS = 16
 
@@ -112,51 +119,63 @@ class Database:
         table: sa.Table,
         key: Mapping[str, Any],
         values: Mapping[str, Any] | None,
+        first: Mapping[str, Any] | None = None,
     ) -> None:
         """Write a row whether or not there is one; None takes it away. A kind that is bounded loses its oldest.
 
-        For use inside `writing`.
+        `first`: what a row says besides when there was none. For use inside `writing`.
         """
         is_bounded = table.name in self._bounds
-        weigh = table.c.weight if "weight" in table.c else sa.literal(0)
+        weigh = weight_of(table)
         was = connection.scalar(sa.select(weigh).where(is_row(table, key))) if is_bounded else None
         if values is None:
             connection.execute(sa.delete(table).where(is_row(table, key)))
         else:
-            insert = self._insert(table).values(**key, **values)
+            insert = self._insert(table).values(**key, **values, **(first or {}))
             connection.execute(insert.on_conflict_do_update(index_elements=list(key), set_=dict(values)))
         if not is_bounded:
             return
         rows = (values is not None) - (was is not None)
-        weight = (values or {}).get("weight", 0) - (was or 0)
+        weight = (values or {}).get(getattr(weigh, "name", ""), 0) - (was or 0)
         if rows or weight:
-            self._count(connection, table, rows, weight)
+            self.count(connection, table, rows, weight)
         if rows > 0 or weight > 0:
             self._drop_oldest(connection, table, weigh)
 
-    def _count(self, connection: sa.Connection, table: sa.Table, rows: int, weight: int) -> None:
+    def count(self, connection: sa.Connection, table: sa.Table, rows: int, weight: int) -> None:
+        """Add to what is known of how many rows a table has, and what they weigh. For use inside `writing`."""
         insert = self._insert(totals).values(name=table.name, rows=rows, weight=weight)
         added = {"rows": totals.c.rows + rows, "weight": totals.c.weight + weight}
         connection.execute(insert.on_conflict_do_update(index_elements=["name"], set_=added))
 
-    def _drop_oldest(self, connection: sa.Connection, table: sa.Table, weigh: sa.ColumnElement[Any]) -> None:
+    def is_over(self, connection: sa.Connection, table: sa.Table) -> bool:
+        """Whether a table holds more than its bound. For use inside `writing`."""
         bound = self._bounds[table.name]
         total = connection.execute(sa.select(totals).where(totals.c.name == table.name)).first()
-        if total is None or (total.rows <= bound.rows and total.weight <= bound.weight):
+        return total is not None and (total.rows > bound.rows or total.weight > bound.weight)
+
+    def _drop_oldest(self, connection: sa.Connection, table: sa.Table, weigh: sa.ColumnElement[Any]) -> None:
+        if not self.is_over(connection, table):
             return
+        rows = connection.scalar(sa.select(totals.c.rows).where(totals.c.name == table.name)) or 0
         keys = list(table.primary_key.columns)
         # Some at once, so that this is not done at every write; the newest always stays.
-        most = min(_DROPPED_AT_ONCE, total.rows // _DROPPED_SHARE + 1, total.rows - 1)
+        most = min(_DROPPED_AT_ONCE, rows // _DROPPED_SHARE + 1, rows - 1)
         oldest = sa.select(*keys, weigh.label("weight")).order_by(table.c.at).limit(most)
         dropped = connection.execute(oldest).mappings().all()
         for row in dropped:
             connection.execute(
                 sa.delete(table).where(is_row(table, {key.name: row[key.name] for key in keys}))
             )
-        self._count(connection, table, -len(dropped), -sum(row["weight"] for row in dropped))
+        self.count(connection, table, -len(dropped), -sum(row["weight"] for row in dropped))
 
     def _insert(self, table: sa.Table) -> Any:
         return (sqlite if self._engine.dialect.name == "sqlite" else postgresql).insert(table)
+
+
+def weight_of(table: sa.Table) -> sa.ColumnElement[Any]:
+    """What a row of the table weighs: its text, or the bytes on disk that it stands for."""
+    return next((table.c[name] for name in ("weight", "size") if name in table.c), sa.literal(0))
 
 
 def is_row(table: sa.Table, key: Mapping[str, Any]) -> sa.ColumnElement[bool]:

@@ -1,10 +1,13 @@
-"""The inventory: which files of a node were verified, and what is still in doubt.
+"""The inventory: which files of a node were verified, when they were used, and what is still in doubt.
 
-`Inventory` is the port; `SqlInventory` keeps it in the node's database.
+`Inventory` is the port; `SqlInventory` keeps it in the node's database. Of what it writes, rows and bytes are counted
+there, so that nobody has to walk a tree to know how much there is.
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
@@ -12,7 +15,9 @@ import sqlalchemy as sa
 
 from headrace.manifest import Digest
 from headrace.node.memory.database import Database
-from headrace.node.memory.schema import blobs, doubts, held_blocks
+from headrace.node.memory.schema import arrivals, blobs, doubts, held_blocks
+
+_ROWS_AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,9 @@ class Inventory(Protocol):
     def verify(self, digest: Digest, identity: Identity | None) -> None:
         """Remember a file that hashes to this; None: there is none."""
 
+    def use(self, digest: Digest) -> None:
+        """Somebody reads this file now. It may be written down later, and get lost."""
+
     def doubted_until(self, digest: Digest) -> float:
         """Until when this content is given out as a whole only; 0 where it never was in doubt."""
 
@@ -67,10 +75,26 @@ class SqlInventory:
 
     def verify(self, digest: Digest, identity: Identity | None) -> None:
         """See `Inventory.verify`."""
+        key, first = {"digest": str(digest)}, {"used_at": time.time()}
+        values = None if identity is None else asdict(identity)
         with self._database.writing() as connection:
-            self._database.put(
-                connection, blobs, {"digest": str(digest)}, None if identity is None else asdict(identity)
-            )
+            self._database.put(connection, blobs, key, values, first)
+            if values is not None:
+                self._database.put(connection, arrivals, key, None)
+
+    def use(self, digest: Digest) -> None:
+        """See `Inventory.use`."""
+        self.used({digest: time.time()})
+
+    def used(self, times: Mapping[Digest, float]) -> None:
+        """Write down when files were used last (wall clock)."""
+        rows = [{"of": str(digest), "at": at} for digest, at in list(times.items())]
+        update = (
+            sa.update(blobs).where(blobs.c.digest == sa.bindparam("of")).values(used_at=sa.bindparam("at"))
+        )
+        for begin in range(0, len(rows), _ROWS_AT_ONCE):
+            with self._database.writing() as connection:
+                connection.execute(update, rows[begin : begin + _ROWS_AT_ONCE])
 
     def doubted_until(self, digest: Digest) -> float:
         """See `Inventory.doubted_until`."""
@@ -91,8 +115,7 @@ class SqlInventory:
 
     def hold(self, digest: Digest, held: Held | None) -> None:
         """See `Inventory.hold`."""
+        values = None if held is None else {**asdict(held), "at": time.time()}
         # That nothing is held may get lost: then the content is doubted for nothing.
         with self._database.writing(lasting=held is not None) as connection:
-            self._database.put(
-                connection, held_blocks, {"digest": str(digest)}, None if held is None else asdict(held)
-            )
+            self._database.put(connection, held_blocks, {"digest": str(digest)}, values)

@@ -15,16 +15,17 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
-from headrace.errors import NoSpace
+from headrace.errors import Busy, NoSpace
 from headrace.manifest import Digest, Manifest
 from headrace.names import Repo
-from headrace.node.memory.catalog import Catalog, Kept, Ref, Row, Seen, Told, info_key
-from headrace.node.memory.inventory import Held, Identity, Inventory
+from headrace.node.memory.catalog import Kept, Ref, Row, Seen, SqlCatalog, Told, info_key
+from headrace.node.memory.inventory import Held, Identity, SqlInventory
 
 ABSENT: Final = object()
 """What `get` says of what it does not have: None may be an answer."""
 
 _MUTABLE_S = 1.0
+_LISTED_S = 60.0  # what a commit holds may be forgotten two minutes after it was asked for last
 _FOR_EVER = float("inf")
 _ROW_WEIGHT = 500  # bytes, about: an entry of a commit with its path
 _WEIGHT_MOST = 24 * 1024 * 1024
@@ -92,16 +93,44 @@ def _as_far_as_it_fits() -> Iterator[None]:
 
 
 class RecentCatalog:
-    """A catalog with what was read or written last in front of it; see `Catalog`."""
+    """A catalog with what was read or written last in front of it; see `Catalog`.
 
-    def __init__(self, catalog: Catalog) -> None:
+    Which commits were asked for is kept here until `flush`.
+    """
+
+    def __init__(self, catalog: SqlCatalog, relieve: Callable[[], bool] = lambda: False) -> None:
+        """`relieve` makes room on a full disk; whether it could is its answer."""
         self._catalog = catalog
+        self._relieve = relieve
         self._recent = Recent(_WEIGHT_MOST)
         self._seeing = threading.Lock()
+        self._asked: dict[tuple[Repo, str], float] = {}
 
     def at_hand(self, question: str, *arguments: Hashable) -> Any:
         """What the method `question` would say to these arguments, if that is known without looking; else `ABSENT`."""
+        if question in ("has_manifest", "entry"):
+            repo, commit, *_ = arguments
+            self._ask(repo, commit)
         return self._recent.get((question, *arguments))
+
+    def flush(self) -> None:
+        """Write down which commits were asked for, and forget what those hold that were not for long."""
+        asked, self._asked = self._asked, {}
+        self._catalog.asked(asked)
+        self._catalog.trim()
+
+    def _ask(self, repo: Any, commit: Any) -> None:
+        self._asked[repo, commit] = time.time()
+
+    def _learned(self, repo: Repo, revision: str, told: Told) -> Seen:
+        try:
+            return self._catalog.learn(repo, revision, told)
+        except NoSpace:
+            # Content goes for what nothing can be served without; the rest is asked for again.
+            listed = told.manifest
+            if listed is None or self._catalog.has_manifest(repo, listed.commit) or not self._relieve():
+                raise
+            return self._catalog.learn(repo, revision, told)
 
     def seen(self, repo: Repo) -> Seen | None:
         """See `Catalog.seen`."""
@@ -130,7 +159,7 @@ class RecentCatalog:
         """See `Catalog.learn`."""
         known, is_kept = told.seen, False
         with _as_far_as_it_fits():
-            known, is_kept = self._catalog.learn(repo, revision, told), True
+            known, is_kept = self._learned(repo, revision, told), True
         seen = self._put_seen(repo, known) or known
         if told.ref is None:
             return seen
@@ -138,39 +167,48 @@ class RecentCatalog:
         if told.info is not None:
             self._put_kept(info_key(repo, told.ref.commit), told.info)
         if told.manifest is not None and is_kept:
-            self._recent.put(("has_manifest", repo, told.ref.commit), True, _FOR_EVER, _ROW_WEIGHT)  # noqa: FBT003
+            self._put_listed(repo, told.ref.commit)
         return seen
 
     def has_manifest(self, repo: Repo, commit: str) -> bool:
         """See `Catalog.has_manifest`."""
-        key = ("has_manifest", repo, commit)
-        if self._recent.get(key) is ABSENT:
+        self._ask(repo, commit)
+        if self._recent.get(("has_manifest", repo, commit)) is ABSENT:
             if not self._catalog.has_manifest(repo, commit):
                 return False
-            self._recent.put(key, True, _FOR_EVER, _ROW_WEIGHT)  # noqa: FBT003
+            self._put_listed(repo, commit)
         return True
 
     def keep_manifest(self, manifest: Manifest) -> None:
         """See `Catalog.keep_manifest`."""
-        self._catalog.keep_manifest(manifest)
-        self._recent.put(("has_manifest", manifest.repo, manifest.commit), True, _FOR_EVER, _ROW_WEIGHT)  # noqa: FBT003
+        try:
+            self._catalog.keep_manifest(manifest)
+        except NoSpace:
+            if not self._relieve():
+                raise
+            self._catalog.keep_manifest(manifest)
+        self._put_listed(manifest.repo, manifest.commit)
 
     def entry(self, repo: Repo, commit: str, path: str) -> Row | None:
-        """See `Catalog.entry`."""
+        """See `Catalog.entry`. Raises `Busy` where what the commit holds was forgotten meanwhile."""
+        self._ask(repo, commit)
         key = ("entry", repo, commit, path)
         found: Row | None = self._recent.get(key)
         if found is ABSENT:
             found = self._catalog.entry(repo, commit, path)
-            # That a commit lacks a path is known only once the commit is.
-            if found is not None or self.has_manifest(repo, commit):
-                self._recent.put(key, found, _FOR_EVER, _ROW_WEIGHT + len(path))
+            if found is None:
+                self._see_listed(repo, commit)
+            self._recent.put(key, found, _FOR_EVER, _ROW_WEIGHT + len(path))
         return found
 
     def page(
         self, repo: Repo, commit: str, folder: str, *, deep: bool, after: str, most: int
     ) -> Sequence[Row]:
-        """See `Catalog.page`."""
-        return self._catalog.page(repo, commit, folder, deep=deep, after=after, most=most)
+        """See `Catalog.page`. Raises as `entry`."""
+        rows = self._catalog.page(repo, commit, folder, deep=deep, after=after, most=most)
+        if not rows:
+            self._see_listed(repo, commit)
+        return rows
 
     def kept(self, key: str) -> Kept | None:
         """See `Catalog.kept`."""
@@ -193,6 +231,15 @@ class RecentCatalog:
             self._put(key, found)
         return found
 
+    def _put_listed(self, repo: Repo, commit: str) -> None:
+        self._recent.put(("has_manifest", repo, commit), True, _LISTED_S, _ROW_WEIGHT)  # noqa: FBT003
+
+    def _see_listed(self, repo: Repo, commit: str) -> None:
+        """Make sure that what was not found is not there: another process may have forgotten the whole commit."""
+        if not self._catalog.has_manifest(repo, commit):
+            self._recent.drop(("has_manifest", repo, commit))
+            raise Busy("what this commit holds has to be asked for again", retry_after_s=1.0)
+
     def _put_seen(self, repo: Repo, seen: Seen | None) -> Seen | None:
         """Have at hand what the catalog said, unless another thread has put there what was asked for later."""
         with self._seeing:
@@ -213,11 +260,15 @@ class RecentCatalog:
 
 
 class RecentInventory:
-    """An inventory with what was read or written last in front of it; see `Inventory`."""
+    """An inventory with what was read or written last in front of it; see `Inventory`.
 
-    def __init__(self, inventory: Inventory) -> None:
+    When which file was used is kept here until `flush`.
+    """
+
+    def __init__(self, inventory: SqlInventory) -> None:
         self._inventory = inventory
         self._recent = Recent(_DIGESTS_MOST)
+        self._used: dict[Digest, float] = {}
 
     def verified(self, digest: Digest) -> Identity | None:
         """See `Inventory.verified`."""
@@ -229,6 +280,19 @@ class RecentInventory:
         with _as_far_as_it_fits():
             self._inventory.verify(digest, identity)
         self._put(("verified", digest), identity)
+
+    def use(self, digest: Digest) -> None:
+        """See `Inventory.use`."""
+        self._used[digest] = time.time()
+
+    def flush(self) -> None:
+        """Write down what was used."""
+        used, self._used = self._used, {}
+        try:
+            self._inventory.used(used)
+        except NoSpace:
+            self._used = {**used, **self._used}
+            raise
 
     def doubted_until(self, digest: Digest) -> float:
         """See `Inventory.doubted_until`."""

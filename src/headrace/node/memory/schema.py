@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
-from headrace.errors import NoSpace, UsageError
+from headrace.errors import NoSpace, StoreError, UsageError
 
 VERSION = 3
 
@@ -86,8 +89,27 @@ blobs = sa.Table(
     sa.Column("used_at", sa.Float, nullable=False, server_default="0"),
     sa.Column("checked_at", sa.Float, nullable=False, server_default="0"),
     sa.Column("pinned", sa.Integer, nullable=False, server_default="0"),
-    sa.Index("blobs_by_use", "pinned", "used_at"),
+    sa.Index("blobs_by_use", "pinned", "used_at", "digest"),
     sa.Index("blobs_by_check", "checked_at"),
+)
+# What is being fetched, was left half fetched or is about to be removed: so nothing on disk is unknown here, whenever
+# a process dies. `at` is when somebody was at it last, `running` whether it still was.
+arrivals = sa.Table(
+    "arrivals",
+    TABLES,
+    sa.Column("digest", sa.Text, primary_key=True),
+    sa.Column("weight", sa.BigInteger, nullable=False),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("running", sa.Integer, nullable=False),
+    sa.Index("arrivals_by_age", "at"),
+)
+pins = sa.Table(
+    "pins",
+    TABLES,
+    sa.Column("repo", sa.Text, primary_key=True),
+    sa.Column("revision", sa.Text, primary_key=True),
+    sa.Column("commit", sa.Text),
+    sa.Column("at", sa.Float, nullable=False),
 )
 doubts = sa.Table(
     "doubts",
@@ -101,6 +123,7 @@ held_blocks = sa.Table(
     sa.Column("digest", sa.Text, primary_key=True),
     sa.Column("block", sa.BigInteger, nullable=False),
     sa.Column("boot", sa.Text, nullable=False),
+    sa.Column("at", sa.Float, nullable=False, server_default="0"),
 )
 
 grants = sa.Table(
@@ -121,6 +144,8 @@ holders = sa.Table(
     sa.Column("proven", sa.Integer, nullable=False),
     sa.Column("at", sa.Float, nullable=False),
 )
+OF_BLOBS: tuple[sa.Table, ...] = (holders,)
+"""Tables with a `digest`, whose rows go with the blob."""
 
 _INFO_KEY = re.compile(r"(/api/[^/]+/.+/revision/)[^/]+")
 
@@ -128,10 +153,13 @@ _INFO_KEY = re.compile(r"(/api/[^/]+/.+/revision/)[^/]+")
 def set_up(engine: sa.Engine) -> None:
     """Make the tables, or bring those of an earlier version up to this one, all or nothing.
 
+    The file as it was stays beside it, until the next time: `catalog.sqlite.v2`.
+
     Raises:
         UsageError: they are of a later version.
+        NoSpace: there is no room for that.
     """
-    with engine.begin() as connection:
+    with fitting(), engine.begin() as connection:
         if engine.dialect.name == "sqlite":
             # Else what defines tables is done at once each, and two processes may be at it.
             connection.exec_driver_sql("BEGIN IMMEDIATE")
@@ -143,6 +171,9 @@ def set_up(engine: sa.Engine) -> None:
                 f"the catalog is of version {found}, and this Headrace knows {VERSION}",
                 hint="use the newer Headrace that made it, or another --data folder",
             )
+        if found is not None and found < VERSION and engine.url.database and engine.dialect.name == "sqlite":
+            # Nobody writes now; who reads sees what was before.
+            _back_up(Path(engine.url.database), found)
         TABLES.create_all(connection)
         if found is not None and found < 2:  # noqa: PLR2004 - versions
             _from_1(connection)
@@ -165,6 +196,26 @@ def fitting() -> Iterator[None]:
                 "no space left for the catalog", hint="free some space on the disk of --data"
             ) from error
         raise
+
+
+def _back_up(file: Path, version: int) -> None:
+    kept, fresh = file.with_name(f"{file.name}.v{version}"), file.with_name(f"{file.name}.backup")
+    fresh.unlink(missing_ok=True)
+    try:
+        with closing(sqlite3.connect(file)) as source, closing(sqlite3.connect(fresh)) as target:
+            source.backup(target)
+        fresh.replace(kept)
+    except sqlite3.Error as error:
+        kind = NoSpace if "full" in str(error) else StoreError
+        raise kind(
+            f"the catalog of version {version} cannot be copied before it is changed: {error}",
+            hint="free some space on the disk of --data",
+        ) from error
+    finally:
+        fresh.unlink(missing_ok=True)
+    for older in file.parent.glob(f"{file.name}.v*"):
+        if older != kept:
+            older.unlink(missing_ok=True)
 
 
 def set_up_sqlite(connection: Any, _record: object) -> None:
@@ -207,7 +258,10 @@ def _from_1(connection: sa.Connection) -> None:
 
 
 def _from_2(connection: sa.Connection) -> None:
-    """Commits and blobs get an age. What is here came from repos for everybody: there were no others until now."""
+    """Commits and blobs get an age, and are counted.
+
+    What is here came from repos for everybody: there were no others until now.
+    """
     added = {
         commits: ("at FLOAT NOT NULL DEFAULT 0", "weight BIGINT NOT NULL DEFAULT 0"),
         blobs: (
@@ -216,12 +270,24 @@ def _from_2(connection: sa.Connection) -> None:
             "checked_at FLOAT NOT NULL DEFAULT 0",
             "pinned INTEGER NOT NULL DEFAULT 0",
         ),
+        held_blocks: ("at FLOAT NOT NULL DEFAULT 0",),
     }
     for table, columns in added.items():
+        has = {column["name"] for column in sa.inspect(connection).get_columns(table.name)}
         for column in columns:
-            connection.execute(sa.text(f"ALTER TABLE {table.name} ADD COLUMN {column}"))
+            if column.split()[0] not in has:  # it was made a moment ago, for a version that had no such table
+                connection.execute(sa.text(f"ALTER TABLE {table.name} ADD COLUMN {column}"))
         for index in table.indexes:
-            index.create(connection)
+            index.create(connection, checkfirst=True)
+    connection.execute(sa.update(blobs).values(used_at=blobs.c.modified_ns / 1e9))
+    now = time.time()
+    connection.execute(sa.update(held_blocks).values(at=now))
+    weight = sa.select(sa.func.count()).where(entries.c.commit_id == commits.c.id).scalar_subquery()
+    connection.execute(sa.update(commits).values(at=now, weight=weight))
+    for table, weigh in ((commits, commits.c.weight), (blobs, blobs.c.size)):
+        total = sa.func.coalesce(sa.func.sum(weigh), 0)
+        counted = sa.select(sa.literal(table.name), sa.func.count(), total).select_from(table)
+        connection.execute(sa.insert(totals).from_select(["name", "rows", "weight"], counted))
     listed = (
         sa.select(entries.c.digest, commits.c.repo, sa.literal(1), sa.literal(0.0))
         .join(commits, commits.c.id == entries.c.commit_id)

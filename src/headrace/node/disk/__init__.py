@@ -1,0 +1,1 @@
+"""Care of the disk: what stays, what goes, and how much there may be."""
