@@ -22,6 +22,9 @@ from headrace.blocklist import BLOCK_SIZE, BLOCKS, BLOCKS_PATH, BlockList, parse
 from headrace.errors import Corrupt
 from headrace.manifest import Digest, Entry
 from headrace.metrics import Metrics
+from headrace.node.access.gate import Gate
+from headrace.node.access.rules import Rules
+from headrace.node.access.tokens import AdminToken, KnownTokens, TokenBook
 from headrace.node.api.app import Services, create_app
 from headrace.node.api.blocks import BlockApi
 from headrace.node.api.capability import LIFE_S, Capabilities, node_key
@@ -224,7 +227,7 @@ class SlowLists(BlockLists):
 
 @pytest.mark.filterwarnings("ignore::aiohttp.web.NotAppKeyWarning")
 def test_while_a_list_is_made_everybody_is_told_to_come_again(
-    store: BlobStore, caplog: pytest.LogCaptureFixture
+    store: BlobStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     lists, capabilities = SlowLists(store), Capabilities(b"k" * 32)
     caplog.set_level(logging.DEBUG)
@@ -233,7 +236,9 @@ def test_while_a_list_is_made_everybody_is_told_to_come_again(
         threads = Threads()
         api = BlockApi(lists, capabilities, threads)
         way = api.header(Entry("big.bin", len(BIG), DIGEST), time.time() + 60)[BLOCKS]
-        services = Services(None, None, api, Metrics(), threads.source, 3, Outside(()), Ongoing())  # type: ignore[arg-type]  # not asked
+        tokens = KnownTokens(TokenBook(Database.in_folder(tmp_path)), threads)
+        gate = Gate(Rules(), tokens, AdminToken.in_folder(tmp_path))
+        services = Services(None, None, api, Metrics(), threads.source, 3, Outside(()), Ongoing(), gate, {})  # type: ignore[arg-type]  # not asked
         async with TestServer(create_app(services)) as server, ClientSession() as session:
 
             async def get() -> tuple[int, str | None, bytes]:

@@ -18,6 +18,7 @@ from headrace.node.body.sender import Sender
 from headrace.node.memory.metadata import Metadata
 
 _READING = ("GET", "HEAD")
+_FILES = ("resolve", "raw")
 
 
 class HubApi:
@@ -60,13 +61,17 @@ class HubApi:
             request["route"] = "api"
             return await self._chore(request, call)
         request["route"], request["repo"] = call.verb, str(call.repo)
+        request["pass"].check(call.repo)
+        if call.verb in _FILES and request.method == "GET":
+            with request["pass"].streaming():
+                return await self._calls[call.verb](request, call)
         return await self._calls[call.verb](request, call)
 
     async def _chore(self, request: web.Request, chore: Chore) -> web.StreamResponse:
         if chore.name == "agent-harnesses":
             return web.json_response({"standardEnvVars": [], "harnesses": {}})
         if chore.name == "owners":
-            return refused(no_account(signed_in="Authorization" in request.headers))
+            return refused(no_account(signed_in=bool(request["authorization"])))
         if chore.name == "paper-text":
             return await self._passing.text(request, chore.path)
         return await self._passing.json(request, chore.path)
@@ -77,12 +82,14 @@ class HubApi:
 
     async def _owners(self, request: web.Request, call: Call) -> web.StreamResponse:
         await self._readable(request, call)
-        return refused(no_account(signed_in="Authorization" in request.headers))
+        return refused(no_account(signed_in=bool(request["authorization"])))
 
     async def _readable(self, request: web.Request, call: Call) -> None:
         try:
             await resolved(self._metadata, request, call)
         except RevisionNotFound:
+            if request["pass"].names_repos:
+                raise  # it may have another name by now, and not be meant
             return  # the repo is readable, and has no branch of that name: what is asked is not about a branch
 
 
