@@ -11,7 +11,8 @@ import binascii
 from base64 import b64decode
 from dataclasses import dataclass, field
 
-NODE_TOKEN = "hrn_"  # noqa: S105  # how one begins
+from headrace.wire import NODE_TOKEN
+
 ADMIN_TOKEN = "hra_"  # noqa: S105  # as above
 TOKEN_HEADER = "X-Headrace-Token"  # noqa: S105  # the name of a header
 

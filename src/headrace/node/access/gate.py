@@ -18,13 +18,13 @@ from headrace.node.access.credentials import ADMIN_TOKEN, TOKEN_HEADER, Credenti
 from headrace.node.access.limits import Bucket, Clients, Streams, whose
 from headrace.node.access.rules import Rules
 from headrace.node.access.tokens import AdminToken, KnownTokens, NodeToken
-from headrace.wire import is_loopback
+from headrace.wire import NODE_REALM, is_loopback
 
 STREAM_PAUSE_S = 10
 """For whoever has as many streams as it may. Hub clients try five times, so this bears streams of a minute."""
 
 _GUESSES = 10  # a minute, of one client, at the admin token
-_CHALLENGE = 'Basic realm="headrace", charset="UTF-8", Bearer realm="headrace"'
+_CHALLENGE = f'Basic {NODE_REALM}, charset="UTF-8", Bearer {NODE_REALM}'  # the first is all that some look at
 _ADMIN_CHALLENGE = 'Bearer realm="headrace admin"'
 
 

@@ -22,12 +22,13 @@ import sqlalchemy as sa
 
 from headrace.errors import Corrupt, StoreError, UsageError
 from headrace.names import Repo
-from headrace.node.access.credentials import ADMIN_TOKEN, NODE_TOKEN
+from headrace.node.access.credentials import ADMIN_TOKEN
 from headrace.node.access.rules import Globs
 from headrace.node.access.secretfile import kept_secret
 from headrace.node.memory.database import Database, is_row
 from headrace.node.memory.schema import tokens
 from headrace.node.threads import Threads
+from headrace.wire import NODE_TOKEN
 
 BELIEVED_S = 1.0
 """For how long a node goes by what it read of its tokens: one that is revoked stops working within two seconds."""

@@ -28,12 +28,13 @@ from headrace.node.api.ongoing import Ongoing
 from headrace.node.api.operations import ADMIN, BY_NAME
 from headrace.node.api.outside import Outside
 from headrace.node.api.refusals import closed_repo, read_only, refusal, refusal_of
-from headrace.node.api.replies import SERVER, refused
+from headrace.node.api.replies import refused
 from headrace.node.body.sender import Sender
 from headrace.node.lines import flat
 from headrace.node.memory.freshness import Freshness
 from headrace.node.memory.metadata import Metadata
 from headrace.node.memory.standing import Closed
+from headrace.wire import NODE_SERVER
 
 _BODY_BYTES_MOST = 4 * 1024 * 1024  # a paths-info request names its paths in the body
 _BROKEN = 499  # as nginx counts answers that nobody waited for; here also those that were cut off
@@ -104,7 +105,7 @@ def create_app(services: Services) -> web.Application:
 
 
 async def _sign(request: web.Request, response: web.StreamResponse) -> None:
-    response.headers["Server"] = SERVER
+    response.headers["Server"] = NODE_SERVER  # instead of the versions of what it is made of
     for name, text in request.get("told", {}).items():
         response.headers.setdefault(name, text)
     if isinstance(response, web.HTTPException):  # the framework's own words, for what never came to a handler
