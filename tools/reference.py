@@ -7,6 +7,7 @@ python tools/reference.py --check    writes nothing, and exits 1 where a page is
 from __future__ import annotations
 
 import inspect
+import json
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
@@ -14,9 +15,11 @@ from pathlib import Path
 
 import click
 
-from headrace import errors, events
+from headrace import __version__, errors, events
 from headrace.cli.exits import exit_code
 from headrace.cli.root import COMMANDS, headrace
+from headrace.node.api.openapi import document
+from headrace.node.api.operations import OPERATIONS
 from headrace.settings.files import ANYBODYS
 from headrace.settings.sources import BUILT_IN_SOURCES
 from headrace.settings.specs import SPECS
@@ -52,7 +55,8 @@ def pages() -> dict[str, str]:
         "settings.md": _settings,
         "errors.md": _errors,
     }
-    return {name: f"{_NOTE}\n\n" + "\n".join(make()) + "\n" for name, make in makers.items()}
+    written = {name: f"{_NOTE}\n\n" + "\n".join(make()) + "\n" for name, make in makers.items()}
+    return {**written, "openapi.json": json.dumps(document(OPERATIONS, __version__), indent=2) + "\n"}
 
 
 def _commands() -> Iterator[str]:

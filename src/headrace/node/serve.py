@@ -191,7 +191,7 @@ class Node:
                 gate=Gate(config.rules, tokens, AdminToken.in_folder(config.data)),
                 own={
                     **StatusApi(_version(), self._database, self._threads, facts).calls,
-                    **TokenApi(book, self._threads).calls,
+                    **TokenApi(book, tokens, self._threads).calls,
                 },
             )
         )

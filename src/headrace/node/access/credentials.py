@@ -35,15 +35,12 @@ class Credentials:
     def of(cls, authorization: str, apart: str = "") -> Credentials:
         """Read `Authorization`, and the node's own header `apart`, which counts first; empty for what did not come."""
         scheme, _, told = authorization.strip().partition(" ")
+        shown = _basic(told) if scheme.lower() == "basic" else told.strip()
         token, left = "", authorization.strip()
-        if scheme.lower() == "basic":
-            secrets = _basic(told)
-            if any(_is_own(word) for word in secrets):
-                token, left = _divided(secrets)
-        elif any(_is_own(word) for word in told.split(":")):
-            token, left = _divided(told.strip().split(":"))
-        if any(own in left for own in _OWN):
-            left = ""  # in a place nobody knows: it is not shown to others
+        if any(_is_own(word) for word in shown.split(":")):
+            token, left = _divided(shown.split(":"))
+        elif any(own in text for own in _OWN for text in (shown, left)):
+            left = ""  # in a place where nobody looks for it: it is not shown to others
         return cls(apart.strip() or token, left)
 
 
@@ -59,9 +56,9 @@ def _divided(words: list[str]) -> tuple[str, str]:
     return words[at].strip(), f"Bearer {left[0]}" if left else ""
 
 
-def _basic(told: str) -> list[str]:
-    """User name and password, split where a token could begin; nothing where it is not Basic."""
+def _basic(told: str) -> str:
+    """User name and password; nothing where it is not Basic."""
     try:
-        return b64decode(told.strip(), validate=True).decode().split(":")
+        return b64decode(told.strip(), validate=True).decode(errors="replace")
     except (binascii.Error, ValueError):
-        return []
+        return ""

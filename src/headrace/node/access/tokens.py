@@ -184,6 +184,10 @@ class KnownTokens:
             await self._threads.once(("tokens",), self._read)
         return self._known
 
+    def forget(self) -> None:
+        """Read them again when somebody asks: they were changed here."""
+        self._at = float("-inf")
+
     @property
     def is_open(self) -> bool:
         """Whether there was none when it was looked last."""

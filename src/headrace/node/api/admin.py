@@ -14,7 +14,7 @@ from typing import Any
 from aiohttp import web
 
 from headrace.errors import UsageError
-from headrace.node.access.tokens import TokenBook
+from headrace.node.access.tokens import KnownTokens, TokenBook
 from headrace.node.api.refusals import refusal
 from headrace.node.api.replies import refused
 from headrace.node.threads import Threads
@@ -25,10 +25,11 @@ _FIELDS = frozenset({"name", "repos", "life_s"})
 
 
 class TokenApi:
-    """The calls about node tokens."""
+    """The calls about node tokens. What they change counts at once in this process, soon in others."""
 
-    def __init__(self, book: TokenBook, threads: Threads) -> None:
+    def __init__(self, book: TokenBook, known: KnownTokens, threads: Threads) -> None:
         self._book = book
+        self._known = known
         self._threads = threads
 
     @property
@@ -47,12 +48,14 @@ class TokenApi:
         name, repos, life_s = _wanted(await posted_object(request, _FIELDS))
         now = time.time()
         token, text = await self._threads.disk(self._book.create, name, repos, life_s, now)
+        self._known.forget()
         return web.json_response({**token.facts(now), "token": text}, status=201)
 
     async def _revoke(self, request: web.Request) -> web.StreamResponse:
         request["route"] = "admin"
         now = time.time()
         found = await self._threads.disk(self._book.revoke, request.match_info["token"], now)
+        self._known.forget()
         if found is None:
             return refused(refusal(404, "There is no such token."))
         return web.json_response(found.facts(now))
