@@ -47,6 +47,23 @@ def test_revoked_is_for_good_and_a_number_never_means_another(book: TokenBook) -
     assert (book.revoke("nobody", NOW), book.remove("99"), book.find("x")) == (None, None, None)
 
 
+def test_whatever_changes_is_noticed(book: TokenBook) -> None:
+    seen = [book.state()]
+    book.create("a", [], None, NOW)
+    seen.append(book.state())
+    book.create("b", [], None, NOW)
+    seen.append(book.state())
+    book.revoke("a", NOW)
+    seen.append(book.state())
+    book.remove("a")
+    book.revoke("b", NOW - 1)
+    seen.append(book.state())
+    book.remove("b")
+    book.create("c", [], None, NOW)
+    seen.append(book.state())
+    assert len(set(seen)) == len(seen)
+
+
 @pytest.mark.parametrize("name", ["", "1", "-x", "a b", "a\n", "ü", "x" * 65, "taken"])
 def test_names_that_are_none(book: TokenBook, name: str) -> None:
     book.create("taken", [], None, NOW)
@@ -55,9 +72,9 @@ def test_names_that_are_none(book: TokenBook, name: str) -> None:
     assert len(book.all()) == 1
 
 
-@pytest.mark.parametrize("life_s", [0.0, -1.0, float("inf"), float("nan")])
+@pytest.mark.parametrize("life_s", [0.0, -1.0, 1e11, float("inf"), float("nan")])
 def test_lives_that_are_none(book: TokenBook, life_s: float) -> None:
-    with pytest.raises(UsageError, match="never be valid"):
+    with pytest.raises(UsageError, match="no time for which"):
         book.create("x", [], life_s, NOW)
 
 

@@ -14,7 +14,8 @@ import re
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ BELIEVED_S = 1.0
 """For how long a node goes by what it read of its tokens: one that is revoked stops working within two seconds."""
 
 DAY_S = 86400.0
+LIFE_MOST_S = 100 * 366 * DAY_S
 TOKENS_MOST = 10_000
 
 _TOKEN_BYTES = 32
@@ -58,10 +60,11 @@ class NodeToken:
     expires: float | None = None
     used: float | None = None
     revoked: float | None = None
-    globs: Globs = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "globs", Globs(self.repos))
+    @cached_property
+    def globs(self) -> Globs:
+        """`repos`, ready to be compared with."""
+        return Globs(self.repos)
 
     def state(self, now: float) -> str:
         """`valid`, `revoked` or `expired`."""
@@ -102,8 +105,9 @@ class TokenBook:
         if _NAME.fullmatch(name) is None:
             hint = "begin with a letter; letters, digits and . _ @ - may follow, 64 in all"
             raise UsageError(f"{name!r} is no name for a token", hint=hint)
-        if life_s is not None and not 0 < life_s < float("inf"):
-            raise UsageError("the token would never be valid", hint="say for how long it shall be: 30d, 12h")
+        if life_s is not None and not 0 < life_s <= LIFE_MOST_S:
+            hint = "say for how long it shall be: 12h, 30d, a hundred years at most"
+            raise UsageError("that is no time for which a token could be valid", hint=hint)
         Globs(tuple(repos))
         text = NODE_TOKEN + secrets.token_urlsafe(_TOKEN_BYTES)
         expires = None if life_s is None else now + life_s
@@ -137,6 +141,16 @@ class TokenBook:
             )
             for row in found
         }
+
+    def state(self) -> tuple[int, ...]:
+        """What differs whenever a token was made, revoked or removed."""
+        counts = (
+            sa.func.count(),
+            sa.func.coalesce(sa.func.max(tokens.c.id), 0),
+            sa.func.count(tokens.c.revoked),
+        )
+        found = self._database.one(sa.select(*counts).select_from(tokens))
+        return tuple(map(int, found)) if found is not None else ()
 
     def revoke(self, name_or_id: str, now: float) -> NodeToken | None:
         """Let a token be valid no more, for good; None where there is none of this name or number."""
@@ -175,6 +189,7 @@ class KnownTokens:
         self._book = book
         self._threads = threads
         self._known: Mapping[str, NodeToken] = {}
+        self._state: tuple[int, ...] = ()
         self._at = float("-inf")
         self._used: dict[int, float] = {}
 
@@ -207,11 +222,13 @@ class KnownTokens:
 
     async def _read(self) -> None:
         began = time.monotonic()
-        self._known = await self._threads.disk(self._book.by_hash)
+        await self._threads.disk(self._look)
         self._at = began
-        self._used = {
-            key: day for key, day in self._used.items() if key in {one.id for one in self._known.values()}
-        }
+
+    def _look(self) -> None:
+        state = self._book.state()
+        if state != self._state:
+            self._known, self._state = self._book.by_hash(), state
 
     async def _note(self, key: int, day: float) -> None:
         try:
