@@ -32,7 +32,7 @@ _NOTE = "<!-- Written by tools/reference.py from the code; changes made here are
 _ADVICE = {
     "usage": "Correct the argument, the variable or the line of the file that is named.",
     "not_found": "Check the name, the revision behind `@`, the globs. Hubs call missing what you may not see.",
-    "access_denied": "Ask for access on the repo's page, then set `HF_TOKEN` to a token that may read it.",
+    "access_denied": "Ask for access on the repo's page, then set `HF_TOKEN` to a token that may read it. Of a node: see the hint.",
     "source": "Try again later: what was fetched is kept. Or name another source with `--source`.",
     "unreachable": "Check the network, `HF_ENDPOINT` and proxies; see the guide to proxies.",
     "unknown_host": "Check the name in `HF_ENDPOINT` or `--source`, and this machine's DNS.",
