@@ -291,15 +291,6 @@ def test_what_is_given_out_is_and_another_name_is_no_way_around(ruled: tuple[Nod
     assert "models/org/x" in reply.headers["x-error-message"]
 
 
-def drained(node: NodeProcess, **headers: Any) -> Reply:
-    """Ask until there is no more to have; the last answer."""
-    for _ in range(500):
-        reply = ask(f"{node.endpoint}/api/models/org/tiny", "HEAD", **headers)
-        if reply.status != 200:
-            return reply
-    raise AssertionError("there is always more")
-
-
 @pytest.fixture(scope="module")
 def limited(
     calm_hub: ChaosHub, tmp_path_factory: pytest.TempPathFactory
@@ -307,7 +298,7 @@ def limited(
     """A node with limits and a token."""
     data = tmp_path_factory.mktemp("limited")
     token = create(data, "all")
-    options: dict[str, Any] = {"requests_per_minute": 400}
+    options: dict[str, Any] = {"requests_per_minute": 200}
     with NodeProcess(data, {"hub": calm_hub.endpoint}, **options) as node:
         yield node, token
 
@@ -317,24 +308,44 @@ def test_who_asks_too_often_is_told_when_to_come_back(limited: tuple[NodeProcess
     for client in ("203.0.113.7", "2001:db8:1:2::1"):
         first = ask(f"{node.endpoint}/api/models/org/tiny", X_Forwarded_For=client)
         assert first.status == 401
-        for _ in range(450):
+        reply = first
+        for _ in range(2000):
+            if reply.status == 429:
+                break
             reply = ask(f"{node.endpoint}/api/models/org/tiny", X_Forwarded_For=client)
         assert reply.status == 429
         assert 1 <= int(reply.headers["retry-after"]) <= 5
         assert reply.headers["ratelimit"] == f'"api";r=0;t={reply.headers["retry-after"]}'
-        assert "q=400;w=60" in reply.headers["ratelimit-policy"]
-    # Neighbours in one network are one client, others are not; probes are for all.
-    assert ask(f"{node.endpoint}/api/models/org/tiny", X_Forwarded_For="2001:db8:1:2::ffff").status == 429
+        assert "q=200;w=60" in reply.headers["ratelimit-policy"]
+        # Neighbours in one network are one client, others are not; probes are for all.
+        if ":" in client:
+            neighbour = ask(f"{node.endpoint}/api/models/org/tiny", X_Forwarded_For="2001:db8:1:2::ffff")
+            assert neighbour.status == 429
     assert ask(f"{node.endpoint}/api/models/org/tiny", X_Forwarded_For="2001:db8:1:3::1").status == 401
     assert ask(f"{node.endpoint}/healthz", X_Forwarded_For="203.0.113.7").status == 200
 
 
+# It uses up what there is itself, when it is ready: on a busy machine it would come too late to find little. The first
+# question of a download is one that hub clients do not ask twice.
+IMPATIENT = """
+import os, re, urllib.request
+from huggingface_hub import snapshot_download
+asked = urllib.request.Request(
+    os.environ["HF_ENDPOINT"] + "/api/models/org/tiny",
+    method="HEAD",
+    headers={"Authorization": "Bearer " + os.environ["HF_TOKEN"]},
+)
+left = 1000
+while left > 2:
+    with urllib.request.urlopen(asked) as reply:
+        left = int(re.search("r=([0-9]+)", reply.headers["RateLimit"]).group(1))
+print(snapshot_download("org/tiny", ignore_patterns="weights/*"))
+"""
+
+
 def test_clients_wait_and_finish(limited: tuple[NodeProcess, str], stock_client: StockClient) -> None:
     node, token = limited
-    reply = drained(node, Authorization=f"Bearer {token}")
-    assert reply.status == 429
-    script = "from huggingface_hub import snapshot_download; print(snapshot_download('org/tiny', ignore_patterns='weights/*'))"
-    told = stock_client(node.endpoint, "-c", script, HF_TOKEN=token)
+    told = stock_client(node.endpoint, "-c", IMPATIENT, HF_TOKEN=token)
     assert told.returncode == 0, told.stderr
     assert "429" in told.stderr
     assert (Path(told.stdout.strip()) / "config.json").read_bytes() == BODY
