@@ -48,6 +48,8 @@ def test_sources_by_name_and_url(headrace: Shell) -> None:
         (["--listen", "nowhere:at-all"], "HOST:PORT"),
         (["--source", "nobody"], "nobody"),
         (["--source", "x=ftp://nowhere"], "ftp://nowhere"),
+        (["--deny", "a/b/c"], "'a/b/c' names no repos"),
+        (["--allow", "org/*", "--allow", "/x"], "'/x' names no repos"),
     ],
 )
 def test_bad_arguments(headrace: Shell, arguments: list[str], word: str) -> None:

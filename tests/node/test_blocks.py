@@ -24,6 +24,9 @@ from headrace.manifest import Digest, Entry
 from headrace.metrics import Metrics
 from headrace.names import Repo
 from headrace.node.access.caller import ANYBODY, Callers
+from headrace.node.access.gate import Gate
+from headrace.node.access.rules import Rules
+from headrace.node.access.tokens import AdminToken, KnownTokens, TokenBook
 from headrace.node.api.app import Services, create_app
 from headrace.node.api.blobs import BlobApi
 from headrace.node.api.blocks import BlockApi
@@ -243,7 +246,7 @@ class SlowLists(BlockLists):
 
 @pytest.mark.filterwarnings("ignore::aiohttp.web.NotAppKeyWarning")
 def test_while_a_list_is_made_everybody_is_told_to_come_again(
-    store: BlobStore, caplog: pytest.LogCaptureFixture
+    store: BlobStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     lists, capabilities = SlowLists(store), Capabilities(b"k" * 32)
     caplog.set_level(logging.DEBUG)
@@ -253,6 +256,7 @@ def test_while_a_list_is_made_everybody_is_told_to_come_again(
         api = BlockApi(lists, capabilities, Cleared(), threads)  # type: ignore[arg-type]  # asked for no more
         at = Resolved(REPO, "c" * 40, ANYBODY, Freshness(Grade.HIT), 0.0, time.time() + 60)
         way = api.header(Entry("big.bin", len(BIG), DIGEST), at)[BLOCKS]
+        tokens = KnownTokens(TokenBook(Database.in_folder(tmp_path)), threads)
         services = Services(
             Callers(b"k"),
             None,  # type: ignore[arg-type]  # not asked, as the next
@@ -264,6 +268,8 @@ def test_while_a_list_is_made_everybody_is_told_to_come_again(
             3,
             Outside(()),
             Ongoing(),
+            Gate(Rules(), tokens, AdminToken.in_folder(tmp_path)),
+            {},
         )
         async with TestServer(create_app(services)) as server, ClientSession() as session:
 

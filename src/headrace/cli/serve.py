@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -47,8 +48,14 @@ Ctrl-C or SIGTERM ends it: streams get ten seconds, and the exit code is 0.
     metavar="NAME=URL",
     help="A hub to mirror, or the name of a configured one; the first is trusted; may be repeated.  [default: huggingface]",
 )
+@click.option(
+    "--allow", multiple=True, metavar="GLOB", help="Give out only repos that match: org/*; may be repeated."
+)
+@click.option("--deny", multiple=True, metavar="GLOB", help="Give out no repos that match; may be repeated.")
 @with_manner
-def serve(listen: str | None, data: Path | None, sources: tuple[str, ...], manner: Manner) -> None:
+def serve(
+    *, listen: str | None, data: Path | None, sources: tuple[str, ...], manner: Manner, **rules: Any
+) -> None:
     """Run a mirror node.
 
     Hub clients use it as they use the hub, with HF_ENDPOINT. What is asked for is fetched once, verified, and
@@ -57,9 +64,12 @@ def serve(listen: str | None, data: Path | None, sources: tuple[str, ...], manne
     try:
         from headrace.node import config as node  # noqa: PLC0415 - brings a web server along
         from headrace.node import serve as server  # noqa: PLC0415 - as above
+        from headrace.node.access.rules import Rules  # noqa: PLC0415 - as above
     except ModuleNotFoundError as error:
         raise UsageError(f"a node needs {error.name}", hint="pip install 'headrace[serve]'") from error
-    settings = load_settings(listen=listen, data=data)
+    settings = load_settings(
+        listen=listen, data=data, **{name: globs or None for name, globs in rules.items()}
+    )
     host, port = node.parse_listen(settings["listen"])
     config = node.NodeConfig(
         sources=_mirrored(settings, sources),
@@ -72,6 +82,7 @@ def serve(listen: str | None, data: Path | None, sources: tuple[str, ...], manne
         road=road_of(settings),
         trusted_proxies=settings["trusted_proxies"],
         offline_grants_s=settings["offline_grants_s"],
+        rules=Rules(**{one.name: settings[one.name] for one in fields(Rules) if one.init}),
     )
 
     def on_ready(ready: server.Ready) -> None:

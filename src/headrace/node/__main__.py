@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from headrace.errors import HeadraceError
+from headrace.node.access.rules import Rules
 from headrace.node.config import LOOPBACK, NodeConfig, Upstream, parse_listen
 from headrace.node.lines import LineFormatter
 from headrace.node.serve import Ready, serve
@@ -45,6 +46,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         trusted_proxies=tuple(filter(None, options.trusted_proxies.split(","))),
         calls_most=options.calls_most,
         offline_grants_s=options.offline_grants,
+        rules=Rules(
+            allow=tuple(filter(None, options.allow.split(","))),
+            deny=tuple(filter(None, options.deny.split(","))),
+            requests_per_minute=options.requests_per_minute,
+            streams_per_client=options.streams_per_client,
+        ),
     )
     if options.with_parent:
         threading.Thread(target=_await_parent, daemon=True).start()
@@ -97,6 +104,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         default=0.0,
         help="seconds a caller stays let in while the source is away",
     )
+    parser.add_argument("--allow", default="", help="globs of repos that are given out, commas between them")
+    parser.add_argument("--deny", default="", help="globs of repos that are not")
+    parser.add_argument("--requests-per-minute", type=int, default=0, help="of one client; 0: no limit")
+    parser.add_argument("--streams-per-client", type=int, default=0, help="files at once; 0: no limit")
     parser.add_argument("--log-level", default="warning", help="debug, info, warning or error [%(default)s]")
     parser.add_argument("--with-parent", action="store_true", help="stop when standard input ends")
     return parser.parse_args(arguments)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from headrace.errors import UsageError
+from headrace.node.access.rules import Rules
 from headrace.node.memory.rations import Rations
 from headrace.plan.limits import Limits
 from headrace.source.dialer import Dialer, Road
@@ -80,6 +81,7 @@ class NodeConfig:
         calls_most: calls that each source gets in five minutes at most; 0 leaves that to what it says itself.
         offline_grants_s: seconds for which a caller that was let into a repo stays so while the source cannot be asked.
         trusted_proxies: addresses and networks of proxies whose word counts for how clients reach this node.
+        rules: which repos are given out, and how much to one client.
     """
 
     sources: tuple[Upstream, ...]
@@ -97,6 +99,7 @@ class NodeConfig:
     calls_most: int = 0
     trusted_proxies: tuple[str, ...] = LOOPBACK
     offline_grants_s: float = 0.0
+    rules: Rules = field(default_factory=Rules)
 
     def __post_init__(self) -> None:
         names = [source.name for source in self.sources]

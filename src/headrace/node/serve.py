@@ -11,6 +11,7 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -18,9 +19,12 @@ from aiohttp.http_exceptions import HttpProcessingError
 from headrace.errors import StoreError, Unreachable, UsageError
 from headrace.metrics import Metrics
 from headrace.node.access.caller import Callers
+from headrace.node.access.gate import Gate
 from headrace.node.access.grants import Grants
 from headrace.node.access.holders import Holders
 from headrace.node.access.proof import Proofs
+from headrace.node.access.tokens import AdminToken, KnownTokens, TokenBook
+from headrace.node.api.admin import TokenApi
 from headrace.node.api.app import Services, create_app
 from headrace.node.api.blobs import BlobApi
 from headrace.node.api.blocks import BlockApi
@@ -28,6 +32,7 @@ from headrace.node.api.capability import Capabilities, node_key
 from headrace.node.api.door import Door
 from headrace.node.api.ongoing import Ongoing
 from headrace.node.api.outside import Outside, parse_networks
+from headrace.node.api.status import StatusApi
 from headrace.node.body.blobs import BlobStore
 from headrace.node.body.blocks import BlockLists
 from headrace.node.body.bodies import Bodies
@@ -181,6 +186,13 @@ class Node:
         proofs = Proofs(self.holders, catalog, questions, self._threads, trust.visibility_ttl_s)
         bodies = Bodies(store, self._fills, proofs, self._threads, config.patience_s)
         sender, capabilities = Sender(bodies, self._threads, metrics), Capabilities(key)
+        book = TokenBook(self._database)
+        tokens = KnownTokens(book, self._threads)
+        facts = {
+            "sources": lambda: [{"name": trusted.name, "up": not origin.outage.lasts}],
+            "fills": lambda: len(self._fills),
+            "open": lambda: tokens.is_open,
+        }
         self.app = create_app(
             Services(
                 callers=Callers(key),
@@ -193,6 +205,11 @@ class Node:
                 page_entries=config.page_entries,
                 outside=Outside(parse_networks(config.trusted_proxies)),
                 ongoing=self.ongoing,
+                gate=Gate(config.rules, tokens, AdminToken.in_folder(config.data)),
+                own={
+                    **StatusApi(_version(), self._database, self._threads, facts).calls,
+                    **TokenApi(book, tokens, self._threads).calls,
+                },
             )
         )
 
@@ -271,6 +288,13 @@ def _listen(config: NodeConfig) -> socket.socket:
             f"cannot listen on {config.host}:{config.port}: {error.strerror}", hint=hint
         ) from error
     return sock
+
+
+def _version() -> str:
+    try:
+        return version("headrace")
+    except PackageNotFoundError:  # started from a folder
+        return "unknown"
 
 
 def _endpoint(host: str, port: int) -> str:

@@ -10,29 +10,33 @@ import errno
 import logging
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from aiohttp import web
 
-from headrace.blocklist import BLOCKS_PATH
 from headrace.errors import Busy, HeadraceError, NotFound, StoreError
 from headrace.metrics import CONTENT_TYPE, Metrics
 from headrace.node.access.caller import Callers
-from headrace.node.api.blobs import BLOBS_PATH, BlobApi
+from headrace.node.access.gate import Denied, Gate
+from headrace.node.api.admin import Calls, no_such_call
+from headrace.node.api.admission import ADMIN_ROUTE, admitting, read_credentials
+from headrace.node.api.blobs import BlobApi
 from headrace.node.api.blocks import BlockApi
 from headrace.node.api.calls import path_of
 from headrace.node.api.files import FileApi
 from headrace.node.api.hub import HubApi
 from headrace.node.api.ongoing import Ongoing
+from headrace.node.api.operations import ADMIN, BY_NAME
 from headrace.node.api.outside import Outside
 from headrace.node.api.refusals import closed_repo, read_only, refusal, refusal_of
-from headrace.node.api.replies import SERVER, is_signed_in, refused
+from headrace.node.api.replies import is_signed_in, refused
 from headrace.node.body.sender import Sender
 from headrace.node.lines import flat
 from headrace.node.memory.freshness import Freshness
 from headrace.node.memory.metadata import Metadata
 from headrace.node.memory.standing import Closed
+from headrace.wire import NODE_SERVER
 
 _BODY_BYTES_MOST = 4 * 1024 * 1024  # a paths-info request names its paths in the body
 _BROKEN = 499  # as nginx counts answers that nobody waited for; here also those that were cut off
@@ -45,7 +49,12 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @dataclass(frozen=True)
 class Services:
-    """What the handlers use. `check` raises `HeadraceError` with the reason while the node is not ready."""
+    """What the handlers use.
+
+    Attributes:
+        check: raises `HeadraceError` with the reason while the node is not ready.
+        own: handlers of the node's own operations that are not about blobs, by their names.
+    """
 
     callers: Callers
     metadata: Metadata
@@ -57,6 +66,8 @@ class Services:
     page_entries: int
     outside: Outside
     ongoing: Ongoing
+    gate: Gate
+    own: Calls
 
 
 def create_app(services: Services) -> web.Application:
@@ -80,19 +91,29 @@ def create_app(services: Services) -> web.Application:
         request["route"] = "metrics"
         return web.Response(body=services.metrics.text(), headers={"Content-Type": CONTENT_TYPE})
 
-    app = web.Application(middlewares=[_observing(services), _refusing], client_max_size=_BODY_BYTES_MOST)
+    app = web.Application(
+        middlewares=[_observing(services), _refusing, admitting(services.gate)],
+        client_max_size=_BODY_BYTES_MOST,
+    )
     app.on_response_prepare.append(_sign)
-    app.router.add_get("/healthz", healthz)
-    app.router.add_get("/readyz", readyz)
-    app.router.add_get("/metrics", metrics)
-    app.router.add_get(BLOBS_PATH + "{digest}", services.blobs.answer)
-    app.router.add_get(BLOCKS_PATH + "{digest}", services.blocks.answer)
+    probes: Calls = {"healthz": healthz, "readyz": readyz, "metrics": metrics}
+    contents: Calls = {"blobs": services.blobs.answer, "blocks": services.blocks.answer}
+    for name, handler in {**probes, **contents, **services.own}.items():
+        described = BY_NAME[name]
+        # Who may GET may HEAD.
+        methods = ("GET", "HEAD") if described.method == "GET" else (described.method,)
+        resource = app.router.add_resource(described.path, name=name)
+        for method in methods:
+            resource.add_route(method, handler)
+    app.router.add_route("*", ADMIN + r"{path:[\s\S]*}", no_such_call, name=ADMIN_ROUTE)
     app.router.add_route("*", r"/{path:[\s\S]*}", hub.answer)
     return app
 
 
-async def _sign(_request: web.Request, response: web.StreamResponse) -> None:
-    response.headers["Server"] = SERVER
+async def _sign(request: web.Request, response: web.StreamResponse) -> None:
+    response.headers["Server"] = NODE_SERVER  # instead of the versions of what it is made of
+    for name, text in request.get("told", {}).items():
+        response.headers.setdefault(name, text)
     if isinstance(response, web.HTTPException):  # the framework's own words, for what never came to a handler
         told = refusal(response.status, response.reason)
         response.headers.update({**told.headers, "Content-Type": told.content_type})
@@ -105,7 +126,8 @@ def _observing(services: Services) -> Any:
     @web.middleware
     async def observe(request: web.Request, handler: Handler) -> web.StreamResponse:
         request["began"], request["route"] = time.monotonic(), "other"
-        request["caller"] = services.callers.of(request.headers.get("Authorization"))
+        read_credentials(request)
+        request["caller"] = services.callers.of(request["authorization"])
         told = {name.lower(): request.headers.getall(name) for name in request.headers}
         # Not `request.host`: where none is told, some versions of aiohttp ask the resolver, and all others wait.
         host = request.headers.get("Host", "")
@@ -150,6 +172,9 @@ async def _refusing(request: web.Request, handler: Handler) -> web.StreamRespons
     signed_in = is_signed_in(request)
     try:
         return await handler(request)
+    except Denied as denied:
+        told = refusal(denied.status, denied.message)
+        return refused(replace(told, headers={**told.headers, **denied.headers}))
     except Closed as closed:
         return refused(closed_repo(closed.visibility, request["repo"], signed_in=signed_in))
     except HeadraceError as error:

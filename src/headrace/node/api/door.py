@@ -9,7 +9,8 @@ from aiohttp import web
 
 from headrace.errors import StoreError
 from headrace.node.api.refusals import refusal
-from headrace.node.api.replies import SERVER, refused
+from headrace.node.api.replies import refused
+from headrace.wire import NODE_SERVER
 
 _KEPT_ALIVE_S = 75.0
 
@@ -43,6 +44,6 @@ class Door(web.RequestHandler):
         super().handle_error(request, status, exc, message)
         told = "the request is not HTTP" if status == HTTPStatus.BAD_REQUEST else HTTPStatus(status).phrase
         response = refused(refusal(status, told))
-        response.headers["Server"] = SERVER
+        response.headers["Server"] = NODE_SERVER  # instead of the versions of what it is made of
         response.force_close()
         return response

@@ -159,6 +159,7 @@ class RepoApi:
 async def resolved(metadata: Metadata, request: web.Request, call: Call) -> Resolved:
     """What a call is about. Every answer about a repo begins here: repos that are not for everybody are refused."""
     at = await metadata.resolved(call.repo, call.revision, request["caller"])
+    request["pass"].check(at.repo)  # it may have another name by now
     request["commit"], request["freshness"] = at.commit, at.freshness
     return at
 

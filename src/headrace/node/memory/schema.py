@@ -102,6 +102,19 @@ held_blocks = sa.Table(
     sa.Column("block", sa.BigInteger, nullable=False),
     sa.Column("boot", sa.Text, nullable=False),
 )
+tokens = sa.Table(
+    "tokens",
+    TABLES,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("name", sa.Text, nullable=False, unique=True),
+    sa.Column("hash", sa.Text, nullable=False, unique=True),
+    sa.Column("repos", sa.Text, nullable=False),
+    sa.Column("created", sa.Float, nullable=False),
+    sa.Column("expires", sa.Float),
+    sa.Column("used", sa.Float),
+    sa.Column("revoked", sa.Float),
+    sqlite_autoincrement=True,  # the number of one that was removed never means another
+)
 
 grants = sa.Table(
     "grants",
