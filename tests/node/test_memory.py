@@ -31,6 +31,7 @@ from headrace.node.memory.database import Bound, Database
 from headrace.node.memory.freshness import CACHE_STATUS, Freshness, Grade, is_believed, worst
 from headrace.node.memory.huborigin import HubOrigin
 from headrace.node.memory.metadata import Metadata
+from headrace.node.memory.origins import Origins
 from headrace.node.memory.recent import ABSENT, Recent, RecentCatalog
 from headrace.node.memory.standing import Closed, Trust
 from headrace.node.process import NodeProcess
@@ -376,7 +377,8 @@ class Asked(HubSource):
 
 def metadata_of(source: Asked, catalog: RecentCatalog) -> Metadata:
     origin = HubOrigin(source, Dialer(), source.rations, catalog)
-    return Metadata(catalog, origin, Threads(), Trust(60.0, 60.0, 10.0))
+    threads, trust = Threads(), Trust(60.0, 60.0, 10.0)
+    return Metadata(catalog, Origins(origin, (), threads, trust.patience_s, trust.ref_ttl_s), threads, trust)
 
 
 @pytest.mark.parametrize("was_known", [True, False])

@@ -37,6 +37,7 @@ from headrace.node.memory.database import Database
 from headrace.node.memory.huborigin import HubOrigin
 from headrace.node.memory.inventory import SqlInventory
 from headrace.node.memory.metadata import Metadata
+from headrace.node.memory.origins import Origins
 from headrace.node.memory.recent import RecentCatalog, RecentInventory
 from headrace.node.memory.standing import Trust
 from headrace.node.threads import Threads
@@ -164,11 +165,12 @@ class Node:
         trusted = config.sources[0].source(dialer, rations, patience_s)
         trust = Trust(config.ref_ttl_s, config.visibility_ttl_s, config.patience_s)
         origin = HubOrigin(trusted, dialer, rations, catalog)
+        origins = Origins(origin, (), self._threads, config.patience_s, config.ref_ttl_s)
         metrics.source_up.labels(trusted.name).set_function(lambda: float(not origin.outage.lasts))
         bodies = Bodies(store, self._fills, self._threads, config.patience_s)
         self.app = create_app(
             Services(
-                metadata=Metadata(catalog, origin, self._threads, trust),
+                metadata=Metadata(catalog, origins, self._threads, trust),
                 sender=Sender(bodies, self._threads, metrics),
                 blocks=BlockApi(BlockLists(store), Capabilities(node_key(config.data)), self._threads),
                 metrics=metrics,

@@ -73,7 +73,7 @@ class HubApi:
 
     async def _passed(self, request: web.Request, call: Call) -> web.StreamResponse:
         await self._readable(request, call)
-        return await self._passing.json(request, call.path, addressed="/parquet" in call.path)
+        return await self._passing.json(request, call.path, call.repo, addressed="/parquet" in call.path)
 
     async def _owners(self, request: web.Request, call: Call) -> web.StreamResponse:
         await self._readable(request, call)

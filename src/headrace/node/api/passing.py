@@ -15,6 +15,7 @@ from typing import Any
 from aiohttp import web
 
 from headrace.errors import BadAnswer
+from headrace.names import Repo
 from headrace.node.api.answers import without_xet
 from headrace.node.api.refusals import header_text
 from headrace.node.api.replies import next_link, no_page, refused
@@ -44,9 +45,14 @@ class PassingApi:
     def __init__(self, metadata: Metadata) -> None:
         self._metadata = metadata
 
-    async def json(self, request: web.Request, path: str, *, addressed: bool = False) -> web.StreamResponse:
-        """The JSON at a path of the source, with the request's query; `addressed`: its URLs are made the node's."""
-        page, freshness = await self._page(request, path)
+    async def json(
+        self, request: web.Request, path: str, repo: Repo | None = None, *, addressed: bool = False
+    ) -> web.StreamResponse:
+        """The JSON at a path of the source, with the request's query; `addressed`: its URLs are made the node's.
+
+        `repo` is what it is about, if any.
+        """
+        page, freshness = await self._page(request, path, repo)
         if page is None or page.content_type != "json":
             return refused(no_page())
         body = page.body
@@ -62,9 +68,11 @@ class PassingApi:
         kind = "application/json" if page.content_type == "json" else "text/plain"
         return _reply(request, page, f"{kind}; charset=utf-8", freshness)
 
-    async def _page(self, request: web.Request, path: str) -> tuple[Page | None, Freshness]:
+    async def _page(
+        self, request: web.Request, path: str, repo: Repo | None = None
+    ) -> tuple[Page | None, Freshness]:
         query = request.raw_path.partition("?")[2]
-        return await self._metadata.relayed(f"{path}?{query}" if query else path, page_of)
+        return await self._metadata.relayed(f"{path}?{query}" if query else path, page_of, repo=repo)
 
 
 def page_of(answer: HubAnswer, link: str | None) -> Page | None:

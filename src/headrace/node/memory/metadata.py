@@ -25,8 +25,8 @@ from headrace.node.access.caller import Caller
 from headrace.node.memory.catalog import Row, info_key
 from headrace.node.memory.freshness import Freshness, Grade, is_believed, worst
 from headrace.node.memory.gitids import tree_ids
-from headrace.node.memory.origin import Origin
-from headrace.node.memory.questions import REFUSED_TTL_S, Questions
+from headrace.node.memory.origins import Origins
+from headrace.node.memory.questions import REFUSED_TTL_S
 from headrace.node.memory.recent import ABSENT, Recent, RecentCatalog
 from headrace.node.memory.standing import Closed, Resolved, Standing, Trust
 from headrace.node.threads import Threads
@@ -60,11 +60,10 @@ class Answered:
 class Metadata:
     """Answers about repos. Belongs to one event loop."""
 
-    def __init__(self, catalog: RecentCatalog, origin: Origin, threads: Threads, trust: Trust) -> None:
+    def __init__(self, catalog: RecentCatalog, origins: Origins, threads: Threads, trust: Trust) -> None:
         self._catalog = catalog
-        self._origin = origin
-        self._questions = Questions(origin, threads, trust.patience_s, trust.ref_ttl_s)
-        self._standing = Standing(catalog, self._questions, threads, trust)
+        self._origins = origins
+        self._standing = Standing(catalog, origins, threads, trust)
         self._threads = threads
         self._trust = trust
         self._searches = Recent(_SEARCHES_WEIGH)
@@ -80,10 +79,9 @@ class Metadata:
         kept = await self._standing.read(self._catalog.kept, key)
         if kept is not None:
             return Answered(kept.value, None, at.freshness)
+        wait_s = (await self._origins.of(at.repo)).wait_s(at.deadline)
         try:
-            told = await self._standing.learned(
-                at.repo, at.commit, None, at.caller, self._questions.wait_s(at.deadline)
-            )
+            told = await self._standing.learned(at.repo, at.commit, None, at.caller, wait_s)
         except SourceError:
             if not await self._standing.read(self._catalog.has_manifest, at.repo, at.commit):
                 raise
@@ -108,13 +106,13 @@ class Metadata:
         try:
             await self._ensure_manifest(at, min(_LISTING_S, self._trust.patience_s / 2))
         except Stalled:
-            if self._origin.outage.lasts:
+            questions = await self._origins.of(at.repo)
+            if questions.origin.outage.lasts:
                 raise
-            key, wait_s = ("path", at.repo, at.commit, path), self._questions.wait_s(at.deadline)
-            return await self._questions.asked(
-                key,
-                wait_s,
-                lambda: self._questions.ask(self._origin.look_up, at.repo, at.commit, path, at.caller),
+            key, wait_s = ("path", at.repo, at.commit, path), questions.wait_s(at.deadline)
+            look_up = questions.origin.look_up
+            return await questions.asked(
+                key, wait_s, lambda: questions.ask(look_up, at.repo, at.commit, path, at.caller)
             )
         return await self._standing.read(self._catalog.entry, at.repo, at.commit, path)
 
@@ -178,13 +176,12 @@ class Metadata:
         now = time.time()
         if kept is not None and is_believed(kept.at, ttl_s, now):
             return Answered(kept.value, kept.link, worst(at.freshness, Freshness.known(kept.at, ttl_s, now)))
-        self._questions.recall(("target", target))
-        wait_s = self._questions.wait_s(at.deadline, is_known=kept is not None)
+        questions = await self._origins.of(at.repo)
+        questions.recall(("target", target))
+        wait_s = questions.wait_s(at.deadline, is_known=kept is not None)
         try:
-            key = ("target", target)
-            fresh = await self._questions.asked(
-                key, wait_s, lambda: self._questions.noted(key, self._origin.fetch, target, at.caller)
-            )
+            key, fetch = ("target", target), questions.origin.fetch
+            fresh = await questions.asked(key, wait_s, lambda: questions.noted(key, fetch, target, at.caller))
         except SourceError:
             if kept is None:
                 raise
@@ -194,14 +191,21 @@ class Metadata:
         return Answered(fresh.value, fresh.link, worst(at.freshness, asked))
 
     async def relayed(
-        self, target: str, shape: Callable[[HubAnswer, str | None], T], posted: bytes = b""
+        self,
+        target: str,
+        shape: Callable[[HubAnswer, str | None], T],
+        posted: bytes = b"",
+        repo: Repo | None = None,
     ) -> tuple[T, Freshness]:
         """What the source says to anybody at a path and query of its own, or to JSON that is posted there.
+
+        `repo` is what it is about, if any.
 
         The same for all who ask at about the same time; refusals are answers as any other. `shape` makes the answer and
         the target of the next page ready, on the source's thread; whoever asks for one target must want one shape.
         Raises `SourceError`.
         """
+        questions = await self._origins.of(repo)
         key, ttl_s, now = (target, posted), min(_SEARCH_TTL_S, self._trust.ref_ttl_s), time.time()
         kept = self._searches.get(key)
         if kept is not ABSENT and is_believed(kept[1], ttl_s, now):
@@ -209,14 +213,12 @@ class Metadata:
         deadline = asyncio.get_running_loop().time() + self._trust.patience_s
 
         def ask() -> tuple[T, int, int]:
-            answer, link = self._origin.relay(target, posted)
+            answer, link = questions.origin.relay(target, posted)
             return shape(answer, link), answer.status, len(answer.body)
 
         try:
-            wait_s = self._questions.wait_s(deadline, is_known=kept is not ABSENT)
-            fresh, status, weight = await self._questions.asked(
-                ("relay", *key), wait_s, lambda: self._questions.ask(ask)
-            )
+            wait_s = questions.wait_s(deadline, is_known=kept is not ABSENT)
+            fresh, status, weight = await questions.asked(("relay", *key), wait_s, lambda: questions.ask(ask))
         except SourceError:
             if kept is ABSENT:
                 raise
@@ -228,15 +230,13 @@ class Metadata:
     async def _ensure_manifest(self, at: Resolved, most_s: float = _FOR_EVER) -> None:
         if await self._standing.read(self._catalog.has_manifest, at.repo, at.commit):
             return
+        questions = await self._origins.of(at.repo)
         revision = ("revision", at.repo, at.commit)
-        self._questions.recall(revision)
-        key, wait_s = ("manifest", at.repo, at.commit), min(self._questions.wait_s(at.deadline), most_s)
-        await self._questions.asked(
-            key,
-            wait_s,
-            lambda: self._questions.noted(
-                revision, self._origin.fetch_manifest, at.repo, at.commit, at.caller
-            ),
+        questions.recall(revision)
+        key, wait_s = ("manifest", at.repo, at.commit), min(questions.wait_s(at.deadline), most_s)
+        fetch = questions.origin.fetch_manifest
+        await questions.asked(
+            key, wait_s, lambda: questions.noted(revision, fetch, at.repo, at.commit, at.caller)
         )
 
 

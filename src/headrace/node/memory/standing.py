@@ -18,6 +18,7 @@ from headrace.names import DEFAULT_REVISION, Repo, is_commit
 from headrace.node.access.caller import Caller
 from headrace.node.memory.catalog import Ref, Seen, Told, Visibility, called, name_key
 from headrace.node.memory.freshness import Freshness, Grade, is_believed, worst
+from headrace.node.memory.origins import Origins
 from headrace.node.memory.questions import REFUSED_TTL_S, Questions
 from headrace.node.memory.recent import ABSENT, RecentCatalog
 from headrace.node.threads import Threads
@@ -66,9 +67,9 @@ class Trust:
 class Standing:
     """Knows whether a repo may be read. Belongs to one event loop."""
 
-    def __init__(self, catalog: RecentCatalog, questions: Questions, threads: Threads, trust: Trust) -> None:
+    def __init__(self, catalog: RecentCatalog, origins: Origins, threads: Threads, trust: Trust) -> None:
         self._catalog = catalog
-        self._questions = questions
+        self._origins = origins
         self._threads = threads
         self._trust = trust
 
@@ -81,8 +82,10 @@ class Standing:
             SourceError: nothing is known and the source cannot be asked.
         """
         deadline, began = asyncio.get_running_loop().time() + self._trust.patience_s, time.time()
-        repo, asked = await self._named(repo)
-        seen, ref = await self._standing(repo, revision)
+        questions = await self._origins.of(repo)
+        # Only a hub has other names for a repo: what a directory has goes by its own.
+        repo, asked = await self._named(repo) if questions is self._origins.hub else (repo, repo)
+        seen, ref = await self._standing(questions, repo, revision)
         is_sure = asked == repo or (seen is not None and seen.visibility is not Visibility.PUBLIC)
         if is_sure and seen is not None and self._is_fresh(seen, ref, revision):
             freshness = self._age(seen, ref, revision)
@@ -90,7 +93,7 @@ class Standing:
                 freshness = Freshness(Grade.MISS)
             return self._allowed(repo, caller, seen, ref, freshness, deadline)
         is_known = seen is not None and (ref is not None or seen.visibility is not Visibility.PUBLIC)
-        wait_s = self._questions.wait_s(deadline, is_known=is_known)
+        wait_s = questions.wait_s(deadline, is_known=is_known)
         try:
             fresh, seen, ref = await self._refreshed(asked, revision, ref, caller, wait_s, began)
         except SourceError:
@@ -123,8 +126,10 @@ class Standing:
         known = called(kept, repo)
         return known, known if is_believed(kept.at, self._trust.visibility_ttl_s, time.time()) else repo
 
-    async def _standing(self, repo: Repo, revision: str) -> tuple[Seen | None, Ref | None]:
-        refused = self._questions.refusals.get(("repo", repo))
+    async def _standing(
+        self, questions: Questions, repo: Repo, revision: str
+    ) -> tuple[Seen | None, Ref | None]:
+        refused = questions.refusals.get(("repo", repo))
         if refused is not ABSENT:
             return refused, None
         seen = await self.read(self._catalog.seen, repo)
@@ -182,17 +187,18 @@ class Standing:
         began: float = _FOR_EVER,
     ) -> Told:
         """What the source says now, or said to somebody else since this request `began`. Raises as `Origin.learn`."""
-        self._questions.recall(("revision", repo, revision))
-        told = self._told_since(began, repo, revision)
+        questions = await self._origins.of(repo)
+        questions.recall(("revision", repo, revision))
+        told = self._told_since(questions, began, repo, revision)
         if told is None:
             key = ("learn", repo, revision)
-            told = await self._questions.asked(
-                key, wait_s, lambda: self._learn(repo, revision, known, caller)
+            told = await questions.asked(
+                key, wait_s, lambda: self._learn(questions, repo, revision, known, caller)
             )
         return told
 
-    def _told_since(self, began: float, repo: Repo, revision: str) -> Told | None:
-        refused = self._questions.refusals.get(("repo", repo))
+    def _told_since(self, questions: Questions, began: float, repo: Repo, revision: str) -> Told | None:
+        refused = questions.refusals.get(("repo", repo))
         seen = refused if refused is not ABSENT else self._catalog.at_hand("seen", repo)
         now = time.time()  # what a clock set back puts into the future was not said since
         if seen is ABSENT or seen is None or not began <= seen.at <= now:
@@ -202,17 +208,19 @@ class Standing:
         ref = self._catalog.at_hand("ref", repo, revision)
         return None if ref is ABSENT or ref is None or not began <= ref.at <= now else Told(seen, ref)
 
-    async def _learn(self, repo: Repo, revision: str, known: str | None, caller: Caller) -> Told:
-        key, learn = ("revision", repo, revision), self._questions.origin.learn
-        told = await self._questions.noted(key, learn, repo, revision, known, caller)
-        refused = self._questions.refusals.get(("repo", repo))
+    async def _learn(
+        self, questions: Questions, repo: Repo, revision: str, known: str | None, caller: Caller
+    ) -> Told:
+        key, learn = ("revision", repo, revision), questions.origin.learn
+        told = await questions.noted(key, learn, repo, revision, known, caller)
+        refused = questions.refusals.get(("repo", repo))
         if refused is not ABSENT and refused.is_newer(told.seen, time.time()):
             # Somebody asked later, and was answered before: of a repo that was not known, here alone.
             await self._threads.disk(self._catalog.see, told.repo or repo, refused)
             return Told(refused)
         if told.seen.visibility is Visibility.PUBLIC:
-            self._questions.refusals.drop(("repo", repo))
+            questions.refusals.drop(("repo", repo))
         else:
             # Longer than it is believed: an answer that is on its way may be older, and say that it is public.
-            self._questions.refusals.put(("repo", repo), told.seen, _REFUSED_KEPT_S)
+            questions.refusals.put(("repo", repo), told.seen, _REFUSED_KEPT_S)
         return told
