@@ -11,6 +11,7 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
@@ -28,16 +29,20 @@ from headrace.node.body.blocks import BlockLists
 from headrace.node.body.bodies import Bodies
 from headrace.node.body.sender import Sender
 from headrace.node.body.tree import DataTree
-from headrace.node.config import NodeConfig, Upstream
+from headrace.node.config import Folder, NodeConfig, Upstream
 from headrace.node.fill.fills import Fills
 from headrace.node.fill.link import WorkerLink
 from headrace.node.loop import WatchedSelector, run
 from headrace.node.memory.catalog import SqlCatalog
 from headrace.node.memory.database import Database
+from headrace.node.memory.filehashes import FileHashes
+from headrace.node.memory.folderorigin import FolderOrigin
+from headrace.node.memory.folderstate import FolderStates
 from headrace.node.memory.huborigin import HubOrigin
 from headrace.node.memory.inventory import SqlInventory
 from headrace.node.memory.metadata import Metadata
-from headrace.node.memory.origins import Origins
+from headrace.node.memory.origin import Origin
+from headrace.node.memory.origins import NoHub, Origins, owner_of
 from headrace.node.memory.recent import RecentCatalog, RecentInventory
 from headrace.node.memory.standing import Trust
 from headrace.node.threads import Threads
@@ -161,12 +166,20 @@ class Node:
         self.link.hear, self.link.bereaved = self._fills.take, self._fills.worker_died
         # Who asked may have left by then; the next one finds the answer.
         patience_s = config.patience_s + _PATIENCE_MORE_S
-        rations = config.sources[0].rations(config.data, config.calls_most)
-        trusted = config.sources[0].source(dialer, rations, patience_s)
         trust = Trust(config.ref_ttl_s, config.visibility_ttl_s, config.patience_s)
-        origin = HubOrigin(trusted, dialer, rations, catalog)
-        origins = Origins(origin, (), self._threads, config.patience_s, config.ref_ttl_s)
-        metrics.source_up.labels(trusted.name).set_function(lambda: float(not origin.outage.lasts))
+        hashes = FileHashes(self._database)
+        self._folders = [_folder_origin(one, catalog, hashes) for one in config.folders]
+        hub: Origin = NoHub()
+        if config.sources:
+            rations = config.sources[0].rations(config.data, config.calls_most)
+            trusted = config.sources[0].source(dialer, rations, patience_s)
+            folders = self._folders
+            hub = HubOrigin(trusted, dialer, rations, catalog, lambda one: owner_of(folders, one) is not None)
+            metrics.source_up.labels(trusted.name).set_function(partial(_is_up, hub))
+        origins = Origins(hub, self._folders, self._threads, config.patience_s, config.ref_ttl_s)
+        self.link.owner_of = origins.owner
+        for folder in self._folders:
+            metrics.source_up.labels(folder.name).set_function(partial(_is_up, folder))
         bodies = Bodies(store, self._fills, self._threads, config.patience_s)
         self.app = create_app(
             Services(
@@ -189,6 +202,8 @@ class Node:
         """End the worker and close what is open."""
         await self.link.stop()
         await self._fills.close()
+        for folder in self._folders:
+            folder.close()
         self._threads.close()
         self._database.close()
 
@@ -196,6 +211,15 @@ class Node:
         if self.link.pid is None:
             raise StoreError("the worker is not running")
         await self._threads.disk(self._database.ping)
+
+
+def _folder_origin(folder: Folder, catalog: RecentCatalog, hashes: FileHashes) -> FolderOrigin:
+    directory = folder.directory()
+    return FolderOrigin(folder.name, directory, FolderStates(folder.name, directory, hashes), catalog)
+
+
+def _is_up(origin: Origin) -> float:
+    return float(not origin.outage.lasts)
 
 
 def without_self(config: NodeConfig, listening: tuple[str, int]) -> NodeConfig:
@@ -208,8 +232,10 @@ def without_self(config: NodeConfig, listening: tuple[str, int]) -> NodeConfig:
     for source in config.sources:
         if source not in kept:
             _log.warning("source %s is this node itself and is left out", source.name)
-    if not kept:
-        raise UsageError("there is nothing to mirror", hint="name a hub with --source NAME=URL")
+    if not kept and not config.folders:
+        raise UsageError(
+            "there is nothing to mirror", hint="name a hub with --source NAME=URL, or a folder with NAME=DIR"
+        )
     return replace(config, sources=kept)
 
 

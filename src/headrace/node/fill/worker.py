@@ -1,7 +1,8 @@
 """The worker: the transfer engine in an interpreter of its own, told what to fetch by lines of JSON.
 
-    in    first how to work, `{"data": …, "sources": [[name, url], …], "limits": {…}, …}`,
-          then blobs: `{"digest": …, "size": …, "kind": …, "repo": …, "commit": …, "path": …}`,
+    in    first how to work, `{"data": …, "sources": [[name, url], …], "folders": [[name, path], …], "limits": {…}, …}`,
+          then blobs: `{"digest": …, "size": …, "kind": …, "repo": …, "commit": …, "path": …, "owner": …}`,
+          whose owner is the only source that is asked for it; null: any hub,
           bytes of them that somebody waits for: `{"wish": DIGEST, "start": …, "stop": …}`,
           and what nobody wants any more: `{"drop": DIGEST}`
     out   events, as `events.as_json` writes them; what lands is told in ranges that grow while nobody reads;
@@ -19,20 +20,22 @@ import signal
 import sys
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from headrace.errors import HeadraceError
+from headrace.errors import HeadraceError, UsageError
 from headrace.events import BlobPublished, BytesForgotten, BytesHashed, BytesLanded, Event, as_json
 from headrace.manifest import Digest, Entry
 from headrace.names import Repo, RepoKind
 from headrace.node.body.tree import DataTree
-from headrace.node.config import Upstream
+from headrace.node.config import Folder, Upstream
 from headrace.plan.limits import Limits
 from headrace.ranges import Range, RangeSet
-from headrace.source.contract import Content
+from headrace.source.contract import Content, Source
 from headrace.source.dialer import Road
+from headrace.source.directory import DirectorySource
 from headrace.store.lease import LeaseWatch
 from headrace.store.partial import Partial, claim_partial
 from headrace.transfer.engine import Engine
@@ -152,8 +155,8 @@ class FillJob:
             self._reporter.emit(BlobPublished(entry.path, str(entry.digest), entry.size, 0))
 
 
-def order_of(content: Content) -> dict[str, Any]:
-    """The line that asks a worker for a content."""
+def order_of(content: Content, owner: str | None = None) -> dict[str, Any]:
+    """The line that asks a worker for a content: from one source alone, or from any hub."""
     entry = content.entry
     return {
         "digest": str(entry.digest),
@@ -162,12 +165,22 @@ def order_of(content: Content) -> dict[str, Any]:
         "repo": content.repo.name,
         "commit": content.commit,
         "path": entry.path,
+        "owner": owner,
     }
 
 
 def _content_of(order: Mapping[str, Any]) -> Content:
     entry = Entry(order["path"], order["size"], Digest.parse(order["digest"]))
     return Content(Repo(order["repo"], RepoKind(order["kind"])), order["commit"], entry)
+
+
+def _folders_of(orders: Mapping[str, Any]) -> dict[str, DirectorySource]:
+    found = {}
+    for name, path in orders["folders"]:
+        # One that cannot be read now fails when it is asked: this process must not die of it.
+        with suppress(UsageError):
+            found[name] = DirectorySource(name, Folder(name, Path(path)).directory())
+    return found
 
 
 def main() -> None:
@@ -181,7 +194,10 @@ def main() -> None:
     upstreams = [Upstream(name, url) for name, url in orders["sources"]]
     sources = {one.name: one.source(dialer, one.rations(data, calls_most)) for one in upstreams}
     layout = DataTree(data)
-    engine = Engine(sources, dialer, Limits(**orders["limits"]), reporter.emit, trusted=upstreams[0].name)
+    folders = _folders_of(orders)
+    trusted = upstreams[0].name if upstreams else ""
+    everywhere: dict[str, Source] = {**sources, **folders}
+    engine = Engine(everywhere, dialer, Limits(**orders["limits"]), reporter.emit, trusted)
 
     def listen() -> None:
         for line in lines:
@@ -191,7 +207,8 @@ def main() -> None:
                 case {"drop": str(digest)}:
                     engine.drop(Digest.parse(digest))
                 case order:
-                    engine.add(FillJob(_content_of(order), tuple(sources), layout, reporter))
+                    carriers = (order["owner"],) if order["owner"] in folders else tuple(sources)
+                    engine.add(FillJob(_content_of(order), carriers, layout, reporter))
         engine.stop()
         threading.Timer(_FAREWELL_S, os._exit, (0,)).start()
 

@@ -54,8 +54,17 @@ _SMALL = 64 * 1024
 class HubOrigin:
     """Asks `source` and writes down what it says; see `Origin`."""
 
-    def __init__(self, source: HubSource, dialer: Dialer, rations: Rations, catalog: Catalog) -> None:
+    def __init__(
+        self,
+        source: HubSource,
+        dialer: Dialer,
+        rations: Rations,
+        catalog: Catalog,
+        is_elsewhere: Callable[[Repo], bool] = lambda _: False,
+    ) -> None:
+        """`is_elsewhere`: whether a repo is another origin's, so that nothing of this one may go by its name."""
         self._source = source
+        self._is_elsewhere = is_elsewhere
         self._rations = rations
         self._dialer = dialer
         self._catalog = catalog
@@ -186,7 +195,9 @@ class HubOrigin:
         seen = Seen(_visibility_of(facts), asked_at)
         if seen.visibility is not Visibility.PUBLIC:
             return Told(seen)
-        repo = _called(facts.get("id"), repo)
+        asked, repo = repo, _called(facts.get("id"), repo)
+        if repo != asked and self._is_elsewhere(repo):
+            return Told(Seen(Visibility.PRIVATE, asked_at))
         manifest, siblings = None, facts.get("siblings")
         try:
             if (entries := siblings_of(siblings)) is not None:

@@ -157,7 +157,7 @@ class Metadata:
             return tree_ids(rows)
 
         await self._ensure_manifest(at)
-        key = (at.repo, at.commit)
+        key = (at.repo, at.commit, self._catalog.replaced)
         known = self._folders.get(key)
         if known is ABSENT:
             known = await self._threads.once(("folders", *key), lambda: self._threads.disk(read))
@@ -214,6 +214,8 @@ class Metadata:
 
         def ask() -> tuple[T, int, int]:
             answer, link = questions.origin.relay(target, posted)
+            if repo is None:
+                answer = self._origins.listed(target, answer) or answer
             return shape(answer, link), answer.status, len(answer.body)
 
         try:
@@ -221,7 +223,10 @@ class Metadata:
             fresh, status, weight = await questions.asked(("relay", *key), wait_s, lambda: questions.ask(ask))
         except SourceError:
             if kept is ABSENT:
-                raise
+                alone = await self._threads.disk(self._origins.listed, target, None) if repo is None else None
+                if alone is None:
+                    raise
+                return shape(alone, None), Freshness(Grade.STALE)
             return kept[0], Freshness(Grade.STALE, max(0.0, now - kept[1]), ttl_s)
         kept_s = _FOR_EVER if status == HTTPStatus.OK else min(REFUSED_TTL_S, self._trust.ref_ttl_s)
         self._searches.put(key, (fresh, time.time()), kept_s, 1 + len(posted) + 4 * weight)

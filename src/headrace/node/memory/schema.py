@@ -102,6 +102,15 @@ held_blocks = sa.Table(
     sa.Column("block", sa.BigInteger, nullable=False),
     sa.Column("boot", sa.Text, nullable=False),
 )
+hashed = sa.Table(
+    "hashed",
+    TABLES,
+    sa.Column("repo", sa.Text, primary_key=True),
+    sa.Column("place", _Path, primary_key=True),
+    sa.Column("algorithm", sa.Text, primary_key=True),
+    sa.Column("identity", sa.Text, nullable=False),
+    sa.Column("digest", sa.Text, nullable=False),
+)
 
 _INFO_KEY = re.compile(r"(/api/[^/]+/.+/revision/)[^/]+")
 
