@@ -53,6 +53,7 @@ class FolderOrigin:
         self._states = states
         self._catalog = catalog
         self._names: set[Repo] = set()
+        self._served: set[Repo] = set()
         # While its disk is away, what it had must not be asked for elsewhere.
         threading.Thread(target=self._learn_names, daemon=True, name="names").start()
 
@@ -73,10 +74,12 @@ class FolderOrigin:
             return True
         if folder is None and repo in self._names:
             self._names.discard(repo)
+            self._served.discard(repo)
             # Who is asked next may be away, and what was known of this one would be told.
             self._catalog.see(repo, Seen(Visibility.PRIVATE, time.time()))
-        elif folder is not None and repo not in self._names:
+        elif folder is not None and repo not in self._served:
             self._names.add(repo)
+            self._served.add(repo)
             _log.info("%s has %s: no other source is asked for it", self.name, repo.address)
         return folder is not None
 
