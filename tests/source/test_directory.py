@@ -70,7 +70,7 @@ def test_the_home_of_hub_clients_is_served_without_their_tokens(tmp_path: Path) 
 def test_what_is_no_folder_is_refused_at_once(tmp_path: Path, root: str) -> None:
     put(tmp_path / "file")
     with pytest.raises(UsageError):
-        Directory(tmp_path / root)
+        Directory(tmp_path / root).check()
 
 
 def test_hidden_and_unfinished_files_and_what_is_no_file_are_left_out(tmp_path: Path) -> None:

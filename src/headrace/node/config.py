@@ -59,8 +59,14 @@ class Folder:
     path: Path
 
     def directory(self) -> Directory:
-        """To look into it. Raises `UsageError` where that cannot be done."""
+        """To look into it."""
         return Directory(self.path)
+
+    def located(self) -> Folder:
+        """The same, where its repos really are. Raises `UsageError` where it cannot be looked into."""
+        directory = self.directory()
+        directory.check()
+        return Folder(self.name, directory.root)
 
 
 def parse_source(text: str) -> Upstream | Folder:

@@ -88,7 +88,8 @@ async def _serve(
     sock = _listen(config)
     metrics = Metrics()
     try:
-        node = Node(without_self(config, sock.getsockname()[:2]), metrics)
+        folders = tuple(folder.located() for folder in config.folders)
+        node = Node(replace(without_self(config, sock.getsockname()[:2]), folders=folders), metrics)
     except BaseException:
         sock.close()
         raise

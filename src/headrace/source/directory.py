@@ -91,20 +91,24 @@ class Directory:
     """See above. Safe to share between threads; methods block, and raise `OSError` where a disk fails."""
 
     def __init__(self, root: Path) -> None:
-        """Raises `UsageError` where there is no such folder to be read."""
+        """Nothing is wrong yet with one that is not there; see `check`."""
         self.root = Path(os.path.realpath(root))
-        try:
-            names = set(os.listdir(self.root))  # noqa: PTH208 - names suffice
-        except OSError as error:
-            raise UsageError(
-                f"{root} cannot be served: {error.strerror}", hint="name a folder that holds repos"
-            ) from error
+        names = _names(self.root)
         if not any(map(_is_cached_name, names)) and any(map(_is_cached_name, _names(self.root / "hub"))):
             self.root /= "hub"  # the home of hub clients was meant: beside their cache they keep tokens
         self._was_full = bool(names)
 
     def __repr__(self) -> str:
         return f"<Directory {self.root}>"
+
+    def check(self) -> None:
+        """Raise `UsageError` where there is no such folder to be read."""
+        try:
+            os.listdir(self.root)  # noqa: PTH208 - nothing more is wanted
+        except OSError as error:
+            raise UsageError(
+                f"{self.root} cannot be served: {error.strerror}", hint="name a folder that holds repos"
+            ) from error
 
     def is_there(self) -> bool:
         """Whether it can be looked into: one that is empty and was not is taken for a disk that is not mounted."""

@@ -20,12 +20,11 @@ import signal
 import sys
 import threading
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from headrace.errors import HeadraceError, UsageError
+from headrace.errors import HeadraceError
 from headrace.events import BlobPublished, BytesForgotten, BytesHashed, BytesLanded, Event, as_json
 from headrace.manifest import Digest, Entry
 from headrace.names import Repo, RepoKind
@@ -174,15 +173,6 @@ def _content_of(order: Mapping[str, Any]) -> Content:
     return Content(Repo(order["repo"], RepoKind(order["kind"])), order["commit"], entry)
 
 
-def _folders_of(orders: Mapping[str, Any]) -> dict[str, DirectorySource]:
-    found = {}
-    for name, path in orders["folders"]:
-        # One that cannot be read now fails when it is asked: this process must not die of it.
-        with suppress(UsageError):
-            found[name] = DirectorySource(name, Folder(name, Path(path)).directory())
-    return found
-
-
 def main() -> None:
     """Work until the input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the node decides what ends
@@ -194,7 +184,9 @@ def main() -> None:
     upstreams = [Upstream(name, url) for name, url in orders["sources"]]
     sources = {one.name: one.source(dialer, one.rations(data, calls_most)) for one in upstreams}
     layout = DataTree(data)
-    folders = _folders_of(orders)
+    folders = {
+        name: DirectorySource(name, Folder(name, Path(path)).directory()) for name, path in orders["folders"]
+    }
     trusted = upstreams[0].name if upstreams else ""
     everywhere: dict[str, Source] = {**sources, **folders}
     engine = Engine(everywhere, dialer, Limits(**orders["limits"]), reporter.emit, trusted)
@@ -207,7 +199,8 @@ def main() -> None:
                 case {"drop": str(digest)}:
                     engine.drop(Digest.parse(digest))
                 case order:
-                    carriers = (order["owner"],) if order["owner"] in folders else tuple(sources)
+                    owner = order["owner"]
+                    carriers = (owner,) if owner is not None else tuple(sources or folders)
                     engine.add(FillJob(_content_of(order), carriers, layout, reporter))
         engine.stop()
         threading.Timer(_FAREWELL_S, os._exit, (0,)).start()

@@ -10,7 +10,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -72,18 +72,44 @@ class FileHashes:
 
     def keep(self, repo: str, found: Mapping[Wanted, Digest]) -> None:
         """Remember these. A disk that is full has them hashed again another time."""
+        if not found:
+            return
+        rows = [
+            {
+                "repo": repo,
+                "place": one.place,
+                "algorithm": one.algorithm,
+                "identity": str(one.identity),
+                "digest": str(digest),
+            }
+            for one, digest in found.items()
+        ]
         with suppress(NoSpace), self._database.writing() as connection:
-            for one, digest in found.items():
-                key = {"repo": repo, "place": one.place, "algorithm": one.algorithm}
-                values = {"identity": str(one.identity), "digest": str(digest)}
-                self._database.put(connection, hashed, key, values)
+            _delete(connection, repo, [(one.place, one.algorithm) for one in found])
+            connection.execute(sa.insert(hashed), rows)
 
     def forget(self, repo: str, gone: Iterable[tuple[str, str]]) -> None:
         """These places, hashed by these algorithms, are no more."""
         with suppress(NoSpace), self._database.writing() as connection:
-            for place, algorithm in gone:
-                key = {"repo": repo, "place": place, "algorithm": algorithm}
-                self._database.put(connection, hashed, key, None)
+            _delete(connection, repo, gone)
+
+    def forget_others(self, owner: str, repos: Collection[str]) -> None:
+        """Of all repos whose names begin with `owner`, remember these alone."""
+        rows = self._database.all(sa.select(hashed.c.repo).distinct())
+        gone = [row.repo for row in rows if row.repo.startswith(owner) and row.repo not in repos]
+        if gone:
+            with suppress(NoSpace), self._database.writing() as connection:
+                for repo in gone:
+                    connection.execute(sa.delete(hashed).where(hashed.c.repo == repo))
+
+
+def _delete(connection: sa.Connection, repo: str, gone: Iterable[tuple[str, str]]) -> None:
+    one = sa.and_(
+        hashed.c.repo == repo,
+        hashed.c.place == sa.bindparam("at"),
+        hashed.c.algorithm == sa.bindparam("by"),
+    )
+    connection.execute(sa.delete(hashed).where(one), [{"at": place, "by": by} for place, by in gone])
 
 
 class Hasher:

@@ -313,7 +313,9 @@ class FolderOrigin:
         except OSError as error:
             _log.warning("%s cannot be listed: %s", self.name, error.strerror)
         else:
-            if not self._names:
+            if self._names:
+                self._states.forget_others(tuple(self._names))
+            else:
                 _log.warning("%s has no repos yet", self.name)
 
 

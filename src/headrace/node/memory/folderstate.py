@@ -10,7 +10,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -27,7 +27,7 @@ from headrace.source.largefiles import algorithm_of
 SETTLED_S = 0.3
 """A file that was written to so shortly ago may be written to again, and its times may not tell."""
 
-_WAIT_S = 1.5  # what who asks waits for hashes; clients wait longer, and may have more to ask
+_WAIT_S = 1.5  # clients wait longer, and may have more to ask
 _AGAIN_S = (2.0, 30.0)  # after which to ask again, least and most
 _RATE = 200e6  # bytes/s that a disk is taken to bring, before it is known
 _BLOB = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
@@ -49,10 +49,12 @@ class State:
 class FolderStates:
     """Finds out the states of a directory's repos. Safe to share between threads; methods block."""
 
-    def __init__(self, name: str, directory: Directory, hashes: FileHashes) -> None:
+    def __init__(self, name: str, directory: Directory, hashes: FileHashes, wait_s: float = _WAIT_S) -> None:
+        """`wait_s`: how long who asks waits for what is being hashed."""
         self._name = name
         self._directory = directory
         self._hashes = hashes
+        self._wait_s = wait_s
         self._hasher = Hasher(directory, hashes)
         self._told: dict[str, str] = {}
         # What stands for the tree that was read last, and the commit that it makes.
@@ -72,9 +74,9 @@ class FolderStates:
         Raises:
             Busy: it is still being hashed, or written; or a file of it cannot be read, and the log says which.
         """
-        deadline = time.monotonic() + _WAIT_S
+        deadline = time.monotonic() + self._wait_s
         files = folder.files_at(snapshot or "")
-        owner = f"{self._name}:{repo_key(repo)}"
+        owner = self._key(repo)
         while True:
             try:
                 tree = self._directory.tree(files)
@@ -100,6 +102,13 @@ class FolderStates:
                 raise self._unreadable(repo, work.failure)
             if late or not work.done.is_set():
                 raise _unfinished(repo, work)
+
+    def forget_others(self, repos: Iterable[Repo]) -> None:
+        """These repos are all there are: what files of others hashed to is not remembered."""
+        self._hashes.forget_others(f"{self._name}:", {self._key(repo) for repo in repos})
+
+    def _key(self, repo: Repo) -> str:
+        return f"{self._name}:{repo_key(repo)}"
 
     def _state(self, repo: Repo, snapshot: str | None, tree: Tree, digests: Mapping[Leaf, Digest]) -> State:
         for leaf, digest in digests.items():
