@@ -452,6 +452,24 @@ print(snapshot_download("acme/m", revision=info.sha))
     assert {str(one.relative_to(got)): one.read_bytes() for one in got.rglob("*") if one.is_file()} == FILES
 
 
+def test_transformers_load_from_it(serve: Serve, stock_client: Run, tmp_path: Path) -> None:
+    pytest.importorskip("transformers", reason="to be loaded by it")
+    pytest.importorskip("torch", reason="to be loaded with it")
+    scripts = Path(__file__).parents[1] / "clients/scripts"
+    (tmp_path / "team/acme/bert").mkdir(parents=True)
+    made = stock_client("http://127.0.0.1:9", str(scripts / "make_bert.py"), str(tmp_path / "team/acme/bert"))
+    assert made.returncode == 0, made.stderr
+    node = serve({"team": tmp_path / "team"}, ref_ttl=60)
+    script = str(scripts / "load_transformers.py")
+    done = stock_client(node.endpoint, script, "acme/bert", str(tmp_path / "got"), HF_HUB_DISABLE_XET="1")
+    assert done.returncode == 0, done.stderr
+    told, tensors = (
+        json.loads(done.stdout.splitlines()[-1]),
+        json.loads(made.stdout.splitlines()[-1])["tensors"],
+    )
+    assert told["there"]["tensors"] == told["offline"]["tensors"] == tensors
+
+
 def test_pulls_and_locks_work_from_it(team: Path, serve: Serve, tmp_path: Path) -> None:
     node = serve({"team": team}, ref_ttl=60)
     env = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HEADRACE_"))}

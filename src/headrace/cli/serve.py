@@ -45,7 +45,7 @@ Ctrl-C or SIGTERM ends it: streams get ten seconds, and the exit code is 0.
     "--source",
     "sources",
     multiple=True,
-    metavar="NAME=URL|NAME=DIR",
+    metavar="NAME=URL|DIR",
     help="A hub to mirror, or the name of a configured one, the first is trusted; or a folder of repos; may be repeated.  [default: huggingface]",
 )
 @with_manner
