@@ -452,6 +452,7 @@ print(snapshot_download("acme/m", revision=info.sha))
     assert {str(one.relative_to(got)): one.read_bytes() for one in got.rglob("*") if one.is_file()} == FILES
 
 
+@pytest.mark.soak
 def test_transformers_load_from_it(serve: Serve, stock_client: Run, tmp_path: Path) -> None:
     pytest.importorskip("transformers", reason="to be loaded by it")
     pytest.importorskip("torch", reason="to be loaded with it")

@@ -14,12 +14,13 @@ from headrace.manifest import Digest, Entry
 from headrace.names import Repo, RepoKind
 from headrace.ranges import Range
 from headrace.source.contract import Content, Request
-from headrace.source.directory import Directory, DirectorySource, FileStream
+from headrace.source.directory import Directory, DirectorySource, FileStream, RepoFolder
 from headrace.source.http import Dialer, HttpSession
 from headrace.source.largefiles import LARGE_BYTES, algorithm_of
 
 ANY = Digest(Digest.SHA256, "0" * 64)
 COMMIT = "c" * 40
+PLAIN = RepoFolder("acme/m", is_cached=False)
 
 
 def put(path: Path, content: bytes = b"x") -> Path:
@@ -29,7 +30,7 @@ def put(path: Path, content: bytes = b"x") -> Path:
 
 
 def paths(directory: Directory, place: str) -> list[str]:
-    return [leaf.path for leaf in directory.tree(place).leaves]
+    return [leaf.path for leaf in directory.tree(RepoFolder(place, is_cached=False)).leaves]
 
 
 def test_repos_are_found_where_people_put_them(tmp_path: Path) -> None:
@@ -88,7 +89,7 @@ def test_hidden_and_unfinished_files_and_what_is_no_file_are_left_out(tmp_path: 
     assert paths(directory, "acme/m") == [
         *(".gitattributes", "a.txt", "back\\slash", "new\nline", "sub dir/päth +%20#?&='\"[x].txt"),
     ]
-    (why,) = directory.tree("acme/m").left_out
+    (why,) = directory.tree(PLAIN).left_out
     assert "not Unicode" in why
 
 
@@ -116,11 +117,11 @@ def test_links_are_followed_within_the_directory_only(tmp_path: Path) -> None:
     (root / "acme/away").symlink_to(tmp_path / "outside")
     directory = Directory(root)
     assert paths(directory, "acme/m") == ["across", "near", "real.txt"]
-    assert len(directory.tree("acme/m").left_out) == 7
+    assert len(directory.tree(PLAIN).left_out) == 7
     assert directory.find(Repo("acme/away")) is None
     assert directory.find(Repo("linked")) is None
     for path in (*links.keys() - {"near", "across"}, "folder/secret.txt", "../../../outside/secret.txt"):
-        assert directory.leaf("acme/m", path) is None
+        assert directory.leaf(PLAIN, "", path) is None
     for place in ("acme/m/absolute", "acme/away/secret.txt", "acme/m/folder/secret.txt"):
         with pytest.raises(OSError, match=r"symbolic|Not a directory"):
             directory.open(place)
@@ -130,7 +131,7 @@ def test_a_folder_that_becomes_a_link_is_not_followed(tmp_path: Path) -> None:
     put(tmp_path / "root/acme/m/sub/a.txt", b"right")
     put(tmp_path / "outside/a.txt", b"wrong")
     directory = Directory(tmp_path / "root")
-    (leaf,) = directory.tree("acme/m").leaves
+    (leaf,) = directory.tree(PLAIN).leaves
     (tmp_path / "root/acme/m/sub").rename(tmp_path / "root/acme/m/was")
     (tmp_path / "root/acme/m/sub").symlink_to(tmp_path / "outside")
     with pytest.raises(OSError, match=r"symbolic|Not a directory"):
@@ -229,6 +230,37 @@ def test_an_empty_directory_that_was_not_is_taken_for_a_disk_that_is_away(tmp_pa
 )
 def test_what_is_large_is_what_hubs_take_for_large(path: str, size: int, *, large: bool) -> None:
     assert algorithm_of(path, size) == (Digest.SHA256 if large else Digest.GIT_BLOB_SHA1)
+
+
+def test_a_folder_that_is_called_as_in_a_cache_is_none(tmp_path: Path) -> None:
+    put(tmp_path / "datasets/snapshots/d/.env")
+    put(tmp_path / "datasets/snapshots/d/a.txt")
+    put(tmp_path / "datasets/snapshots/d/blobs" / ("a" * 64))
+    directory = Directory(tmp_path)
+    found = directory.find(Repo("snapshots/d", RepoKind.DATASET))
+    assert found is not None
+    assert [(one.path, one.named) for one in directory.tree(found).leaves] == [
+        ("a.txt", ""),
+        (f"blobs/{'a' * 64}", ""),
+    ]
+    assert directory.leaf(found, COMMIT, ".env") is None
+
+
+def test_a_snapshot_has_hidden_files_and_names_what_clients_have_named(tmp_path: Path) -> None:
+    folder = tmp_path / "models--acme--m"
+    put(folder / "blobs" / ("b" * 40))
+    snapshot = folder / "snapshots" / COMMIT
+    put(snapshot / ".gitignore")
+    (snapshot / "sub").mkdir()
+    (snapshot / "sub/a.txt").symlink_to(f"../../../blobs/{'b' * 40}")
+    (snapshot / "secret").symlink_to(put(tmp_path / ".secret"))
+    directory = Directory(tmp_path)
+    found = directory.find(Repo("acme/m"))
+    assert found is not None
+    leaves = directory.tree(found, COMMIT).leaves
+    assert [(one.path, one.named) for one in leaves] == [(".gitignore", ""), ("sub/a.txt", "b" * 40)]
+    assert [directory.leaf(found, COMMIT, one.path) for one in leaves] == list(leaves)
+    assert directory.leaf(found, COMMIT, "secret") is None
 
 
 def test_a_name_that_git_would_take_is_taken(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -34,6 +35,7 @@ _UNFINISHED = (".incomplete", ".partial", ".part", ".tmp", ".crdownload", ".aria
 _KIND_FOLDERS = {kind.plural: kind for kind in RepoKind if kind is not RepoKind.MODEL}
 _CACHED = {f"{kind.plural}--": kind for kind in RepoKind}
 _REF_BYTES = 64
+_BLOB = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _NEVER = Digest(Digest.SHA256, "0" * 64)
 
 
@@ -60,11 +62,15 @@ class Identity:
 
 @dataclass(frozen=True)
 class Leaf:
-    """A file of a repo: its path there, and its real place, seen from the directory."""
+    """A file of a repo: its path there, and its real place, seen from the directory.
+
+    `named` is the digest by which hub clients have called it; empty where nobody has.
+    """
 
     path: str
     place: str
     identity: Identity
+    named: str = ""
 
 
 @dataclass(frozen=True)
@@ -181,32 +187,35 @@ class Directory:
 
     # Files
 
-    def tree(self, place: str) -> Tree:
-        """The files below a folder. Raises `OSError` where one of its folders cannot be read."""
+    def tree(self, folder: RepoFolder, commit: str = "") -> Tree:
+        """A repo's files. Raises `OSError` where one of its folders cannot be read."""
+        place = folder.files_at(commit)
         leaves: list[Leaf] = []
         left_out: list[str] = []
-        is_snapshot = "/snapshots/" in place
         waiting = [""]
         while waiting:
             above = waiting.pop()
             with os.scandir(self.root / place / above) as found:
                 for one in found:
                     path = above + one.name
-                    if _is_left_out(one.name) and not is_snapshot:
+                    if _is_left_out(one.name) and not folder.is_cached:
                         continue
                     if one.is_dir(follow_symlinks=False):
                         waiting.append(f"{path}/")
                     else:
-                        leaf = self._leaf(place, path, one, left_out)
+                        leaf = self._leaf(folder, f"{place}/{path}", one, left_out)
                         leaves += [leaf] if leaf is not None else []
         return Tree(tuple(sorted(leaves, key=lambda leaf: leaf.path)), tuple(left_out))
 
-    def _leaf(self, folder: str, path: str, found: os.DirEntry[str], left_out: list[str]) -> Leaf | None:
+    def _leaf(
+        self, folder: RepoFolder, place: str, found: os.DirEntry[str], left_out: list[str]
+    ) -> Leaf | None:
         if not (found.is_symlink() or found.is_file(follow_symlinks=False)):
             return None  # a socket, a device, a pipe
-        place = self._real(f"{folder}/{path}") if found.is_symlink() else f"{folder}/{path}"
-        facts = _facts(self.root / place) if place is not None else None
-        if place is None or facts is None or not stat.S_ISREG(facts.st_mode):
+        path = place.removeprefix(f"{folder.place}/")
+        path = path.split("/", 2)[2] if folder.is_cached else path
+        leaf = self._seen(folder, place, path) if found.is_symlink() else self._at(folder, place, path)
+        if leaf is None:
             left_out.append(f"{path!r} leads to no file of the directory")
             return None
         try:
@@ -214,15 +223,29 @@ class Directory:
         except BadManifest as error:
             left_out.append(error.message)
             return None
-        return Leaf(path, place, Identity.of(facts))
+        return leaf
 
-    def leaf(self, folder: str, path: str) -> Leaf | None:
+    def leaf(self, folder: RepoFolder, commit: str, path: str) -> Leaf | None:
         """One file of such a tree, if it is one."""
-        place = self._real(f"{folder}/{path}")
-        facts = _facts(self.root / place) if place is not None else None
-        if place is None or facts is None or not stat.S_ISREG(facts.st_mode):
+        return self._seen(folder, f"{folder.files_at(commit)}/{path}", path)
+
+    def _seen(self, folder: RepoFolder, place: str, path: str) -> Leaf | None:
+        """The file that has or is linked to by this name, unless its real place is none to be served."""
+        real = os.path.realpath(self.root / place)
+        if not real.startswith(f"{self.root}/".replace("//", "/")):
             return None
-        return Leaf(path, place, Identity.of(facts))
+        below = os.path.relpath(real, self.root)
+        hidden = any(part.startswith(".") and part not in _KEPT_HIDDEN for part in below.split("/"))
+        is_kept = folder.is_cached and below.startswith(f"{folder.place}/snapshots/")
+        return None if hidden and not is_kept else self._at(folder, below, path)
+
+    def _at(self, folder: RepoFolder, place: str, path: str) -> Leaf | None:
+        facts = _facts(self.root / place)
+        if facts is None or not stat.S_ISREG(facts.st_mode):
+            return None
+        above, _, name = place.rpartition("/")
+        is_blob = folder.is_cached and above == f"{folder.place}/blobs" and _BLOB.fullmatch(name)
+        return Leaf(path, place, Identity.of(facts), name if is_blob else "")
 
     def open(self, place: str) -> int:
         """Open a file for reading, on a way without links; whoever closes it owns the number. Raises `OSError`."""
@@ -240,15 +263,6 @@ class Directory:
             os.close(fd)
             raise FileNotFoundError(errno.ENOENT, "no plain file", place)
         return fd
-
-    def _real(self, place: str) -> str | None:
-        """Where something really is, if that is below the directory and not hidden there."""
-        real = os.path.realpath(self.root / place)
-        if not real.startswith(f"{self.root}/".replace("//", "/")):
-            return None
-        below = os.path.relpath(real, self.root)
-        hidden = any(part.startswith(".") and part not in _KEPT_HIDDEN for part in below.split("/"))
-        return None if hidden and "/snapshots/" not in below else below
 
     def _ref(self, place: str) -> str:
         try:
@@ -300,7 +314,7 @@ class DirectorySource:
         folder = self._directory.find(content.repo)
         if folder is None:
             raise RepoNotFound(f"{self.name} has no {content.repo}")
-        leaf = self._directory.leaf(folder.files_at(content.commit), content.entry.path)
+        leaf = self._directory.leaf(folder, content.commit, content.entry.path)
         if leaf is None or leaf.identity.size != content.entry.size:
             raise EntryNotFound(f"{self.name} has that version of {content.entry.path!r} no more")
         try:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -30,7 +29,6 @@ SETTLED_S = 0.3
 _WAIT_S = 1.5  # clients wait longer, and may have more to ask
 _AGAIN_S = (2.0, 30.0)  # after which to ask again, least and most
 _RATE = 200e6  # bytes/s that a disk is taken to bring, before it is known
-_BLOB = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _KEPT_STATES = 1000
 
 _log = logging.getLogger("headrace.node")
@@ -75,13 +73,12 @@ class FolderStates:
             Busy: it is still being hashed, or written; or a file of it cannot be read, and the log says which.
         """
         deadline = time.monotonic() + self._wait_s
-        files = folder.files_at(snapshot or "")
         owner = self._key(repo)
         while True:
             try:
-                tree = self._directory.tree(files)
+                tree = self._directory.tree(folder, snapshot or "")
             except OSError as error:
-                raise self._unreadable(repo, f"{files!r}: {error.strerror}") from error
+                raise self._unreadable(repo, f"{error.filename!r}: {error.strerror}") from error
             last = self._last.get((repo, snapshot))
             if last is not None and last[0] == hash(tree) and is_known(last[1]):
                 return last[1]
@@ -112,8 +109,7 @@ class FolderStates:
 
     def _state(self, repo: Repo, snapshot: str | None, tree: Tree, digests: Mapping[Leaf, Digest]) -> State:
         for leaf, digest in digests.items():
-            name = leaf.place.rpartition("/")[2]
-            if snapshot and "/blobs/" in leaf.place and _BLOB.fullmatch(name) and name != digest.hex:
+            if leaf.named not in ("", digest.hex):
                 raise self._unreadable(repo, f"{leaf.place!r} is not what its name says: it is damaged")
         entries = tuple(Entry(leaf.path, leaf.identity.size, digest) for leaf, digest in digests.items())
         commit = snapshot or commit_id(Row(one.path, one.size, one.digest) for one in entries)
@@ -163,9 +159,8 @@ class FolderStates:
 
 def _wanted(leaf: Leaf) -> Wanted:
     """What to hash: by the algorithm by which hub clients have named it, else as hubs would."""
-    name = leaf.place.rpartition("/")[2]
-    if "/blobs/" in leaf.place and _BLOB.fullmatch(name):
-        return Wanted(leaf.place, leaf.identity, Digest.of_etag(name).algorithm)
+    if leaf.named:
+        return Wanted(leaf.place, leaf.identity, Digest.of_etag(leaf.named).algorithm)
     return Wanted(leaf.place, leaf.identity, algorithm_of(leaf.path, leaf.identity.size))
 
 
