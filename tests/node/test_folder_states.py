@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +16,14 @@ from headrace.errors import Busy, UsageError
 from headrace.manifest import Digest
 from headrace.names import Repo
 from headrace.node.config import Folder, NodeConfig, Upstream, parse_source
+from headrace.node.memory.catalog import SqlCatalog
 from headrace.node.memory.database import Database
 from headrace.node.memory.filehashes import FileHashes, Wanted
+from headrace.node.memory.folderorigin import FolderOrigin
 from headrace.node.memory.folderstate import FolderStates, State
 from headrace.node.memory.modelcard import facts_of, head_of
+from headrace.node.memory.origins import NoHub, Origins
+from headrace.node.threads import Threads
 from headrace.source.directory import Directory, Identity, RepoFolder
 
 REPO, HERE = Repo("acme/m"), RepoFolder("acme/m", is_cached=False)
@@ -142,6 +148,36 @@ def test_what_is_neither_is_refused(text: str) -> None:
 def test_a_name_is_given_once(root: Path) -> None:
     with pytest.raises(UsageError, match="one name"):
         NodeConfig((Upstream("one", "http://127.0.0.1:9"),), root, folders=(Folder("one", root),))
+
+
+class Hanging(FolderOrigin):
+    """A directory on a disk that does not answer any more."""
+
+    def has(self, repo: Repo) -> bool:
+        threading.Event().wait(30)
+        return super().has(repo)
+
+
+def test_a_disk_that_hangs_keeps_nobody_else_waiting(root: Path, hashes: FileHashes, tmp_path: Path) -> None:
+    directory = Directory(root)
+    catalog = SqlCatalog(Database.in_folder(tmp_path))
+    hanging = Hanging("team", directory, FolderStates("team", directory, hashes), catalog)
+    while not hanging.had(REPO):
+        time.sleep(0.01)
+
+    async def ask() -> tuple[bool, bool]:
+        threads = Threads()
+        origins = Origins(NoHub(), [hanging], threads, 5.0, 60.0)
+        asked = [
+            asyncio.ensure_future(origins.of(repo))
+            for repo in (REPO, *(Repo(f"other/{n}") for n in range(30)))
+        ]
+        done, _ = await asyncio.wait(asked, timeout=10)
+        told = [one.result() is origins.hub for one in asked] if len(done) == len(asked) else []
+        threads.close()
+        return told[:1] == [False], bool(told) and all(told[1:])
+
+    assert asyncio.run(ask()) == (True, True)
 
 
 CARD = """---

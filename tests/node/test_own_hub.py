@@ -324,6 +324,9 @@ def test_a_directory_and_a_hub_do_not_know_each_other(team: Path, serve: Serve, 
     # The hub is gone: what is the team's is none of its business.
     assert get(node, "config.json").body == FILES["config.json"]
     assert get(node, "model.safetensors").body == WEIGHTS
+    assert get(node, "a.txt", repo="solo").status == 200
+    (team / "solo").rename(team / ".gone")
+    assert until(lambda: get(node, "a.txt", repo="solo").status == 401)
     assert [one["id"] for one in ask(f"{node.endpoint}/api/models?author=acme").json()] == ["acme/m"]
 
 

@@ -83,6 +83,10 @@ class FolderOrigin:
             _log.info("%s has %s: no other source is asked for it", self.name, repo.address)
         return folder is not None
 
+    def had(self, repo: Repo) -> bool:
+        """Whether the repo was its own when that could be seen last; without a look."""
+        return repo in self._names
+
     def put(self, asked_at: float, question: Callable[..., T], *arguments: Any) -> T:
         """See `Origin.put`."""
         self.outage.check(asked_at)

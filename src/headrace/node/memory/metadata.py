@@ -223,7 +223,9 @@ class Metadata:
             fresh, status, weight = await questions.asked(("relay", *key), wait_s, lambda: questions.ask(ask))
         except SourceError:
             if kept is ABSENT:
-                alone = await self._threads.disk(self._origins.listed, target, None) if repo is None else None
+                alone = (
+                    await self._threads.folder(self._origins.listed, target, None) if repo is None else None
+                )
                 if alone is None:
                     raise
                 return shape(alone, None), Freshness(Grade.STALE)

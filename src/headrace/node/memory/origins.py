@@ -5,6 +5,7 @@ Each origin has its own questions, so that an outage of one is none of the other
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -24,6 +25,7 @@ from headrace.source.hub import HubAnswer
 T = TypeVar("T")
 
 _LOOK_S = 1.0  # for so long, at most, it is believed where a repo is
+_LOOK_MOST_S = 2.0  # a disk that hangs must not keep those waiting who ask for what is not on it
 _KNOWN_MOST = 20_000
 
 
@@ -71,7 +73,9 @@ class Origins:
     ) -> None:
         """`patience_s`, `ref_ttl_s`: see `Questions`."""
         self.hub = Questions(hub, threads, patience_s, ref_ttl_s)
-        self._folders = [(one, Questions(one, threads, patience_s, ref_ttl_s)) for one in folders]
+        self._folders = [
+            (one, Questions(one, threads, patience_s, ref_ttl_s, threads.folder)) for one in folders
+        ]
         self._threads = threads
         self._known = Recent(_KNOWN_MOST)
         self._look_s = min(_LOOK_S, ref_ttl_s)
@@ -98,7 +102,12 @@ class Origins:
         return listed([one for one, _ in self._folders], target, hub) if self._folders else hub
 
     async def _look(self, repo: Repo) -> str | None:
-        owner = await self._threads.disk(owner_of, [one for one, _ in self._folders], repo)
+        folders = [one for one, _ in self._folders]
+        looking = self._threads.once(("has", repo), lambda: self._threads.folder(owner_of, folders, repo))
+        try:
+            owner = await asyncio.wait_for(looking, _LOOK_MOST_S)
+        except (asyncio.TimeoutError, TimeoutError):
+            owner = next((one.name for one in folders if one.had(repo)), None)
         self._known.put(repo, owner, self._look_s)
         if owner is None:
             self._owners.pop(repo, None)
