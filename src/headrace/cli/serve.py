@@ -20,13 +20,14 @@ from headrace.settings.environment import is_debugging
 from headrace.settings.sources import HUB, SourceSetting
 
 if TYPE_CHECKING:
-    from headrace.node.config import Upstream
+    from headrace.node.config import Folder, Upstream
 
 EXAMPLES = """\b
 Examples:
   headrace serve
   headrace serve --listen 0.0.0.0:8090 --data /srv/headrace
   headrace serve --source hf=https://huggingface.co --source near=https://hf-mirror.com
+  headrace serve --source team=/srv/models --source huggingface
   HF_ENDPOINT=http://127.0.0.1:8090 hf download openai-community/gpt2
 
 \b
@@ -45,8 +46,8 @@ Ctrl-C or SIGTERM ends it: streams get ten seconds, and the exit code is 0.
     "--source",
     "sources",
     multiple=True,
-    metavar="NAME=URL",
-    help="A hub to mirror, or the name of a configured one; the first is trusted; may be repeated.  [default: huggingface]",
+    metavar="NAME=URL|DIR",
+    help="A hub to mirror, or the name of a configured one, the first is trusted; or a folder of repos; may be repeated.  [default: huggingface]",
 )
 @click.option(
     "--allow", multiple=True, metavar="GLOB", help="Give out only repos that match: org/*; may be repeated."
@@ -71,8 +72,9 @@ def serve(
         listen=listen, data=data, **{name: globs or None for name, globs in rules.items()}
     )
     host, port = node.parse_listen(settings["listen"])
+    named = _mirrored(settings, sources)
     config = node.NodeConfig(
-        sources=_mirrored(settings, sources),
+        sources=tuple(one for one in named if isinstance(one, node.Upstream)),
         data=settings["data"].absolute(),
         host=host,
         port=port,
@@ -81,6 +83,7 @@ def serve(
         limits=limits_of(settings),
         road=road_of(settings),
         trusted_proxies=settings["trusted_proxies"],
+        folders=tuple(one for one in named if isinstance(one, node.Folder)),
         offline_grants_s=settings["offline_grants_s"],
         rules=Rules(**{one.name: settings[one.name] for one in fields(Rules) if one.init}),
     )
@@ -89,17 +92,19 @@ def serve(
         if manner.json:
             put_json({"event": "ready", "endpoint": ready.endpoint, "data": str(config.data)})
         if not manner.quiet:
-            mirrored = ", ".join(one.url for one in config.sources)
-            say(f"listening on {ready.endpoint}, mirroring {safe(mirrored)} into {safe(str(config.data))}")
+            hubs = ", ".join(one.url for one in config.sources)
+            folders = ", ".join(str(one.path) for one in config.folders)
+            told = [*([f"serving {folders}"] if folders else []), *([f"mirroring {hubs}"] if hubs else [])]
+            say(f"listening on {ready.endpoint}, {safe(' and '.join(told))} into {safe(str(config.data))}")
 
     if not is_debugging():
         log_to_stderr("INFO" if manner.verbose else "WARNING")
     server.serve(config, on_ready)
 
 
-def _mirrored(settings: Settings, named: tuple[str, ...]) -> tuple[Upstream, ...]:
-    """The sources in the order in which they were named: the first is trusted."""
-    from headrace.node.config import Upstream  # noqa: PLC0415 - brings a web server along
+def _mirrored(settings: Settings, named: tuple[str, ...]) -> tuple[Upstream | Folder, ...]:
+    """The sources in the order in which they were named: the first hub is trusted."""
+    from headrace.node.config import Upstream, parse_source  # noqa: PLC0415 - brings a web server along
 
     def upstream(found: SourceSetting) -> Upstream:
         if found.at.kind != HUB:
@@ -110,4 +115,4 @@ def _mirrored(settings: Settings, named: tuple[str, ...]) -> tuple[Upstream, ...
 
     if not named:
         return tuple(map(upstream, settings.mirrored()))
-    return tuple(Upstream.parse(one) if "=" in one else upstream(settings.source(one)) for one in named)
+    return tuple(parse_source(one) if "=" in one else upstream(settings.source(one)) for one in named)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from headrace.errors import HeadraceError
 from headrace.node.access.rules import Rules
-from headrace.node.config import LOOPBACK, NodeConfig, Upstream, parse_listen
+from headrace.node.config import LOOPBACK, Folder, NodeConfig, Upstream, parse_listen, parse_source
 from headrace.node.lines import LineFormatter
 from headrace.node.serve import Ready, serve
 from headrace.plan.limits import Limits
@@ -31,8 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     handler.setFormatter(LineFormatter("%(levelname)s %(name)s: %(message)s"))
     logging.basicConfig(level=options.log_level.upper(), handlers=[handler])
     host, port = parse_listen(options.listen)
+    named = tuple(map(parse_source, options.source))
     config = NodeConfig(
-        sources=tuple(map(Upstream.parse, options.source)),
+        sources=tuple(one for one in named if isinstance(one, Upstream)),
         data=options.data.absolute(),
         host=host,
         port=port,
@@ -45,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         page_entries=options.page_entries,
         trusted_proxies=tuple(filter(None, options.trusted_proxies.split(","))),
         calls_most=options.calls_most,
+        folders=tuple(one for one in named if isinstance(one, Folder)),
         offline_grants_s=options.offline_grants,
         rules=Rules(
             allow=tuple(filter(None, options.allow.split(","))),
@@ -66,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m headrace.node", description=__doc__)
     parser.add_argument(
-        "--source", action="append", default=[], help="NAME=URL of a hub; the first is trusted"
+        "--source", action="append", default=[], help="NAME=URL of a hub, the first is trusted; or NAME=DIR"
     )
     parser.add_argument("--data", type=Path, required=True, help="folder for blobs and catalog")
     parser.add_argument(

@@ -8,9 +8,10 @@ import logging
 import resource
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 
 from aiohttp import web
@@ -18,6 +19,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from headrace.errors import StoreError, Unreachable, UsageError
 from headrace.metrics import Metrics
+from headrace.names import Repo
 from headrace.node.access.caller import Callers
 from headrace.node.access.gate import Gate
 from headrace.node.access.grants import Grants
@@ -38,16 +40,20 @@ from headrace.node.body.blocks import BlockLists
 from headrace.node.body.bodies import Bodies
 from headrace.node.body.sender import Sender
 from headrace.node.body.tree import DataTree
-from headrace.node.config import NodeConfig, Upstream
+from headrace.node.config import Folder, NodeConfig, Upstream
 from headrace.node.fill.fills import Fills
 from headrace.node.fill.link import WorkerLink
 from headrace.node.loop import WatchedSelector, run
 from headrace.node.memory.catalog import SqlCatalog
 from headrace.node.memory.database import Database
+from headrace.node.memory.filehashes import FileHashes
+from headrace.node.memory.folderorigin import FolderOrigin
+from headrace.node.memory.folderstate import FolderStates
 from headrace.node.memory.huborigin import HubOrigin
 from headrace.node.memory.inventory import SqlInventory
 from headrace.node.memory.metadata import Metadata
-from headrace.node.memory.questions import Questions
+from headrace.node.memory.origin import Origin
+from headrace.node.memory.origins import NoHub, Origins, owner_of
 from headrace.node.memory.recent import RecentCatalog, RecentInventory
 from headrace.node.memory.standing import Trust
 from headrace.node.threads import Threads
@@ -93,7 +99,8 @@ async def _serve(
     sock = _listen(config)
     metrics = Metrics()
     try:
-        node = Node(without_self(config, sock.getsockname()[:2]), metrics)
+        folders = tuple(folder.located() for folder in config.folders)
+        node = Node(replace(without_self(config, sock.getsockname()[:2]), folders=folders), metrics)
     except BaseException:
         sock.close()
         raise
@@ -157,7 +164,6 @@ class Node:
             layout.prepare()
         except StoreError as error:
             raise StoreError(error.message, hint="choose another folder with --data") from error
-        dialer = config.road.dialer()
         self._threads = Threads()
         self.ongoing = Ongoing()
         self._database = Database.in_folder(config.data)
@@ -170,33 +176,30 @@ class Node:
         self._fills.observers.append(metrics.take)
         metrics.running.set_function(lambda: len(self._fills))
         self.link.hear, self.link.bereaved = self._fills.take, self._fills.worker_died
-        # Who asked may have left by then; the next one finds the answer.
-        patience_s = config.patience_s + _PATIENCE_MORE_S
-        rations = config.sources[0].rations(config.data, config.calls_most)
-        trusted = config.sources[0].source(dialer, rations, patience_s)
         trust = Trust(config.ref_ttl_s, config.visibility_ttl_s, config.patience_s, config.offline_grants_s)
-        hears_tokens = config.sources[0].hears_tokens
-        if not hears_tokens:
-            _log.warning(
-                "callers' tokens are not sent to %s: others could read them on the way", trusted.name
-            )
-        origin = HubOrigin(trusted, dialer, rations, catalog, hears_tokens=hears_tokens)
-        metrics.source_up.labels(trusted.name).set_function(lambda: float(not origin.outage.lasts))
-        questions = Questions(origin, self._threads, trust.patience_s, trust.ref_ttl_s)
-        proofs = Proofs(self.holders, catalog, questions, self._threads, trust.visibility_ttl_s)
+        hashes = FileHashes(self._database)
+        self._folders = [_folder_origin(one, catalog, hashes) for one in config.folders]
+        hub = _hub_origin(config, catalog, self._folders) if config.sources else NoHub()
+        asked: dict[str, Origin] = {one.name: hub for one in config.sources[:1]}
+        asked |= {folder.name: folder for folder in self._folders}
+        for name, origin in asked.items():
+            metrics.source_up.labels(name).set_function(partial(_is_up, origin))
+        origins = Origins(hub, self._folders, self._threads, config.patience_s, config.ref_ttl_s)
+        self.link.owner_of = origins.owner
+        proofs = Proofs(self.holders, catalog, origins, self._threads, trust.visibility_ttl_s)
         bodies = Bodies(store, self._fills, proofs, self._threads, config.patience_s)
         sender, capabilities = Sender(bodies, self._threads, metrics), Capabilities(key)
         book = TokenBook(self._database)
         tokens = KnownTokens(book, self._threads)
         facts = {
-            "sources": lambda: [{"name": trusted.name, "up": not origin.outage.lasts}],
+            "sources": lambda: [{"name": name, "up": _is_up(one)} for name, one in asked.items()],
             "fills": lambda: len(self._fills),
             "open": lambda: tokens.is_open,
         }
         self.app = create_app(
             Services(
                 callers=Callers(key),
-                metadata=Metadata(catalog, Grants(self._database), questions, self._threads, trust),
+                metadata=Metadata(catalog, origins, Grants(self._database), self._threads, trust),
                 sender=sender,
                 blobs=BlobApi(inventory, sender, capabilities, proofs, self._threads),
                 blocks=BlockApi(BlockLists(store), capabilities, proofs, self._threads),
@@ -221,6 +224,8 @@ class Node:
         """End the worker and close what is open."""
         await self.link.stop()
         await self._fills.close()
+        for folder in self._folders:
+            folder.close()
         self._threads.close()
         self._database.close()
 
@@ -228,6 +233,30 @@ class Node:
         if self.link.pid is None:
             raise StoreError("the worker is not running")
         await self._threads.disk(self._database.ping)
+
+
+def _hub_origin(config: NodeConfig, catalog: RecentCatalog, folders: Sequence[FolderOrigin]) -> HubOrigin:
+    """The trusted hub. What a directory has is not its own, by whatever name it calls that."""
+    trusted = config.sources[0]
+    if not trusted.hears_tokens:
+        _log.warning("callers' tokens are not sent to %s: others could read them on the way", trusted.name)
+    dialer, rations = config.road.dialer(), trusted.rations(config.data, config.calls_most)
+    # Who asked may have left by then; the next one finds the answer.
+    source = trusted.source(dialer, rations, config.patience_s + _PATIENCE_MORE_S)
+
+    def is_elsewhere(repo: Repo) -> bool:
+        return owner_of(folders, repo) is not None
+
+    return HubOrigin(source, dialer, rations, catalog, is_elsewhere, hears_tokens=trusted.hears_tokens)
+
+
+def _folder_origin(folder: Folder, catalog: RecentCatalog, hashes: FileHashes) -> FolderOrigin:
+    directory = folder.directory()
+    return FolderOrigin(folder.name, directory, FolderStates(folder.name, directory, hashes), catalog)
+
+
+def _is_up(origin: Origin) -> bool:
+    return not origin.outage.lasts
 
 
 def without_self(config: NodeConfig, listening: tuple[str, int]) -> NodeConfig:
@@ -240,8 +269,10 @@ def without_self(config: NodeConfig, listening: tuple[str, int]) -> NodeConfig:
     for source in config.sources:
         if source not in kept:
             _log.warning("source %s is this node itself and is left out", source.name)
-    if not kept:
-        raise UsageError("there is nothing to mirror", hint="name a hub with --source NAME=URL")
+    if not kept and not config.folders:
+        raise UsageError(
+            "there is nothing to mirror", hint="name a hub with --source NAME=URL, or a folder with NAME=DIR"
+        )
     return replace(config, sources=kept)
 
 

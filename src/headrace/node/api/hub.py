@@ -77,7 +77,8 @@ class HubApi:
 
     async def _passed(self, request: web.Request, call: Call) -> web.StreamResponse:
         caller = await self._reader(request, call)
-        return await self._passing.json(request, call.path, addressed="/parquet" in call.path, caller=caller)
+        is_addressed = "/parquet" in call.path
+        return await self._passing.json(request, call.path, call.repo, addressed=is_addressed, caller=caller)
 
     async def _owners(self, request: web.Request, call: Call) -> web.StreamResponse:
         await self._reader(request, call)

@@ -92,7 +92,7 @@ _STATUS = _object(
     sources={
         "type": "array",
         "items": _object(name=_TEXT, up={"type": "boolean"}),
-        "description": "the trusted source, and whether it answered last",
+        "description": "the trusted hub and the directories, and whether they answered last",
     },
     blobs=_object(count=_COUNT, bytes=_COUNT),
     fills=_COUNT,

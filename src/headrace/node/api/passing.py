@@ -16,6 +16,7 @@ from typing import Any
 from aiohttp import web
 
 from headrace.errors import BadAnswer
+from headrace.names import Repo
 from headrace.node.access.caller import ANYBODY, Caller
 from headrace.node.api.answers import without_xet
 from headrace.node.api.refusals import header_text
@@ -47,13 +48,19 @@ class PassingApi:
         self._metadata = metadata
 
     async def json(
-        self, request: web.Request, path: str, *, addressed: bool = False, caller: Caller = ANYBODY
+        self,
+        request: web.Request,
+        path: str,
+        repo: Repo | None = None,
+        *,
+        addressed: bool = False,
+        caller: Caller = ANYBODY,
     ) -> web.StreamResponse:
         """The JSON at a path of the source, with the request's query; `addressed`: its URLs are made the node's.
 
-        `caller`: who was just found to be let into the repo that it is about.
+        `repo` is what it is about, if any, and `caller` who was just found to be let into that.
         """
-        page, freshness = await self._page(request, path, caller)
+        page, freshness = await self._page(request, path, repo, caller)
         if page is None or page.content_type != "json":
             return refused(no_page())
         body = page.body
@@ -63,16 +70,18 @@ class PassingApi:
 
     async def text(self, request: web.Request, path: str) -> web.StreamResponse:
         """The text at a path of the source. Whatever it is, a browser must not run it in this node's name."""
-        page, freshness = await self._page(request, path, ANYBODY)
+        page, freshness = await self._page(request, path)
         if page is None:
             return refused(no_page())
         kind = "application/json" if page.content_type == "json" else "text/plain"
         return _reply(request, page, f"{kind}; charset=utf-8", freshness)
 
-    async def _page(self, request: web.Request, path: str, caller: Caller) -> tuple[Page | None, Freshness]:
+    async def _page(
+        self, request: web.Request, path: str, repo: Repo | None = None, caller: Caller = ANYBODY
+    ) -> tuple[Page | None, Freshness]:
         query = request.raw_path.partition("?")[2]
         target = f"{path}?{query}" if query else path
-        return await self._metadata.relayed(target, page_of, caller=caller)
+        return await self._metadata.relayed(target, page_of, repo=repo, caller=caller)
 
 
 def page_of(answer: HubAnswer, link: str | None) -> Page | None:

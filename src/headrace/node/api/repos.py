@@ -120,7 +120,7 @@ class RepoApi:
         posted = json.dumps({"paths": paths, "expand": True}).encode()
         try:
             page, _ = await self._metadata.relayed(
-                api_path(at.repo, "paths-info", at.commit), page_of, posted, at.caller
+                api_path(at.repo, "paths-info", at.commit), page_of, posted, at.repo, at.caller
             )
         except SourceError:
             return None

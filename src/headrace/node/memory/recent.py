@@ -77,6 +77,12 @@ class Recent:
         with self._lock:
             self._drop(key)
 
+    def clear(self) -> None:
+        """Have nothing any more."""
+        with self._lock:
+            self._values.clear()
+            self._weight = 0
+
     def _drop(self, key: Hashable) -> None:
         found = self._values.pop(key, None)
         if found is not None:
@@ -92,12 +98,17 @@ def _as_far_as_it_fits() -> Iterator[None]:
 
 
 class RecentCatalog:
-    """A catalog with what was read or written last in front of it; see `Catalog`."""
+    """A catalog with what was read or written last in front of it; see `Catalog`.
+
+    Attributes:
+        replaced: how often it was told that a commit holds something else than was known.
+    """
 
     def __init__(self, catalog: Catalog) -> None:
         self._catalog = catalog
         self._recent = Recent(_WEIGHT_MOST)
         self._seeing = threading.Lock()
+        self.replaced = 0
 
     def at_hand(self, question: str, *arguments: Hashable) -> Any:
         """What the method `question` would say to these arguments, if that is known without looking; else `ABSENT`."""
@@ -154,6 +165,12 @@ class RecentCatalog:
         """See `Catalog.keep_manifest`."""
         self._catalog.keep_manifest(manifest)
         self._recent.put(("has_manifest", manifest.repo, manifest.commit), True, _FOR_EVER, _ROW_WEIGHT)  # noqa: FBT003
+
+    def replace_manifest(self, manifest: Manifest) -> None:
+        """See `Catalog.replace_manifest`. It happens seldom, and what is at hand is soon so again."""
+        self._catalog.replace_manifest(manifest)
+        self._recent.clear()
+        self.replaced += 1
 
     def entry(self, repo: Repo, commit: str, path: str) -> Row | None:
         """See `Catalog.entry`."""

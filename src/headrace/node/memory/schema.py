@@ -115,7 +115,6 @@ tokens = sa.Table(
     sa.Column("revoked", sa.Float),
     sqlite_autoincrement=True,  # the number of one that was removed never means another
 )
-
 grants = sa.Table(
     "grants",
     TABLES,
@@ -133,6 +132,15 @@ holders = sa.Table(
     sa.Column("repo", sa.Text, primary_key=True),
     sa.Column("proven", sa.Integer, nullable=False),
     sa.Column("at", sa.Float, nullable=False),
+)
+hashed = sa.Table(
+    "hashed",
+    TABLES,
+    sa.Column("repo", sa.Text, primary_key=True),
+    sa.Column("place", _Path, primary_key=True),
+    sa.Column("algorithm", sa.Text, primary_key=True),
+    sa.Column("identity", sa.Text, nullable=False),
+    sa.Column("digest", sa.Text, nullable=False),
 )
 
 _INFO_KEY = re.compile(r"(/api/[^/]+/.+/revision/)[^/]+")
