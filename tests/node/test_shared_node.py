@@ -50,6 +50,7 @@ def shared(tmp_path: Path) -> Iterator[Shared]:
     write_repo(root, CLAIM, {"big.bin": FALSE}, digests={"big.bin": SHA256})
     team = tmp_path / "team"
     put_repo(team / TEAM, {"big.bin": OURS, "config.json": b"{}"})
+    put_repo(team / "acme/copy", {"big.bin": CLOSED})
     tokens = {MAY: ["org/*", "other/*"], OTHER: []}
     with ChaosHub(root, tokens=tokens) as hub, ChaosHub(root, tokens=tokens) as mirror:
         shared = Shared(hub, mirror, team, tmp_path / "node")
@@ -64,12 +65,12 @@ def test_a_file_is_for_whom_the_node_and_its_source_let_in(shared: Shared) -> No
     assert shared.get(PRIVATE, shared.all).status == 401
     assert shared.get(PRIVATE, shared.all, OTHER).status == 404
     # … by the node's, to whom the hub would let in.
-    for words in ((), (MAY,)):
-        assert 'realm="headrace"' in shared.get(PRIVATE, *words).headers["www-authenticate"]
+    for reply in (shared.get(PRIVATE), shared.get(PRIVATE, MAY)):
+        assert 'realm="headrace"' in reply.headers["www-authenticate"]
     assert shared.get("other/x", shared.all, MAY).status == 403
     # What a directory has is for whom the node lets in, whatever else they show.
-    for words in ((shared.all,), (shared.all, MAY), (shared.all, "hf_wrong")):
-        assert shared.get(TEAM, *words).body == OURS
+    for shown in ("", MAY, "hf_wrong"):
+        assert shared.get(TEAM, shared.all, shown).body == OURS
     assert shared.get(TEAM, shared.hubs, MAY).status == 403
     assert shared.get(TEAM).status == shared.get(TEAM, MAY).status == 401
 
@@ -85,6 +86,24 @@ def test_what_a_directory_has_is_not_to_be_had_by_a_digest(shared: Shared) -> No
     assert claimed.headers["x-linked-etag"] == f'"{SHA256}"'
     assert shared.get(CLAIM, shared.hubs).status == 502
     assert shared.at(claimed.headers["x-headrace-blob"], shared.hubs).status == 404
+
+
+def test_a_list_names_what_is_for_who_asks(shared: Shared) -> None:
+    for token, named in ((shared.all, {TEAM, "acme/copy", CLAIM}), (shared.hubs, {CLAIM})):
+        rows = shared.at("/api/models?limit=100", token).json()
+        assert {row["id"] for row in rows} == named
+
+
+@pytest.mark.parametrize("first", [PRIVATE, "acme/copy"])
+def test_what_both_have_is_fetched_once_and_proved(shared: Shared, first: str) -> None:
+    second = "acme/copy" if first == PRIVATE else PRIVATE
+    assert shared.get(first, shared.all, MAY).body == CLOSED
+    shared.hub.clear_log()
+    assert shared.get(second, shared.all, MAY).body == CLOSED
+    assert shared.hub.settled_log().blob_bytes == (65536 if second == PRIVATE else 0)
+    shared.hub.clear_log()
+    assert shared.get(second, shared.all, MAY).body == CLOSED
+    assert shared.hub.settled_log().blob_bytes == 0
 
 
 def test_each_hears_only_what_is_meant_for_it(shared: Shared, capfd: pytest.CaptureFixture[str]) -> None:

@@ -54,13 +54,18 @@ class Pass:
 
     def check(self, repo: Repo) -> None:
         """Raise `Denied` for a repo that it is not for."""
+        told = self.objection(repo)
+        if told is not None:
+            raise Denied(HTTPStatus.FORBIDDEN, told)
+
+    def objection(self, repo: Repo) -> str | None:
+        """Why it is not for a repo, in words for people; None where it is."""
         rule = self.rules.exclusion(repo)
         if rule is not None:
-            told = f"This mirror does not give out {repo.address}: its policy is `{rule}`."
-            raise Denied(HTTPStatus.FORBIDDEN, told)
+            return f"This mirror does not give out {repo.address}: its policy is `{rule}`."
         if self.token is not None and not self.token.is_for(repo):
-            told = f"The node token {self.token.name!r} is not for {repo.address}: ask who runs this mirror."
-            raise Denied(HTTPStatus.FORBIDDEN, told)
+            return f"The node token {self.token.name!r} is not for {repo.address}: ask who runs this mirror."
+        return None
 
     @contextmanager
     def streaming(self) -> Iterator[None]:

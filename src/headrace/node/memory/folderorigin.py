@@ -168,8 +168,8 @@ class FolderOrigin:
 
     def relay(
         self,
-        target: str,
-        posted: bytes = b"",
+        target: str,  # noqa: ARG002
+        posted: bytes = b"",  # noqa: ARG002
         caller: Caller = ANYBODY,  # noqa: ARG002
     ) -> tuple[HubAnswer, str | None]:
         """See `Origin.relay`: nobody has talked about files in a folder."""

@@ -63,8 +63,8 @@ class NoHub:
 
     def relay(
         self,
-        target: str,
-        posted: bytes = b"",
+        target: str,  # noqa: ARG002
+        posted: bytes = b"",  # noqa: ARG002
         caller: Caller = ANYBODY,  # noqa: ARG002
     ) -> tuple[HubAnswer, str | None]:
         """See `Origin.relay`."""
