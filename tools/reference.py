@@ -7,6 +7,7 @@ python tools/reference.py --check    writes nothing, and exits 1 where a page is
 from __future__ import annotations
 
 import inspect
+import json
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
@@ -14,9 +15,11 @@ from pathlib import Path
 
 import click
 
-from headrace import errors, events
+from headrace import __version__, errors, events
 from headrace.cli.exits import exit_code
 from headrace.cli.root import COMMANDS, headrace
+from headrace.node.api.openapi import document
+from headrace.node.api.operations import OPERATIONS
 from headrace.settings.files import ANYBODYS
 from headrace.settings.sources import BUILT_IN_SOURCES
 from headrace.settings.specs import SPECS
@@ -29,7 +32,7 @@ _NOTE = "<!-- Written by tools/reference.py from the code; changes made here are
 _ADVICE = {
     "usage": "Correct the argument, the variable or the line of the file that is named.",
     "not_found": "Check the name, the revision behind `@`, the globs. Hubs call missing what you may not see.",
-    "access_denied": "Ask for access on the repo's page, then set `HF_TOKEN` to a token that may read it.",
+    "access_denied": "Ask for access on the repo's page, then set `HF_TOKEN` to a token that may read it. Of a node: see the hint.",
     "source": "Try again later: what was fetched is kept. Or name another source with `--source`.",
     "unreachable": "Check the network, `HF_ENDPOINT` and proxies; see the guide to proxies.",
     "unknown_host": "Check the name in `HF_ENDPOINT` or `--source`, and this machine's DNS.",
@@ -52,7 +55,8 @@ def pages() -> dict[str, str]:
         "settings.md": _settings,
         "errors.md": _errors,
     }
-    return {name: f"{_NOTE}\n\n" + "\n".join(make()) + "\n" for name, make in makers.items()}
+    written = {name: f"{_NOTE}\n\n" + "\n".join(make()) + "\n" for name, make in makers.items()}
+    return {**written, "openapi.json": json.dumps(document(OPERATIONS, __version__), indent=2) + "\n"}
 
 
 def _commands() -> Iterator[str]:

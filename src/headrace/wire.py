@@ -24,6 +24,13 @@ ERROR_CODE = "X-Error-Code"
 ERROR_MESSAGE = "X-Error-Message"
 WARNING = "X-HF-Warning"
 
+NODE_SERVER = "headrace"
+"""What a node calls itself in `Server`; proxies in front may call themselves."""
+NODE_TOKEN = "hrn_"  # noqa: S105  # how one begins
+"""A token of a node's own."""
+NODE_REALM = 'realm="headrace"'
+"""What a node that wants such a token says in `WWW-Authenticate`."""
+
 BLOCK_BYTES = 4 * 1024 * 1024
 """The unit of verification lists, repair and hold-back."""
 

@@ -58,13 +58,35 @@ def test_sources_by_name_and_url(headrace: Shell) -> None:
     assert f"mirroring {', '.join(mirrored)} into" in line
 
 
+def test_a_folder_is_served_without_any_hub(headrace: Shell, tmp_path: Path) -> None:
+    config = tmp_path / "models/acme/m/config.json"
+    config.parent.mkdir(parents=True)
+    config.write_text("{}")
+    folder = str(tmp_path / "models")
+    process = headrace.start(
+        "serve", "--json", "--listen", "127.0.0.1:0", "--data", "data", "--source", f"team={folder}"
+    )
+    ready = next_event(process, lambda event: event["event"] == "ready")
+    got = headrace("pull", "-q", "acme/m", "--dest", "got", HF_ENDPOINT=ready["endpoint"])
+    other = headrace("pull", "-q", "org/tiny", HF_ENDPOINT=ready["endpoint"])
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=20)
+    assert (got.code, process.returncode) == (0, 0), got.err
+    assert other.code != 0
+    assert f"serving {folder} into".encode() in err
+    assert b"mirroring" not in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
+        (["--source", "team=/no/such/folder"], "/no/such/folder"),
         (["--listen", "nowhere:at-all"], "HOST:PORT"),
         (["--source", "nobody"], "nobody"),
         (["--source", "x=ftp://nowhere"], "ftp://nowhere"),
         (["--workers", "0"], "workers is '0'"),
+        (["--deny", "a/b/c"], "'a/b/c' names no repos"),
+        (["--allow", "org/*", "--allow", "/x"], "'/x' names no repos"),
     ],
 )
 def test_bad_arguments(headrace: Shell, arguments: list[str], word: str) -> None:

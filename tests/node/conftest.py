@@ -51,10 +51,15 @@ def calm_hub(shelf: Path) -> Iterator[ChaosHub]:
 
 
 @pytest.fixture(scope="session")
-def calm(calm_hub: ChaosHub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeProcess]:
+def calm_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The calm node's data folder."""
+    return tmp_path_factory.mktemp("calm")
+
+
+@pytest.fixture(scope="session")
+def calm(calm_hub: ChaosHub, calm_data: Path) -> Iterator[NodeProcess]:
     """A node that tests only ask, with short pages of its own."""
-    data = tmp_path_factory.mktemp("calm")
-    with NodeProcess(data, {"hub": calm_hub.endpoint}, page_entries=3) as node:
+    with NodeProcess(calm_data, {"hub": calm_hub.endpoint}, page_entries=3) as node:
         yield node
 
 

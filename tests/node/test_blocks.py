@@ -24,6 +24,9 @@ from headrace.manifest import Digest, Entry
 from headrace.metrics import Metrics
 from headrace.names import Repo
 from headrace.node.access.caller import ANYBODY, Callers
+from headrace.node.access.gate import Gate
+from headrace.node.access.rules import Rules
+from headrace.node.access.tokens import AdminToken, KnownTokens, TokenBook
 from headrace.node.api.app import Services, create_app
 from headrace.node.api.blobs import BlobApi
 from headrace.node.api.blocks import BlockApi
@@ -243,7 +246,7 @@ class SlowLists(BlockLists):
 
 @pytest.mark.filterwarnings("ignore::aiohttp.web.NotAppKeyWarning")
 def test_while_a_list_is_made_everybody_is_told_to_come_again(
-    store: BlobStore, caplog: pytest.LogCaptureFixture
+    store: BlobStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     lists, capabilities = SlowLists(store), Capabilities(b"k" * 32)
     caplog.set_level(logging.DEBUG)
@@ -255,8 +258,10 @@ def test_while_a_list_is_made_everybody_is_told_to_come_again(
         way = api.header(Entry("big.bin", len(BIG), DIGEST), at)[BLOCKS]
         ask: Any = None  # for what is not asked here
         blobs = BlobApi(ask, ask, capabilities, ask, threads)
+        tokens = KnownTokens(TokenBook(Database.in_folder(tmp_path)), threads)
+        gate = Gate(Rules(), tokens, AdminToken.in_folder(tmp_path))
         services = Services(
-            Callers(b"k"), ask, ask, blobs, api, Metrics(), ask, ask, 3, Outside(()), Ongoing()
+            Callers(b"k"), ask, ask, blobs, api, Metrics(), ask, ask, 3, Outside(()), Ongoing(), gate, {}
         )
         async with TestServer(create_app(services)) as server, ClientSession() as session:
 

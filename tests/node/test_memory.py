@@ -34,7 +34,7 @@ from headrace.node.memory.database import Bound, Database
 from headrace.node.memory.freshness import CACHE_STATUS, Freshness, Grade, is_believed, worst
 from headrace.node.memory.huborigin import HubOrigin
 from headrace.node.memory.metadata import Metadata
-from headrace.node.memory.questions import Questions
+from headrace.node.memory.origins import Origins
 from headrace.node.memory.recent import ABSENT, Recent, RecentCatalog
 from headrace.node.memory.standing import Closed, Trust
 from headrace.node.process import NodeProcess
@@ -409,8 +409,9 @@ class Asked(HubSource):
 
 def metadata_of(source: Asked, catalog: RecentCatalog, folder: Path) -> Metadata:
     origin = HubOrigin(source, Dialer(), source.rations, catalog)
-    threads, grants = Threads(), Grants(Database.in_folder(folder))
-    return Metadata(catalog, grants, Questions(origin, threads, 10.0, 60.0), threads, Trust(60.0, 60.0, 10.0))
+    threads, trust = Threads(), Trust(60.0, 60.0, 10.0)
+    origins = Origins(origin, (), threads, trust.patience_s, trust.ref_ttl_s)
+    return Metadata(catalog, origins, Grants(Database.in_folder(folder)), threads, trust)
 
 
 @pytest.mark.parametrize("was_known", [True, False])

@@ -21,6 +21,7 @@ COMMANDS = {
     "pull": "Get a repo's files, every byte verified.",
     "lock": "Write down what repos hold, to pull it again exactly.",
     "serve": "Run a mirror node.",
+    "node": "Rule a mirror node: its tokens, what it keeps.",
     "sources": "The places bytes come from: list, probe, choose.",
     "urls": "Where files can be had, for aria2, wget, curl and others.",
     "env": "Shell lines that lead other tools to the best endpoint.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -20,7 +21,7 @@ from headrace.settings.environment import is_debugging
 from headrace.settings.sources import HUB, SourceSetting
 
 if TYPE_CHECKING:
-    from headrace.node.config import Upstream
+    from headrace.node.config import Folder, Upstream
 
 EXAMPLES = """\b
 Examples:
@@ -29,6 +30,7 @@ Examples:
   headrace serve --data /srv/headrace --quota 500G
   headrace serve --source hf=https://huggingface.co --source near=https://hf-mirror.com
   headrace serve --listen 0.0.0.0:8443 --tls-cert chain.pem --tls-key key.pem
+  headrace serve --source team=/srv/models --source huggingface
   HF_ENDPOINT=http://127.0.0.1:8090 hf download openai-community/gpt2
 
 \b
@@ -47,9 +49,13 @@ Ctrl-C or SIGTERM ends it: streams get ten seconds, and the exit code is 0.
     "--source",
     "sources",
     multiple=True,
-    metavar="NAME=URL",
-    help="A hub to mirror, or the name of a configured one; the first is trusted; may be repeated.  [default: huggingface]",
+    metavar="NAME=URL|DIR",
+    help="A hub to mirror, or the name of a configured one, the first is trusted; or a folder of repos; may be repeated.  [default: huggingface]",
 )
+@click.option(
+    "--allow", multiple=True, metavar="GLOB", help="Give out only repos that match: org/*; may be repeated."
+)
+@click.option("--deny", multiple=True, metavar="GLOB", help="Give out no repos that match; may be repeated.")
 @click.option("--workers", type=int, metavar="N", help="How many processes serve.  [default: 1]")
 @click.option(
     "--quota",
@@ -67,14 +73,16 @@ def serve(*, sources: tuple[str, ...], manner: Manner, **named: Any) -> None:
     try:
         from headrace.node import config as node  # noqa: PLC0415 - brings a web server along
         from headrace.node import serve as server  # noqa: PLC0415 - as above
+        from headrace.node.access.rules import Rules  # noqa: PLC0415 - as above
         from headrace.node.bounds import Bounds  # noqa: PLC0415 - as above
         from headrace.node.facing import Facing  # noqa: PLC0415 - as above
     except ModuleNotFoundError as error:
         raise UsageError(f"a node needs {error.name}", hint="pip install 'headrace[serve]'") from error
-    settings = load_settings(**named)
+    settings = load_settings(**{name: None if given == () else given for name, given in named.items()})
     host, port = node.parse_listen(settings["listen"])
+    found = _mirrored(settings, sources)
     config = node.NodeConfig(
-        sources=_mirrored(settings, sources),
+        sources=tuple(one for one in found if isinstance(one, node.Upstream)),
         data=settings["data"].absolute(),
         host=host,
         port=port,
@@ -83,6 +91,8 @@ def serve(*, sources: tuple[str, ...], manner: Manner, **named: Any) -> None:
         limits=limits_of(settings),
         road=road_of(settings),
         trusted_proxies=settings["trusted_proxies"],
+        folders=tuple(one for one in found if isinstance(one, node.Folder)),
+        rules=Rules(**{one.name: settings[one.name] for one in fields(Rules) if one.init}),
         workers=settings["workers"],
         bounds=Bounds(connections=settings["connections"], connections_each=settings["connections_each"]),
         browser_origins=settings["browser_origins"],
@@ -100,8 +110,10 @@ def serve(*, sources: tuple[str, ...], manner: Manner, **named: Any) -> None:
         if manner.json:
             put_json({"event": "ready", "endpoint": ready.endpoint, "data": str(config.data)})
         if not manner.quiet:
-            mirrored = ", ".join(one.url for one in config.sources)
-            say(f"listening on {ready.endpoint}, mirroring {safe(mirrored)} into {safe(str(config.data))}")
+            hubs = ", ".join(one.url for one in config.sources)
+            folders = ", ".join(str(one.path) for one in config.folders)
+            told = [*([f"serving {folders}"] if folders else []), *([f"mirroring {hubs}"] if hubs else [])]
+            say(f"listening on {ready.endpoint}, {safe(' and '.join(told))} into {safe(str(config.data))}")
         tell_ready()
 
     if not is_debugging():
@@ -114,9 +126,9 @@ def _log_of(settings: Settings) -> str:
     return "" if path is None else str(path)
 
 
-def _mirrored(settings: Settings, named: tuple[str, ...]) -> tuple[Upstream, ...]:
-    """The sources in the order in which they were named: the first is trusted."""
-    from headrace.node.config import Upstream  # noqa: PLC0415 - brings a web server along
+def _mirrored(settings: Settings, named: tuple[str, ...]) -> tuple[Upstream | Folder, ...]:
+    """The sources in the order in which they were named: the first hub is trusted."""
+    from headrace.node.config import Upstream, parse_source  # noqa: PLC0415 - brings a web server along
 
     def upstream(found: SourceSetting) -> Upstream:
         if found.at.kind != HUB:
@@ -127,4 +139,4 @@ def _mirrored(settings: Settings, named: tuple[str, ...]) -> tuple[Upstream, ...
 
     if not named:
         return tuple(map(upstream, settings.mirrored()))
-    return tuple(Upstream.parse(one) if "=" in one else upstream(settings.source(one)) for one in named)
+    return tuple(parse_source(one) if "=" in one else upstream(settings.source(one)) for one in named)

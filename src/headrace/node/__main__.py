@@ -18,8 +18,9 @@ from dataclasses import fields
 from pathlib import Path
 
 from headrace.errors import HeadraceError
+from headrace.node.access.rules import Rules
 from headrace.node.bounds import Bounds
-from headrace.node.config import LOOPBACK, NodeConfig, Upstream, parse_listen
+from headrace.node.config import LOOPBACK, Folder, NodeConfig, Upstream, parse_listen, parse_source
 from headrace.node.facing import Facing
 from headrace.node.lines import LineFormatter
 from headrace.node.serve import Ready, serve
@@ -45,8 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _config(options: argparse.Namespace) -> NodeConfig:
     host, port = parse_listen(options.listen)
+    named = tuple(map(parse_source, options.source))
     return NodeConfig(
-        sources=tuple(map(Upstream.parse, options.source)),
+        sources=tuple(one for one in named if isinstance(one, Upstream)),
         data=options.data.absolute(),
         host=host,
         port=port,
@@ -59,6 +61,13 @@ def _config(options: argparse.Namespace) -> NodeConfig:
         page_entries=options.page_entries,
         trusted_proxies=tuple(filter(None, options.trusted_proxies.split(","))),
         calls_most=options.calls_most,
+        folders=tuple(one for one in named if isinstance(one, Folder)),
+        rules=Rules(
+            allow=tuple(filter(None, options.allow.split(","))),
+            deny=tuple(filter(None, options.deny.split(","))),
+            requests_per_minute=options.requests_per_minute,
+            streams_per_client=options.streams_per_client,
+        ),
         workers=options.workers,
         bounds=Bounds(**{one.name: getattr(options, one.name) for one in fields(Bounds)}),
         browser_origins=tuple(filter(None, options.browser_origins.split(","))),
@@ -73,7 +82,7 @@ def _config(options: argparse.Namespace) -> NodeConfig:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m headrace.node", description=__doc__)
     parser.add_argument(
-        "--source", action="append", default=[], help="NAME=URL of a hub; the first is trusted"
+        "--source", action="append", default=[], help="NAME=URL of a hub, the first is trusted; or NAME=DIR"
     )
     parser.add_argument("--data", type=Path, required=True, help="folder for blobs and catalog")
     parser.add_argument(
@@ -105,6 +114,14 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--calls-most", type=int, default=0, help="calls to each source in five minutes; 0: as it says"
     )
+    _add_for_clients(parser)
+    parser.add_argument("--log-level", default="warning", help="debug, info, warning or error [%(default)s]")
+    parser.add_argument("--with-parent", action="store_true", help="stop when standard input ends")
+    return parser.parse_args(arguments)
+
+
+def _add_for_clients(parser: argparse.ArgumentParser) -> None:
+    """What is about clients, and what the node may take for them."""
     parser.add_argument("--workers", type=int, default=1, help="processes that serve [%(default)s]")
     for one in fields(Bounds):
         name, kind = one.name.replace("_", "-"), type(one.default)
@@ -125,9 +142,10 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--quota", type=int, default=0, help="bytes that blobs may take; 0: no bound")
     parser.add_argument("--free-space", type=int, help="bytes of the disk to leave free; 0: none")
-    parser.add_argument("--log-level", default="warning", help="debug, info, warning or error [%(default)s]")
-    parser.add_argument("--with-parent", action="store_true", help="stop when standard input ends")
-    return parser.parse_args(arguments)
+    parser.add_argument("--allow", default="", help="globs of repos that are given out, commas between them")
+    parser.add_argument("--deny", default="", help="globs of repos that are not")
+    parser.add_argument("--requests-per-minute", type=int, default=0, help="of one client; 0: no limit")
+    parser.add_argument("--streams-per-client", type=int, default=0, help="files at once; 0: no limit")
 
 
 def _tell(ready: Ready) -> None:

@@ -6,12 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from headrace.errors import UsageError
+from headrace.node.access.rules import Rules
 from headrace.node.bounds import Bounds
 from headrace.node.facing import Facing
 from headrace.node.memory.rations import Rations
 from headrace.plan.eviction import Care
 from headrace.plan.limits import Limits
 from headrace.source.dialer import Dialer, Road
+from headrace.source.directory import Directory
 from headrace.source.hub import HubSource
 from headrace.wire import is_loopback, normalized_endpoint, origin_of
 
@@ -65,11 +67,43 @@ class Upstream:
 
 
 @dataclass(frozen=True)
+class Folder:
+    """A directory of repos that is served as a hub of its own: what to call it, and where it is (absolute)."""
+
+    name: str
+    path: Path
+
+    def directory(self) -> Directory:
+        """To look into it."""
+        return Directory(self.path)
+
+    def located(self) -> Folder:
+        """The same, where its repos really are. Raises `UsageError` where it cannot be looked into."""
+        directory = self.directory()
+        directory.check()
+        return Folder(self.name, directory.root)
+
+
+def parse_source(text: str) -> Upstream | Folder:
+    """Read `NAME=URL`, or `NAME=DIR`: a path begins with `/`, `./`, `../` or `~`, or leads to a folder.
+
+    Raises:
+        UsageError: anything else.
+    """
+    name, _, where = text.partition("=")
+    is_path = where.startswith(("/", "./", "../", "~")) or where in (".", "..")
+    if not name or not where or "://" in where or not (is_path or Path(where).is_dir()):
+        return Upstream.parse(text)
+    return Folder(name, Path(where).expanduser().absolute())
+
+
+@dataclass(frozen=True)
 class NodeConfig:
     """All there is to say about a node.
 
     Attributes:
         sources: hubs to mirror; the first is trusted for what repos are, any may carry bytes.
+        folders: directories of repos; the first that has one is asked about it, and no hub is.
         data: where blobs, unfinished ones and the catalog are kept; one file system.
         port: 0 takes a free one; the ready line tells which.
         ref_ttl_s: seconds that a branch is believed to mean the same commit.
@@ -89,6 +123,7 @@ class NodeConfig:
         bounds: what clients may take of time and connections.
         browser_origins: web pages that browsers may let read this node's answers; `*` is all of them.
         facing: TLS, the web server in front, the access log.
+        rules: which repos are given out, and how much to one client.
     """
 
     sources: tuple[Upstream, ...]
@@ -110,10 +145,12 @@ class NodeConfig:
     bounds: Bounds = field(default_factory=Bounds)
     browser_origins: tuple[str, ...] = ()
     facing: Facing = field(default_factory=Facing)
+    folders: tuple[Folder, ...] = ()
     offline_grants_s: float = 0.0
+    rules: Rules = field(default_factory=Rules)
 
     def __post_init__(self) -> None:
-        names = [source.name for source in self.sources]
+        names = [one.name for one in self.sources] + [one.name for one in self.folders]
         if len(set(names)) != len(names):
             raise UsageError(f"two sources have one name: {', '.join(names)}", hint="give each its own")
         if not 0 <= self.visibility_ttl_s <= VISIBILITY_S:

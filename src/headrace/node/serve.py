@@ -12,11 +12,13 @@ import socket
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
 
 from headrace import metrics as telling
 from headrace.errors import StoreError, Unreachable, UsageError
 from headrace.metrics import Metrics
 from headrace.node.api.app import create_app
+from headrace.node.api.status import StatusApi
 from headrace.node.body.bodies import Bodies
 from headrace.node.body.sender import Sender
 from headrace.node.cluster.crew import Crew
@@ -70,7 +72,8 @@ async def _serve(
     with ExitStack() as stack:
         sockets = [stack.enter_context(sock) for sock in listen(config.host, config.port, config.workers)]
         address = sockets[0].getsockname()[:2]
-        node = Node(without_self(config, address), sockets)
+        folders = tuple(folder.located() for folder in config.folders)
+        node = Node(replace(without_self(config, address), folders=folders), sockets)
         farewell_s = 0.0
         try:
             await node.start()
@@ -78,16 +81,9 @@ async def _serve(
             scheme = config.facing.scheme
             ready = Ready(endpoint(scheme, config.host, address[1]), node.link.pid, tuple(node.crew.pids))
             if scheme == "http" and not is_loopback(config.host):
-                _log.warning(
-                    "anybody who reaches this machine can read what this node mirrors, over plain http"
-                )
+                _log.warning("what this node gives out goes over plain http, and so do tokens")
             if on_ready is not None:
                 on_ready(ready)
-            if not config.sources[0].hears_tokens:
-                _log.warning(
-                    "callers' tokens are not sent to %s: others could read them on the way",
-                    config.sources[0].name,
-                )
             selector.listener = node.metrics.turned
             await stop.wait()
             _log.info("stopping: streams get %.0f s", config.farewell_s)
@@ -123,7 +119,11 @@ class Node:
         self.link.hear, self.link.bereaved = self._fills.take, self._fills.worker_died
         bodies = Bodies(ground.store, self._fills, ground.proofs, ground.threads, config.patience_s)
         sender = Sender(bodies, ground.threads, self.metrics, ground.edge.handover)
-        services = ground.services(sender, self._report, self._check)
+        self.link.owner_of = ground.origins.owner
+        status = StatusApi(
+            _version(), ground.database, ground.threads, {**ground.facts, "fills": lambda: len(self._fills)}
+        )
+        services = ground.services(sender, status.calls, self._report, self._check)
         self._sockets = sockets
         self._front = Front(create_app(services), ground.ongoing, ground.doors, ground.edge.tls)
         self.crew = Crew(config, sockets[1:], services, self._front)
@@ -172,8 +172,10 @@ def without_self(config: NodeConfig, listening: tuple[str, int]) -> NodeConfig:
     for source in config.sources:
         if source not in kept:
             _log.warning("source %s is this node itself and is left out", source.name)
-    if not kept:
-        raise UsageError("there is nothing to mirror", hint="name a hub with --source NAME=URL")
+    if not kept and not config.folders:
+        raise UsageError(
+            "there is nothing to mirror", hint="name a hub with --source NAME=URL, or a folder with NAME=DIR"
+        )
     return replace(config, sources=kept)
 
 
@@ -198,3 +200,10 @@ def _is_here(address: str) -> bool:
         except OSError:
             return False
     return True
+
+
+def _version() -> str:
+    try:
+        return version("headrace")
+    except PackageNotFoundError:  # started from a folder
+        return "unknown"

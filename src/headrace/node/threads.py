@@ -19,6 +19,7 @@ _SOURCE_THREADS = 32
 _DISK_THREADS = 8
 _HASH_THREADS = 2
 _PAGE_THREADS = 8
+_FOLDER_THREADS = 16
 
 
 class Threads:
@@ -29,6 +30,7 @@ class Threads:
         self._disk = _Pool("disk", _DISK_THREADS)
         self._hash = _Pool("hash", _HASH_THREADS)
         self._page = _Pool("page", _PAGE_THREADS)
+        self._folder = _Pool("folder", _FOLDER_THREADS)
         self._flights: dict[Hashable, asyncio.Task[Any]] = {}
 
     async def source(self, work: Callable[..., T], *arguments: Any) -> T:
@@ -47,6 +49,10 @@ class Threads:
         """Run what reads content that is sent at once: a disk that is slow for it is not for the catalog."""
         return await self._page.run(work, arguments)
 
+    async def folder(self, work: Callable[..., T], *arguments: Any) -> T:
+        """Run what looks into somebody's directory: a disk that hangs there is none of the node's own."""
+        return await self._folder.run(work, arguments)
+
     async def once(self, key: Hashable, start: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Wait for the work under this key; begin it if nobody has. Who stops waiting does not stop the work."""
         task: asyncio.Task[T] | None = self._flights.get(key)
@@ -60,7 +66,7 @@ class Threads:
         """Let the threads end after what they are doing; nobody waits for it."""
         for task in list(self._flights.values()):
             task.cancel()
-        for pool in (self._source, self._disk, self._hash, self._page):
+        for pool in (self._source, self._disk, self._hash, self._page, self._folder):
             pool.close()
 
     def _landed(self, key: Hashable, ended: asyncio.Task[Any]) -> None:

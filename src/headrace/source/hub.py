@@ -31,6 +31,7 @@ from headrace.source.delivery import Delivery
 from headrace.source.finding import FindingSource
 from headrace.source.home import PAGE_BYTES_MOST, Home, hint_of_proxy, in_one_line, is_passing
 from headrace.source.http import Dialer, HttpResponse, HttpSession
+from headrace.source.nodes import hint_of_node, hint_of_rules
 from headrace.source.registry import Described
 from headrace.wire import (
     ERROR_CODE,
@@ -254,6 +255,9 @@ class HubSource:
         """The error that an answer other than success means; `what` was asked for."""
         said = in_one_line(response.headers.get(ERROR_MESSAGE) or "")
         message = said or f"HTTP {response.status}"
+        rules = hint_of_rules(response, self.home.access.token)
+        if rules is not None:
+            return AccessDenied(f"{self.name} refuses {what}: {message}", hint=self.home.access.hint or rules)
         denial = None if is_passing(response.status) else self._denial(response, what, message, repo)
         if denial is not None:
             return denial
@@ -267,15 +271,19 @@ class HubSource:
     ) -> HeadraceError | None:
         """The error, if the answer is one about who may read."""
         code = response.headers.get(ERROR_CODE, "")
+        of_node = hint_of_node(response, self.home.access.token)
         if code == "GatedRepo":
-            ask = f"ask for access at {self.endpoint}/{repo.address if repo else ''}, then set HF_TOKEN"
+            ask = (
+                of_node
+                or f"ask for access at {self.endpoint}/{repo.address if repo else ''}, then set HF_TOKEN"
+            )
             return AccessDenied(f"{self.name} refuses {what}: {message}", hint=self.home.access.hint or ask)
         if code == "RepoNotFound" or (
             response.status == HTTPStatus.UNAUTHORIZED and not self.home.access.token
         ):
             # Hubs say the same of what is missing and of what is none of the caller's business.
             told = f"{self.name} has no {what}, or does not show it to you"
-            hint = (
+            hint = of_node or (
                 "check the name (datasets are datasets/ORG/NAME); if it is private or gated, set HF_TOKEN to a "
                 "token that may read it"
             )

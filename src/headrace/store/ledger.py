@@ -281,8 +281,8 @@ def digest_of(path: Path, algorithm: str, progress: Callable[[int], None] = lamb
 
 def digest_in(fd: int, algorithm: str, progress: Callable[[int], None]) -> str:
     """The hex digest of an open file, read once; `progress` gets the bytes done. Raises `OSError`."""
-    buffer = memoryview(bytearray(_CHUNK_BYTES))
     size = os.fstat(fd).st_size
+    buffer = memoryview(bytearray(min(_CHUNK_BYTES, size + 1)))
     state, done = new_hash(algorithm, size), 0
     # A file that grows is another one by now; whoever writes to it might never end.
     while done <= size and (count := os.preadv(fd, [buffer], done)):

@@ -21,6 +21,7 @@ from headrace.node.access.holders import Holders
 from headrace.node.fill.order import Order
 from headrace.node.memory.catalog import Visibility
 from headrace.node.memory.freshness import is_believed
+from headrace.node.memory.origins import Origins
 from headrace.node.memory.questions import Questions
 from headrace.node.memory.recent import ABSENT, Recent, RecentCatalog
 from headrace.node.threads import Threads
@@ -49,13 +50,13 @@ class Proofs:
         self,
         holders: Holders,
         catalog: RecentCatalog,
-        questions: Questions,
+        origins: Origins,
         threads: Threads,
         visibility_ttl_s: float,
     ) -> None:
         self._holders = holders
         self._catalog = catalog
-        self._questions = questions
+        self._origins = origins
         self._threads = threads
         self._visibility_ttl_s = visibility_ttl_s
         self._public = Recent(_DIGESTS_MOST)  # content that everybody may have from somewhere
@@ -81,8 +82,9 @@ class Proofs:
         if self._refused.get(key) is not ABSENT:
             raise _unproven(order)
         try:
-            wait_s = self._questions.patience_s
-            is_same = await self._questions.asked(key, wait_s, lambda: self._compare(order, file))
+            questions = await self._origins.of(repo)
+            wait_s = questions.patience_s
+            is_same = await questions.asked(key, wait_s, lambda: self._compare(questions, order, file))
         except (NotFound, AccessDenied):
             is_same = False
         if not is_same:
@@ -97,14 +99,14 @@ class Proofs:
             and await self._threads.disk(lambda: all(self._public_until(repo) for repo in repos))
         )
 
-    async def _compare(self, order: Order, file: BinaryIO) -> bool:
+    async def _compare(self, questions: Questions, order: Order, file: BinaryIO) -> bool:
         content = order.content
         wanted = _sample(content.entry.digest, content.entry.size)
-        delivers = self._questions.origin.delivers
+        delivers = questions.origin.delivers
         with os.fdopen(
             os.dup(file.fileno()), "rb", buffering=0
         ) as own:  # whoever asked may leave, and close theirs
-            is_same = await self._questions.ask(delivers, content, wanted, own, order.caller)
+            is_same = await questions.ask(delivers, content, wanted, own, order.caller)
         if is_same:
             await self._threads.disk(self._holders.prove, content.entry.digest, content.repo)
         return is_same
@@ -122,13 +124,18 @@ class Proofs:
         return until > 0
 
     def _public_until(self, repo: Repo) -> float:
-        """Until when it is believed that everybody may read a repo; 0 where it is not."""
+        """Until when it is believed that everybody may read a repo; 0 where it is not.
+
+        What a directory has is for those who may use this node, and perhaps not for all of them: it is no hub's.
+        """
+        if not self._origins.is_hubs(repo):
+            return 0.0
         seen, now = self._catalog.seen(repo), time.time()
         if seen is None or seen.visibility is not Visibility.PUBLIC:
             return 0.0
         if is_believed(seen.at, self._visibility_ttl_s, now):
             return seen.at + self._visibility_ttl_s
-        return now + _AWAY_S if self._questions.origin.outage.lasts else 0.0
+        return now + _AWAY_S if self._origins.hub.origin.outage.lasts else 0.0
 
 
 def _sample(digest: Digest, size: int) -> Range:

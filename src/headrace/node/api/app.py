@@ -12,32 +12,36 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from aiohttp import web
 
-from headrace.blocklist import BLOCKS_PATH
 from headrace.errors import Busy, HeadraceError, NotFound, StoreError
 from headrace.metrics import CONTENT_TYPE, Metrics
 from headrace.node.access.caller import Callers
+from headrace.node.access.gate import Denied, Gate, Pass
 from headrace.node.api.accesslog import REQUEST_ID, AccessLog, facts_of, id_of
-from headrace.node.api.blobs import BLOBS_PATH, BlobApi
+from headrace.node.api.admin import Calls, no_such_call
+from headrace.node.api.admission import ADMIN_ROUTE, admitting, read_credentials
+from headrace.node.api.blobs import BlobApi
 from headrace.node.api.blocks import BlockApi
 from headrace.node.api.browsers import Browsers
 from headrace.node.api.door import REFUSED, Door, SlowBodyError
 from headrace.node.api.files import FileApi
 from headrace.node.api.hub import HubApi
 from headrace.node.api.ongoing import Ongoing
+from headrace.node.api.operations import ADMIN, BY_NAME
 from headrace.node.api.outside import VIEW, Outside, View
 from headrace.node.api.refusals import Refusal, closed_repo, read_only, refusal, refusal_of
-from headrace.node.api.replies import SERVER, is_signed_in, refused
+from headrace.node.api.replies import is_signed_in, refused
 from headrace.node.body.sender import Sender
 from headrace.node.bounds import BODY_BYTES_MOST
 from headrace.node.lines import flat
 from headrace.node.memory.freshness import Freshness
 from headrace.node.memory.metadata import Metadata
 from headrace.node.memory.standing import Closed
+from headrace.wire import NODE_SERVER
 
 _BROKEN = 499  # as nginx counts answers that nobody waited for; here also those that were cut off
 _AGAIN_S = 5.0
@@ -51,7 +55,10 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 class Services:
     """What the handlers use.
 
-    `check` raises `HeadraceError` with the reason while the node is not ready; `report` is the text of all metrics.
+    Attributes:
+        report: the text of all metrics.
+        check: raises `HeadraceError` with the reason while the node is not ready.
+        own: handlers of the node's own operations that are not about blobs, by their names.
     """
 
     callers: Callers
@@ -65,21 +72,26 @@ class Services:
     page_entries: int
     outside: Outside
     ongoing: Ongoing
+    gate: Gate
+    own: Calls
     browsers: Browsers = field(default_factory=Browsers)
     access_log: AccessLog | None = None
 
 
 def create_app(services: Services) -> web.Application:
     """The node's HTTP application."""
-    return _app(services, _observing(services))
+    return _app(services, [_observing(services), _refusing, admitting(services.gate)])
 
 
 def create_inner_app(services: Services) -> web.Application:
-    """The same for other processes of the node, which pass on what came to them: they count and log it themselves."""
-    return _app(services, _relayed(services))
+    """The same for other processes of the node, which pass on what came to them.
+
+    They have let in whoever asks, and count and log it themselves.
+    """
+    return _app(services, [_relayed(services), _refusing])
 
 
-def _app(services: Services, entrance: Any) -> web.Application:
+def _app(services: Services, entrances: list[Any]) -> web.Application:
     files = FileApi(services.metadata, services.sender, services.blocks, services.blobs)
     hub = HubApi(services.metadata, files, services.page_entries)
 
@@ -107,19 +119,24 @@ def _app(services: Services, entrance: Any) -> web.Application:
             response.headers.update({**told.headers, "Content-Type": told.content_type})
             response.body = told.body
             response.headers["Content-Length"] = str(len(told.body))
-        for name, text in services.browsers.headers(request.headers).items():
+        for name, text in {**request.get("told", {}), **services.browsers.headers(request.headers)}.items():
             response.headers.setdefault(name, text)
-        response.headers["Server"] = SERVER
+        response.headers["Server"] = NODE_SERVER  # instead of the versions of what it is made of
 
-    app = web.Application(middlewares=[entrance, _refusing], client_max_size=BODY_BYTES_MOST)
+    app = web.Application(middlewares=entrances, client_max_size=BODY_BYTES_MOST)
     app.on_response_prepare.append(sign)
     if services.access_log is not None:
         app.on_response_prepare.append(_name)
-    app.router.add_get("/healthz", healthz)
-    app.router.add_get("/readyz", readyz)
-    app.router.add_get("/metrics", metrics)
-    app.router.add_get(BLOBS_PATH + "{digest}", services.blobs.answer)
-    app.router.add_get(BLOCKS_PATH + "{digest}", services.blocks.answer)
+    probes: Calls = {"healthz": healthz, "readyz": readyz, "metrics": metrics}
+    contents: Calls = {"blobs": services.blobs.answer, "blocks": services.blocks.answer}
+    for name, handler in {**probes, **contents, **services.own}.items():
+        described = BY_NAME[name]
+        # Who may GET may HEAD.
+        methods = ("GET", "HEAD") if described.method == "GET" else (described.method,)
+        resource = app.router.add_resource(described.path, name=name)
+        for method in methods:
+            resource.add_route(method, handler)
+    app.router.add_route("*", ADMIN + r"{path:[\s\S]*}", no_such_call, name=ADMIN_ROUTE)
     app.router.add_route("*", r"/{path:[\s\S]*}", hub.answer)
     return app
 
@@ -166,7 +183,7 @@ def _relayed(services: Services) -> Any:
     @web.middleware
     async def relayed(request: web.Request, handler: Handler) -> web.StreamResponse:
         _begin(services, request)
-        request["view"] = View.parse(request.headers.get(VIEW, ""))
+        request["view"], request["pass"] = View.parse(request.headers.get(VIEW, "")), Pass()
         with services.ongoing.answering():
             return await handler(request)
 
@@ -175,7 +192,8 @@ def _relayed(services: Services) -> Any:
 
 def _begin(services: Services, request: web.Request) -> None:
     request["began"], request["route"] = time.monotonic(), "other"
-    request["caller"] = services.callers.of(request.headers.get("Authorization"))
+    read_credentials(request)
+    request["caller"] = services.callers.of(request["authorization"])
 
 
 def _door(request: web.Request) -> AbstractContextManager[None]:
@@ -216,6 +234,9 @@ async def _refusing(request: web.Request, handler: Handler) -> web.StreamRespons
     signed_in = is_signed_in(request)
     try:
         return await handler(request)
+    except Denied as denied:
+        told = refusal(denied.status, denied.message)
+        return refused(replace(told, headers={**told.headers, **denied.headers}))
     except Closed as closed:
         return refused(closed_repo(closed.visibility, request["repo"], signed_in=signed_in))
     except HeadraceError as error:

@@ -11,6 +11,7 @@ from headrace.manifest import Digest, Entry
 from headrace.node.access.proof import Proofs
 from headrace.node.api.capability import Capabilities, Purpose, Shown
 from headrace.node.api.conditions import is_known, unchanged, wanted_range
+from headrace.node.api.operations import BLOBS_PATH
 from headrace.node.api.refusals import refusal
 from headrace.node.api.replies import refused
 from headrace.node.body.sender import Sender
@@ -20,7 +21,6 @@ from headrace.node.threads import Threads
 from headrace.wire import LINKED_SIZE, Unsatisfiable
 
 BLOB = "X-Headrace-Blob"
-BLOBS_PATH = "/_headrace/blobs/"
 
 
 class BlobApi:
@@ -53,6 +53,7 @@ class BlobApi:
         shown = self._capabilities.shown(Purpose.BLOBS, asked, query, time.time())
         if shown is None:
             return refused(refusal(403, "The link to this content is not valid, or not any more."))
+        request["pass"].check(shown.repo)
         found = await self._threads.disk(self._inventory.verified, shown.digest)
         # Shown was what a repo lists: whether that one has it is another question.
         if found is None or not await self._proofs.is_cleared(shown.digest, shown.repo):
@@ -70,7 +71,8 @@ class BlobApi:
             response = web.StreamResponse(headers=headers)
             response.content_length = found.size
             return response
-        return await self._sender.send_stored(request, entry, headers, wanted)
+        with request["pass"].streaming():
+            return await self._sender.send_stored(request, entry, headers, wanted)
 
 
 def _headers(digest: Digest, size: int) -> dict[str, str]:

@@ -49,6 +49,7 @@ class BlockApi:
         shown = self._capabilities.shown(Purpose.BLOCKS, asked, query, time.time())
         if shown is None:
             return refused(refusal(403, "The link to this block list is not valid, or not any more."))
+        request["pass"].check(shown.repo)
         digest = shown.digest
         # Shown was what a repo lists: whether that one has it is another question.
         if not await self._proofs.is_cleared(digest, shown.repo):

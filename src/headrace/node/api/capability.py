@@ -11,10 +11,8 @@ import enum
 import hashlib
 import hmac
 import json
-import os
 import secrets
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlencode
@@ -22,8 +20,8 @@ from urllib.parse import urlencode
 from headrace.errors import Corrupt
 from headrace.manifest import Digest
 from headrace.names import Repo
+from headrace.node.access.secretfile import kept_secret
 from headrace.node.memory.catalog import repo_key, repo_of
-from headrace.store.disk import scratch, storing, write_all
 
 LIFE_S = 60
 """At most; less where it is believed for less time that whoever was shown the file may read its repo."""
@@ -85,29 +83,7 @@ def node_key(data: Path) -> bytes:
         Corrupt: what is there is no key.
     """
     path = data / "capability.key"
-    with storing(path):
-        if not path.exists():
-            _make(path)
-        key = path.read_bytes()
+    key = kept_secret(path, secrets.token_bytes(_KEY_BYTES))
     if len(key) != _KEY_BYTES:
         raise Corrupt(f"{path} is no key", hint="remove it: another is made when the node starts")
     return key
-
-
-def _make(path: Path) -> None:
-    """Write a key under a name of its own, and link it: whoever is first wins, and nobody ever sees a part of one."""
-    fresh = scratch(path.parent, path.name)
-    fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        write_all(fd, secrets.token_bytes(_KEY_BYTES))
-        os.fsync(fd)
-        try:
-            os.link(fresh, path)
-        except FileExistsError:
-            return
-        except OSError:  # no hard links here: the last one to come wins, which is read again
-            fresh.rename(path)
-    finally:
-        os.close(fd)
-        with suppress(OSError):
-            fresh.unlink()

@@ -17,10 +17,11 @@ from aiohttp.http_exceptions import LineTooLong
 from headrace.node.api.browsers import HARMLESS
 from headrace.node.api.crowd import Crowd
 from headrace.node.api.refusals import Refusal, refusal
-from headrace.node.api.replies import SERVER, refused
+from headrace.node.api.replies import refused
 from headrace.node.api.taking import Taken
 from headrace.node.body.sender import break_off
 from headrace.node.bounds import AHEAD_BYTES_MOST, HEAD_BYTES_MOST, LINE_BYTES_MOST, Bounds
+from headrace.wire import NODE_SERVER
 
 REFUSED = "refused"
 """Where a request has its refusal, if no handler is to see it."""
@@ -190,7 +191,7 @@ class Door(web.RequestHandler):
         if status == HTTPStatus.BAD_REQUEST:
             told = _LONG_HEAD if isinstance(exc, LineTooLong) else refusal(status, "the request is not HTTP")
         response = refused(told)
-        response.headers.update({**HARMLESS, "Server": SERVER})
+        response.headers.update({**HARMLESS, "Server": NODE_SERVER})
         response.force_close()
         return response
 
@@ -223,7 +224,7 @@ class Door(web.RequestHandler):
             headers = {
                 **told.headers,
                 **HARMLESS,
-                "Server": SERVER,
+                "Server": NODE_SERVER,
                 "Content-Type": told.content_type,
                 "Content-Length": str(len(told.body)),
                 "Connection": "close",

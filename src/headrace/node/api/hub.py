@@ -17,6 +17,7 @@ from headrace.node.api.repos import RepoApi, resolved
 from headrace.node.memory.metadata import Metadata
 
 _READING = ("GET", "HEAD")
+_FILES = ("resolve", "raw")
 
 
 class HubApi:
@@ -59,6 +60,10 @@ class HubApi:
             request["route"] = "api"
             return await self._chore(request, call)
         request["route"], request["repo"] = call.verb, str(call.repo)
+        request["pass"].check(call.repo)
+        if call.verb in _FILES and request.method == "GET":
+            with request["pass"].streaming():
+                return await self._calls[call.verb](request, call)
         return await self._calls[call.verb](request, call)
 
     async def _chore(self, request: web.Request, chore: Chore) -> web.StreamResponse:
@@ -72,7 +77,8 @@ class HubApi:
 
     async def _passed(self, request: web.Request, call: Call) -> web.StreamResponse:
         caller = await self._reader(request, call)
-        return await self._passing.json(request, call.path, addressed="/parquet" in call.path, caller=caller)
+        is_addressed = "/parquet" in call.path
+        return await self._passing.json(request, call.path, call.repo, addressed=is_addressed, caller=caller)
 
     async def _owners(self, request: web.Request, call: Call) -> web.StreamResponse:
         await self._reader(request, call)
@@ -83,6 +89,8 @@ class HubApi:
         try:
             return (await resolved(self._metadata, request, call)).caller
         except RevisionNotFound:
+            if request["pass"].names_repos:
+                raise  # it may have another name by now, and not be meant
             return ANYBODY  # the repo is readable, and has no branch of that name: what is asked is not about a branch
 
 

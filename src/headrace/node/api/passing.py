@@ -15,8 +15,10 @@ from typing import Any
 
 from aiohttp import web
 
-from headrace.errors import BadAnswer
+from headrace.errors import BadAnswer, UsageError
+from headrace.names import Repo, RepoKind
 from headrace.node.access.caller import ANYBODY, Caller
+from headrace.node.access.gate import Pass
 from headrace.node.api.answers import without_xet
 from headrace.node.api.refusals import header_text
 from headrace.node.api.replies import next_link, no_page, refused
@@ -47,32 +49,42 @@ class PassingApi:
         self._metadata = metadata
 
     async def json(
-        self, request: web.Request, path: str, *, addressed: bool = False, caller: Caller = ANYBODY
+        self,
+        request: web.Request,
+        path: str,
+        repo: Repo | None = None,
+        *,
+        addressed: bool = False,
+        caller: Caller = ANYBODY,
     ) -> web.StreamResponse:
         """The JSON at a path of the source, with the request's query; `addressed`: its URLs are made the node's.
 
-        `caller`: who was just found to be let into the repo that it is about.
+        `repo` is what it is about, if any, and `caller` who was just found to be let into that.
         """
-        page, freshness = await self._page(request, path, caller)
+        page, freshness = await self._page(request, path, repo, caller)
         if page is None or page.content_type != "json":
             return refused(no_page())
         body = page.body
+        if repo is None and request["pass"].names_repos:
+            body = _given_out(body, path, request["pass"])
         if addressed and body:
             body = json.dumps(_addressed(json.loads(body), request["view"].address)).encode()
         return _reply(request, replace(page, body=body), "application/json; charset=utf-8", freshness)
 
     async def text(self, request: web.Request, path: str) -> web.StreamResponse:
         """The text at a path of the source. Whatever it is, a browser must not run it in this node's name."""
-        page, freshness = await self._page(request, path, ANYBODY)
+        page, freshness = await self._page(request, path)
         if page is None:
             return refused(no_page())
         kind = "application/json" if page.content_type == "json" else "text/plain"
         return _reply(request, page, f"{kind}; charset=utf-8", freshness)
 
-    async def _page(self, request: web.Request, path: str, caller: Caller) -> tuple[Page | None, Freshness]:
+    async def _page(
+        self, request: web.Request, path: str, repo: Repo | None = None, caller: Caller = ANYBODY
+    ) -> tuple[Page | None, Freshness]:
         query = request.raw_path.partition("?")[2]
         target = f"{path}?{query}" if query else path
-        return await self._metadata.relayed(target, page_of, caller=caller)
+        return await self._metadata.relayed(target, page_of, repo=repo, caller=caller)
 
 
 def page_of(answer: HubAnswer, link: str | None) -> Page | None:
@@ -101,6 +113,25 @@ def _reply(request: web.Request, page: Page, content_type: str, freshness: Fresh
     if page.link:
         headers["Link"] = next_link(request, page.link)
     return web.Response(status=page.status, body=page.body, headers=headers)
+
+
+def _given_out(body: bytes, path: str, admitted: Pass) -> bytes:
+    """A list of repos without those that are not for who asks: a directory's names are nobody else's to know."""
+    kind = next((one for one in RepoKind if path.strip("/") == f"api/{one.plural}"), None)
+    told = json.loads(body) if kind is not None and body else None
+    if kind is None or not isinstance(told, list):
+        return body
+    return json.dumps([row for row in told if _is_for(admitted, row, kind)]).encode()
+
+
+def _is_for(admitted: Pass, row: Any, kind: RepoKind) -> bool:
+    name = row.get("id") if isinstance(row, dict) else None
+    if not isinstance(name, str):
+        return False
+    try:
+        return admitted.objection(Repo(name, kind)) is None
+    except UsageError:
+        return False
 
 
 def _addressed(value: Any, address: str) -> Any:

@@ -13,9 +13,6 @@ from headrace.node.memory.freshness import Freshness
 from headrace.node.memory.standing import Resolved
 from headrace.wire import REPO_COMMIT
 
-SERVER = "headrace"
-"""Instead of the versions of what it is made of."""
-
 
 def json_reply(value: Any, at: Resolved, freshness: Freshness | None = None) -> web.Response:
     """An answer about a repo; `freshness` where it is not that of `at`."""

@@ -121,7 +121,7 @@ class RepoApi:
         posted = json.dumps({"paths": paths, "expand": True}).encode()
         try:
             page, _ = await self._metadata.relayed(
-                api_path(at.repo, "paths-info", at.commit), page_of, posted, at.caller
+                api_path(at.repo, "paths-info", at.commit), page_of, posted, at.repo, at.caller
             )
         except SourceError:
             return None
@@ -160,6 +160,7 @@ class RepoApi:
 async def resolved(metadata: Metadata, request: web.Request, call: Call) -> Resolved:
     """What a call is about. Every answer about a repo begins here: repos that are not for everybody are refused."""
     at = await metadata.resolved(call.repo, call.revision, request["caller"])
+    request["pass"].check(at.repo)  # it may have another name by now
     request["commit"], request["freshness"] = at.commit, at.freshness
     return at
 

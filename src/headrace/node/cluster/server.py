@@ -74,7 +74,9 @@ async def _serve(post: Post, mouth: _Mouth, selector: WatchedSelector) -> None:
         mouth.say(line(metrics=[one.as_json() for one in metrics.told()]))
 
     threading.Thread(target=_listen, args=(lambda: loop.call_soon_threadsafe(tell),), daemon=True).start()
-    app = create_app(ground.services(PassingSender(ground, relay), relay.report, relay.check))
+    status = {"status": relay.answer, "openapi": relay.answer}
+    sender = PassingSender(ground, relay)
+    app = create_app(ground.services(sender, status, relay.report, relay.check))
     front = Front(app, ground.ongoing, ground.doors, ground.edge.tls)
     await front.start()
     with socket.socket(fileno=post.listener) as sock:

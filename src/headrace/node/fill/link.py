@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 
 from headrace.events import Event, from_json
 from headrace.manifest import Digest
+from headrace.names import Repo
 from headrace.node.child import SILENCE_S, Child
 from headrace.node.config import NodeConfig
 from headrace.node.fill.order import Order
@@ -21,7 +22,10 @@ _SEGMENT_BYTES = (
 
 
 class WorkerLink:
-    """Keeps one worker running. `hear` is called with its events, `bereaved` before the next one begins."""
+    """Keeps one worker running. `hear` is called with its events, `bereaved` before the next one begins.
+
+    `owner_of` says which source alone is asked for a repo's content; None: all hubs.
+    """
 
     def __init__(
         self, config: NodeConfig, command: Sequence[str] = _COMMAND, silence_s: float = SILENCE_S
@@ -29,6 +33,7 @@ class WorkerLink:
         first_line = {
             "data": str(config.data),
             "sources": [[source.name, source.url] for source in config.sources],
+            "folders": [[folder.name, str(folder.path)] for folder in config.folders],
             "road": asdict(config.road),
             "limits": asdict(replace(config.limits, fair=True, segment_bytes=_SEGMENT_BYTES)),
             "calls_most": config.calls_most,
@@ -38,6 +43,7 @@ class WorkerLink:
         self._child.begun = self._begun
         self.hear: Callable[[Event], None] = lambda _: None
         self.bereaved: Callable[[], None] = lambda: None
+        self.owner_of: Callable[[Repo], str | None] = lambda _: None
 
     @property
     def pid(self) -> int | None:
@@ -50,7 +56,10 @@ class WorkerLink:
 
     def order(self, order: Order) -> None:
         """Want a content. While there is no worker, nothing happens: `bereaved` orders again what is wanted."""
-        self._tell(order.line)
+        owner = self.owner_of(order.content.repo)
+        # A directory gives its files to everybody: nobody's token goes there.
+        line = order.line if owner is None else Order(order.content).line
+        self._tell({**line, "owner": owner})
 
     def wish(self, digest: Digest, wanted: Range) -> None:
         """Have these bytes of a content that was ordered fetched first."""

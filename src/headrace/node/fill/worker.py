@@ -1,8 +1,9 @@
 """The worker: the transfer engine in an interpreter of its own, told what to fetch by lines of JSON.
 
-    in    first how to work, `{"data": …, "sources": [[name, url], …], "limits": {…}, …}`,
-          then blobs: `{"digest": …, "size": …, "kind": …, "repo": …, "commit": …, "path": …}`, and `"caller"` and
-          `"token"` where it is to come from the trusted source alone, by somebody's rights (`order.py`),
+    in    first how to work, `{"data": …, "sources": [[name, url], …], "folders": [[name, path], …], "limits": {…}, …}`,
+          then blobs: `{"digest": …, "size": …, "kind": …, "repo": …, "commit": …, "path": …, "owner": …}`,
+          whose owner is the only source that is asked for it; null: any hub; and `"caller"` and `"token"` where it
+          is to come from the trusted hub alone, by somebody's rights (`order.py`),
           bytes of them that somebody waits for: `{"wish": DIGEST, "start": …, "stop": …}`,
           and what nobody wants any more: `{"drop": DIGEST}`
     out   events, as `events.as_json` writes them; what lands is told in ranges that grow while nobody reads;
@@ -27,13 +28,14 @@ from headrace.errors import HeadraceError
 from headrace.events import BlobPublished, BytesForgotten, BytesHashed, BytesLanded, Event, as_json
 from headrace.manifest import Digest
 from headrace.node.body.tree import DataTree
-from headrace.node.config import Upstream
+from headrace.node.config import Folder, Upstream
 from headrace.node.fill.lending import LendingSource
 from headrace.node.fill.order import Order
 from headrace.plan.limits import Limits
 from headrace.ranges import Range, RangeSet
 from headrace.source.contract import Source
 from headrace.source.dialer import Road
+from headrace.source.directory import DirectorySource
 from headrace.store.lease import LeaseWatch
 from headrace.store.partial import Partial, claim_partial
 from headrace.transfer.engine import Engine
@@ -113,14 +115,14 @@ class FillJob:
         self,
         order: Order,
         carriers: tuple[str, ...],
-        trusted: LendingSource,
+        trusted: LendingSource | None,
         layout: DataTree,
         reporter: Reporter,
     ) -> None:
         content = order.content
         self.content = content
         self.sources = carriers
-        if not order.caller.is_anybody:
+        if trusted is not None and not order.caller.is_anybody:
             # Others must not even hear the name of what is not for everybody.
             self.sources = (trusted.name,)
             trusted.lend(order)
@@ -159,7 +161,8 @@ class FillJob:
 
     def ended(self, error: HeadraceError | None) -> None:
         """See `Job.ended`. The engine itself tells of all ends but this one."""
-        self._trusted.end(self._order)
+        if self._trusted is not None:
+            self._trusted.end(self._order)
         if error is None and self._was_here:
             entry = self.content.entry
             self._reporter.emit(BlobPublished(entry.path, str(entry.digest), entry.size, 0))
@@ -176,10 +179,16 @@ def main() -> None:
     data, calls_most = Path(orders["data"]), orders["calls_most"]
     upstreams = [Upstream(name, url) for name, url in orders["sources"]]
     hubs = {one.name: one.source(dialer, one.rations(data, calls_most)) for one in upstreams}
-    trusted = LendingSource(hubs[upstreams[0].name])
-    sources: dict[str, Source] = {**hubs, trusted.name: trusted}
+    trusted = LendingSource(hubs[upstreams[0].name]) if upstreams else None
+    folders = {
+        name: DirectorySource(name, Folder(name, Path(path)).directory()) for name, path in orders["folders"]
+    }
+    sources: dict[str, Source] = {**hubs, **folders}
+    if trusted is not None:
+        sources[trusted.name] = trusted
     layout = DataTree(data)
-    engine = Engine(sources, dialer, Limits(**orders["limits"]), reporter.emit, trusted=trusted.name)
+    limits, first = Limits(**orders["limits"]), upstreams[0].name if upstreams else ""
+    engine = Engine(sources, dialer, limits, reporter.emit, trusted=first)
 
     def listen() -> None:
         for line in lines:
@@ -189,7 +198,9 @@ def main() -> None:
                 case {"drop": str(digest)}:
                     engine.drop(Digest.parse(digest))
                 case order:
-                    engine.add(FillJob(Order.of(order), tuple(sources), trusted, layout, reporter))
+                    owner = order["owner"]
+                    carriers = (owner,) if owner is not None else tuple(hubs or folders)
+                    engine.add(FillJob(Order.of(order), carriers, trusted, layout, reporter))
         engine.stop()
         threading.Timer(_FAREWELL_S, os._exit, (0,)).start()
 

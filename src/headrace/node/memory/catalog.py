@@ -127,6 +127,9 @@ class Catalog(Protocol):
     def keep_manifest(self, manifest: Manifest) -> None:
         """Remember what a commit holds."""
 
+    def replace_manifest(self, manifest: Manifest) -> None:
+        """Remember that a commit holds this, whatever was known: there may be more of it than there was."""
+
     def entry(self, repo: Repo, commit: str, path: str) -> Row | None:
         """A file or folder of a listed commit."""
 
@@ -187,6 +190,17 @@ class SqlCatalog:
     def keep_manifest(self, manifest: Manifest) -> None:
         """See `Catalog.keep_manifest`."""
         with self._database.writing() as connection:
+            self._keep_manifest(connection, manifest)
+
+    def replace_manifest(self, manifest: Manifest) -> None:
+        """See `Catalog.replace_manifest`."""
+        with self._database.writing() as connection:
+            named = _of(manifest.repo, manifest.commit)
+            known = connection.execute(sa.select(commits.c.id, commits.c.weight).where(named)).first()
+            if known is not None:
+                connection.execute(sa.delete(entries).where(entries.c.commit_id == known.id))
+                connection.execute(sa.delete(commits).where(commits.c.id == known.id))
+                self._database.count(connection, commits, -1, -known.weight)
             self._keep_manifest(connection, manifest)
 
     def entry(self, repo: Repo, commit: str, path: str) -> Row | None:

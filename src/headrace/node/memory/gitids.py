@@ -12,6 +12,9 @@ from collections.abc import Iterable
 from headrace.manifest import Digest
 from headrace.node.memory.catalog import Row
 
+TITLE = "The files as they are"
+"""What commits say that are made here."""
+
 
 def blob_id(digest: Digest, size: int) -> str:
     """The id of what git itself keeps: the file, or the pointer to it."""
@@ -30,6 +33,21 @@ def tree_ids(rows: Iterable[Row]) -> dict[str, str]:
 
     Files are taken for plain ones (mode 100644), as those that hubs make are.
     """
+    return {path: oid for path, oid in _trees(rows).items() if path}
+
+
+def commit_id(rows: Iterable[Row]) -> str:
+    """The id of a commit that holds these files and has no past, made by nobody at the beginning of time.
+
+    So it follows from the files alone: what is the same is the same commit everywhere.
+    """
+    by = "Headrace <headrace@localhost> 0 +0000"
+    text = f"tree {_trees(rows)['']}\nauthor {by}\ncommitter {by}\n\n{TITLE}\n"
+    return _hashed("commit", text.encode())
+
+
+def _trees(rows: Iterable[Row]) -> dict[str, str]:
+    """The id of each folder; of all of them together under the empty path."""
     below: dict[str, list[tuple[bytes, bytes]]] = {"": []}
     for row in rows:
         if row.digest is not None:
@@ -43,6 +61,7 @@ def tree_ids(rows: Iterable[Row]) -> dict[str, str]:
         above, _, name = folder.rpartition("/")
         # Git sorts folders as if their names ended in a slash.
         below[above].append((f"{name}/".encode(), _line("40000", name, found[folder])))
+    found[""] = _hashed("tree", b"".join(line for _, line in sorted(below[""])))
     return dict(sorted(found.items()))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -40,19 +39,18 @@ from headrace.node.memory.catalog import (
     info_key,
     name_key,
 )
-from headrace.node.memory.origin import BadCredentials
+from headrace.node.memory.origin import BadCredentials, is_same
 from headrace.node.memory.outage import Outage
 from headrace.node.memory.rations import Rations, Spent
 from headrace.ranges import Range
 from headrace.source.access import Access
-from headrace.source.contract import Content, Request, Stream
+from headrace.source.contract import Content, Request
 from headrace.source.http import Dialer, HttpSession
 from headrace.source.hub import HubAnswer, HubSource
 from headrace.wire import ERROR_CODE, ERROR_MESSAGE, api_path, parse_next_link
 
 T = TypeVar("T")
 
-_PIECE_BYTES = 64 * 1024
 _SMALL = 64 * 1024
 """Characters of what is told of a repo, digests left out, up to which asking for all of it again costs nothing."""
 
@@ -66,11 +64,16 @@ class HubOrigin:
         dialer: Dialer,
         rations: Rations,
         catalog: Catalog,
+        is_elsewhere: Callable[[Repo], bool] = lambda _: False,
         *,
         hears_tokens: bool = True,
     ) -> None:
-        """`hears_tokens`: whether callers' tokens may be sent there."""
+        """`hears_tokens`: whether callers' tokens may be sent there.
+
+        `is_elsewhere`: whether a repo is another origin's, so that nothing of this one may go by its name.
+        """
         self._source = source
+        self._is_elsewhere = is_elsewhere
         self._hears_tokens = hears_tokens
         self._rations = rations
         self._dialer = dialer
@@ -181,7 +184,7 @@ class HubOrigin:
         )  # whatever is left of a long answer must not hold up what is asked next
         try:
             asked = Request(content, wanted, is_whole, "", "", self._source.home.patience_s)
-            return _is_same(self._as(caller).open(asked, session), file, wanted)
+            return is_same(self._as(caller).open(asked, session), file, wanted)
         finally:
             session.close()
 
@@ -189,8 +192,9 @@ class HubOrigin:
         """Remember by what name the source calls what was asked for by this one."""
         kept = self._catalog.kept(name_key(repo))
         if told.repo is None:
-            if kept is not None:
-                self._catalog.see(called(kept, repo), told.seen)  # what is closed is so by all its names
+            # What is closed is so by all its names, but for one that is another's by now.
+            if kept is not None and not self._is_elsewhere(called(kept, repo)):
+                self._catalog.see(called(kept, repo), told.seen)
         elif kept is not None or told.repo != repo:
             self._catalog.keep(name_key(repo), Kept(json.dumps(str(told.repo)), None, told.seen.at))
 
@@ -250,9 +254,11 @@ class HubOrigin:
             raise BadAnswer(f"{self._source.name} does not say which commit {revision!r} of {repo} is")
         seen = Seen(_visibility_of(facts), asked_at)
         granted = seen.visibility is not Visibility.PUBLIC and self._lets_in(repo, facts, caller)
-        repo = _called(facts.get("id"), repo)
+        asked, repo = repo, _called(facts.get("id"), repo)
         if seen.visibility is not Visibility.PUBLIC and not granted:
             return Told(seen)
+        if repo != asked and self._is_elsewhere(repo):
+            return Told(Seen(Visibility.PRIVATE, asked_at))
         manifest, siblings = None, facts.get("siblings")
         try:
             if (entries := siblings_of(siblings)) is not None:
@@ -297,16 +303,3 @@ def _visibility_of(facts: dict[str, Any]) -> Visibility:
     if facts.get("private"):
         return Visibility.PRIVATE
     return Visibility.GATED if facts.get("gated") else Visibility.PUBLIC
-
-
-def _is_same(answer: Stream, file: BinaryIO, wanted: Range) -> bool:
-    """Whether what comes is what stands in the file; not read any further than the first difference."""
-    piece, position = memoryview(bytearray(_PIECE_BYTES)), wanted.start
-    try:
-        while position < wanted.stop and (count := answer.readinto(piece)):
-            if os.pread(file.fileno(), count, position) != piece[:count]:
-                return False
-            position += count
-    finally:
-        answer.close()
-    return position == wanted.stop

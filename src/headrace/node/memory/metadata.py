@@ -26,7 +26,8 @@ from headrace.node.access.grants import Grants
 from headrace.node.memory.catalog import Row, info_key
 from headrace.node.memory.freshness import Freshness, Grade, is_believed, worst
 from headrace.node.memory.gitids import tree_ids
-from headrace.node.memory.questions import REFUSED_TTL_S, Questions
+from headrace.node.memory.origins import Origins
+from headrace.node.memory.questions import REFUSED_TTL_S
 from headrace.node.memory.recent import ABSENT, Recent, RecentCatalog
 from headrace.node.memory.standing import Closed, Resolved, Standing, Trust
 from headrace.node.threads import Threads
@@ -61,12 +62,11 @@ class Metadata:
     """Answers about repos. Belongs to one event loop."""
 
     def __init__(
-        self, catalog: RecentCatalog, grants: Grants, questions: Questions, threads: Threads, trust: Trust
+        self, catalog: RecentCatalog, origins: Origins, grants: Grants, threads: Threads, trust: Trust
     ) -> None:
         self._catalog = catalog
-        self._origin = questions.origin
-        self._questions = questions
-        self._standing = Standing(catalog, grants, questions, threads, trust)
+        self._origins = origins
+        self._standing = Standing(catalog, origins, grants, threads, trust)
         self._threads = threads
         self._trust = trust
         self._searches = Recent(_SEARCHES_WEIGH)
@@ -82,10 +82,9 @@ class Metadata:
         kept = await self._standing.read(self._catalog.kept, key)
         if kept is not None:
             return Answered(kept.value, None, at.freshness)
+        wait_s = (await self._origins.of(at.repo)).wait_s(at.deadline)
         try:
-            told = await self._standing.learned(
-                at.repo, at.commit, None, at.caller, self._questions.wait_s(at.deadline)
-            )
+            told = await self._standing.learned(at.repo, at.commit, None, at.caller, wait_s)
         except SourceError:
             if not await self._standing.read(self._catalog.has_manifest, at.repo, at.commit):
                 raise
@@ -110,16 +109,13 @@ class Metadata:
         try:
             await self._ensure_manifest(at, min(_LISTING_S, self._trust.patience_s / 2))
         except Stalled:
-            if self._origin.outage.lasts:
+            questions = await self._origins.of(at.repo)
+            if questions.origin.outage.lasts:
                 raise
-            key, wait_s = (
-                ("path", at.repo, at.commit, path, at.caller.key),
-                self._questions.wait_s(at.deadline),
-            )
-            return await self._questions.asked(
-                key,
-                wait_s,
-                lambda: self._questions.ask(self._origin.look_up, at.repo, at.commit, path, at.caller),
+            key = ("path", at.repo, at.commit, path, at.caller.key)
+            wait_s, look_up = questions.wait_s(at.deadline), questions.origin.look_up
+            return await questions.asked(
+                key, wait_s, lambda: questions.ask(look_up, at.repo, at.commit, path, at.caller)
             )
         return await self._standing.read(self._catalog.entry, at.repo, at.commit, path)
 
@@ -164,7 +160,7 @@ class Metadata:
             return tree_ids(rows)
 
         await self._ensure_manifest(at)
-        key = (at.repo, at.commit)
+        key = (at.repo, at.commit, self._catalog.replaced)
         known = self._folders.get(key)
         if known is ABSENT:
             known = await self._threads.once(("folders", *key), lambda: self._threads.disk(read))
@@ -183,13 +179,12 @@ class Metadata:
         now = time.time()
         if kept is not None and is_believed(kept.at, ttl_s, now):
             return Answered(kept.value, kept.link, worst(at.freshness, Freshness.known(kept.at, ttl_s, now)))
-        key = ("target", target, at.caller.key)
-        self._questions.recall(key)
-        wait_s = self._questions.wait_s(at.deadline, is_known=kept is not None)
+        questions = await self._origins.of(at.repo)
+        key, fetch = ("target", target, at.caller.key), questions.origin.fetch
+        questions.recall(key)
+        wait_s = questions.wait_s(at.deadline, is_known=kept is not None)
         try:
-            fresh = await self._questions.asked(
-                key, wait_s, lambda: self._questions.noted(key, self._origin.fetch, target, at.caller)
-            )
+            fresh = await questions.asked(key, wait_s, lambda: questions.noted(key, fetch, target, at.caller))
         except SourceError:
             if kept is None:
                 raise
@@ -203,16 +198,18 @@ class Metadata:
         target: str,
         shape: Callable[[HubAnswer, str | None], T],
         posted: bytes = b"",
+        repo: Repo | None = None,
         caller: Caller = ANYBODY,
     ) -> tuple[T, Freshness]:
         """What the source says to anybody at a path and query of its own, or to JSON that is posted there.
 
-        To a `caller` only about a repo that this one was just found to be let into.
+        `repo` is what it is about, if any. To a `caller` only about one that this one was just found to be let into.
 
         The same for all who ask at about the same time; refusals are answers as any other. `shape` makes the answer and
         the target of the next page ready, on the source's thread; whoever asks for one target must want one shape.
         Raises `SourceError`.
         """
+        questions = await self._origins.of(repo)
         key, ttl_s, now = (target, posted, caller.key), min(_SEARCH_TTL_S, self._trust.ref_ttl_s), time.time()
         kept = self._searches.get(key)
         if kept is not ABSENT and is_believed(kept[1], ttl_s, now):
@@ -220,17 +217,22 @@ class Metadata:
         deadline = asyncio.get_running_loop().time() + self._trust.patience_s
 
         def ask() -> tuple[T, int, int]:
-            answer, link = self._origin.relay(target, posted, caller)
+            answer, link = questions.origin.relay(target, posted, caller)
+            if repo is None:
+                answer = self._origins.listed(target, answer) or answer
             return shape(answer, link), answer.status, len(answer.body)
 
         try:
-            wait_s = self._questions.wait_s(deadline, is_known=kept is not ABSENT)
-            fresh, status, weight = await self._questions.asked(
-                ("relay", *key), wait_s, lambda: self._questions.ask(ask)
-            )
+            wait_s = questions.wait_s(deadline, is_known=kept is not ABSENT)
+            fresh, status, weight = await questions.asked(("relay", *key), wait_s, lambda: questions.ask(ask))
         except SourceError:
             if kept is ABSENT:
-                raise
+                alone = (
+                    await self._threads.folder(self._origins.listed, target, None) if repo is None else None
+                )
+                if alone is None:
+                    raise
+                return shape(alone, None), Freshness(Grade.STALE)
             return kept[0], Freshness(Grade.STALE, max(0.0, now - kept[1]), ttl_s)
         kept_s = _FOR_EVER if status == HTTPStatus.OK else min(REFUSED_TTL_S, self._trust.ref_ttl_s)
         self._searches.put(key, (fresh, time.time()), kept_s, 1 + len(posted) + 4 * weight)
@@ -239,16 +241,13 @@ class Metadata:
     async def _ensure_manifest(self, at: Resolved, most_s: float = _FOR_EVER) -> None:
         if await self._standing.read(self._catalog.has_manifest, at.repo, at.commit):
             return
+        questions = await self._origins.of(at.repo)
         revision = ("revision", at.repo, at.commit, at.caller.key)
-        self._questions.recall(revision)
+        questions.recall(revision)
         key = ("manifest", at.repo, at.commit, at.caller.key)
-        wait_s = min(self._questions.wait_s(at.deadline), most_s)
-        await self._questions.asked(
-            key,
-            wait_s,
-            lambda: self._questions.noted(
-                revision, self._origin.fetch_manifest, at.repo, at.commit, at.caller
-            ),
+        wait_s, fetch = min(questions.wait_s(at.deadline), most_s), questions.origin.fetch_manifest
+        await questions.asked(
+            key, wait_s, lambda: questions.noted(revision, fetch, at.repo, at.commit, at.caller)
         )
 
 

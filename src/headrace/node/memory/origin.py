@@ -6,6 +6,7 @@ elsewhere.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any, BinaryIO, Protocol, TypeVar
 
@@ -15,10 +16,12 @@ from headrace.node.access.caller import ANYBODY, Caller
 from headrace.node.memory.catalog import Kept, Row, Told
 from headrace.node.memory.outage import Outage
 from headrace.ranges import Range
-from headrace.source.contract import Content
+from headrace.source.contract import Content, Stream
 from headrace.source.hub import HubAnswer
 
 T = TypeVar("T")
+
+_PIECE_BYTES = 64 * 1024
 
 
 class BadCredentials(AccessDenied):
@@ -83,3 +86,16 @@ class Origin(Protocol):
         Raises:
             SourceError: it cannot be asked now.
         """
+
+
+def is_same(answer: Stream, file: BinaryIO, wanted: Range) -> bool:
+    """Whether what comes is what stands in the file; not read any further than the first difference."""
+    piece, position = memoryview(bytearray(_PIECE_BYTES)), wanted.start
+    try:
+        while position < wanted.stop and (count := answer.readinto(piece)):
+            if os.pread(file.fileno(), count, position) != piece[:count]:
+                return False
+            position += count
+    finally:
+        answer.close()
+    return position == wanted.stop

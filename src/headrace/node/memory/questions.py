@@ -31,9 +31,20 @@ _REFUSALS_MOST = 10_000
 class Questions:
     """Asks one origin. Belongs to one event loop. Keys say what is asked: who may hear different answers differ."""
 
-    def __init__(self, origin: Origin, threads: Threads, patience_s: float, refused_ttl_s: float) -> None:
-        """`patience_s`: what a client waits; `refused_ttl_s`: for how long is believed that something is not there."""
+    def __init__(
+        self,
+        origin: Origin,
+        threads: Threads,
+        patience_s: float,
+        refused_ttl_s: float,
+        run: Callable[..., Coroutine[Any, Any, Any]] | None = None,
+    ) -> None:
+        """`patience_s`: what a client waits; `refused_ttl_s`: for how long is believed that something is not there.
+
+        `run` puts a question on a thread; else it is one of those that ask sources.
+        """
         self.origin = origin
+        self._run = run or threads.source
         self.refusals = Recent(_REFUSALS_MOST)
         self._threads = threads
         self.patience_s = patience_s
@@ -69,9 +80,10 @@ class Questions:
             raise Busy("the source is being asked too much at once", retry_after_s=1.0)
         self._under_way += 1
         try:
-            return await self._threads.source(self.origin.put, asked_at, question, *arguments)
+            answer: T = await self._run(self.origin.put, asked_at, question, *arguments)
         finally:
             self._under_way -= 1
+        return answer
 
     def remember(self, key: Hashable, error: NotFound | AccessDenied) -> None:
         """Have `recall` raise this for a while."""

@@ -78,6 +78,12 @@ class Recent:
         with self._lock:
             self._drop(key)
 
+    def clear(self) -> None:
+        """Have nothing any more."""
+        with self._lock:
+            self._values.clear()
+            self._weight = 0
+
     def _drop(self, key: Hashable) -> None:
         found = self._values.pop(key, None)
         if found is not None:
@@ -96,6 +102,9 @@ class RecentCatalog:
     """A catalog with what was read or written last in front of it; see `Catalog`.
 
     Which commits were asked for is kept here until `flush`.
+
+    Attributes:
+        replaced: how often it was told that a commit holds something else than was known.
     """
 
     def __init__(self, catalog: SqlCatalog, relieve: Callable[[], bool] = lambda: False) -> None:
@@ -105,6 +114,7 @@ class RecentCatalog:
         self._recent = Recent(_WEIGHT_MOST)
         self._seeing = threading.Lock()
         self._asked: dict[tuple[Repo, str], float] = {}
+        self.replaced = 0
 
     def at_hand(self, question: str, *arguments: Hashable) -> Any:
         """What the method `question` would say to these arguments, if that is known without looking; else `ABSENT`."""
@@ -188,6 +198,12 @@ class RecentCatalog:
                 raise
             self._catalog.keep_manifest(manifest)
         self._put_listed(manifest.repo, manifest.commit)
+
+    def replace_manifest(self, manifest: Manifest) -> None:
+        """See `Catalog.replace_manifest`. It happens seldom, and what is at hand is soon so again."""
+        self._catalog.replace_manifest(manifest)
+        self._recent.clear()
+        self.replaced += 1
 
     def entry(self, repo: Repo, commit: str, path: str) -> Row | None:
         """See `Catalog.entry`. Raises `Busy` where what the commit holds was forgotten meanwhile."""

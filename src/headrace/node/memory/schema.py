@@ -125,7 +125,19 @@ held_blocks = sa.Table(
     sa.Column("boot", sa.Text, nullable=False),
     sa.Column("at", sa.Float, nullable=False, server_default="0"),
 )
-
+tokens = sa.Table(
+    "tokens",
+    TABLES,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=True),
+    sa.Column("name", sa.Text, nullable=False, unique=True),
+    sa.Column("hash", sa.Text, nullable=False, unique=True),
+    sa.Column("repos", sa.Text, nullable=False),
+    sa.Column("created", sa.Float, nullable=False),
+    sa.Column("expires", sa.Float),
+    sa.Column("used", sa.Float),
+    sa.Column("revoked", sa.Float),
+    sqlite_autoincrement=True,  # the number of one that was removed never means another
+)
 grants = sa.Table(
     "grants",
     TABLES,
@@ -143,6 +155,15 @@ holders = sa.Table(
     sa.Column("repo", sa.Text, primary_key=True),
     sa.Column("proven", sa.Integer, nullable=False),
     sa.Column("at", sa.Float, nullable=False),
+)
+hashed = sa.Table(
+    "hashed",
+    TABLES,
+    sa.Column("repo", sa.Text, primary_key=True),
+    sa.Column("place", _Path, primary_key=True),
+    sa.Column("algorithm", sa.Text, primary_key=True),
+    sa.Column("identity", sa.Text, nullable=False),
+    sa.Column("digest", sa.Text, nullable=False),
 )
 OF_BLOBS: tuple[sa.Table, ...] = (holders,)
 """Tables with a `digest`, whose rows go with the blob."""

@@ -24,6 +24,7 @@ from headrace.node.config import VISIBILITY_S
 from headrace.node.memory.catalog import Ref, Seen, Told, Visibility, called, name_key
 from headrace.node.memory.freshness import Freshness, Grade, is_believed, worst
 from headrace.node.memory.origin import BadCredentials
+from headrace.node.memory.origins import Origins
 from headrace.node.memory.questions import REFUSED_TTL_S, Questions
 from headrace.node.memory.recent import ABSENT, RecentCatalog
 from headrace.node.threads import Threads
@@ -79,8 +80,9 @@ class Trust:
 
 @dataclass(frozen=True)
 class _Wish:
-    """A revision of a repo that somebody wants to read: `asked` is the name by which to ask for it now."""
+    """A revision of a repo that somebody wants to read: `asked` is the name by which to ask for it now, and `questions` whom."""
 
+    questions: Questions
     repo: Repo
     asked: Repo
     revision: str
@@ -97,11 +99,11 @@ class Standing:
     """Knows whether a repo may be read. Belongs to one event loop."""
 
     def __init__(
-        self, catalog: RecentCatalog, grants: Grants, questions: Questions, threads: Threads, trust: Trust
+        self, catalog: RecentCatalog, origins: Origins, grants: Grants, threads: Threads, trust: Trust
     ) -> None:
         self._catalog = catalog
+        self._origins = origins
         self._grants = grants
-        self._questions = questions
         self._threads = threads
         self._trust = trust
 
@@ -117,7 +119,13 @@ class Standing:
             SourceError: nothing is known and the source cannot be asked.
         """
         deadline, began = asyncio.get_running_loop().time() + self._trust.patience_s, time.time()
-        wish = _Wish(*await self._named(repo), revision, deadline, began)
+        questions = await self._origins.of(repo)
+        named, asked = repo, repo
+        if questions is self._origins.hub:
+            named, asked = await self._named(repo)
+        else:
+            caller = ANYBODY  # a directory knows nobody, and is shown nobody's token
+        wish = _Wish(questions, named, asked, revision, deadline, began)
         seen, ref = await self._standing(wish)
         is_closed = seen is not None and seen.visibility is not Visibility.PUBLIC
         if caller.is_anybody or not is_closed:
@@ -224,10 +232,12 @@ class Standing:
         if kept is None:
             return repo, repo
         known = called(kept, repo)
+        if await self._origins.of(known) is not self._origins.hub:
+            return repo, repo  # only a hub has other names for a repo: what a directory has goes by its own
         return known, known if is_believed(kept.at, self._trust.visibility_ttl_s, time.time()) else repo
 
     async def _standing(self, wish: _Wish) -> tuple[Seen | None, Ref | None]:
-        refused = self._questions.refusals.get(("repo", wish.repo))
+        refused = wish.questions.refusals.get(("repo", wish.repo))
         if refused is not ABSENT:
             return refused, None
         return await self.read(self._catalog.seen, wish.repo), await self._ref(wish)
@@ -268,7 +278,7 @@ class Standing:
     ) -> tuple[Told, Ref | None]:
         """Ask who may read the repo and what the revision means now."""
         repo, revision = wish.asked, wish.revision
-        wait_s = self._questions.wait_s(wish.deadline, is_known=is_known)
+        wait_s = wish.questions.wait_s(wish.deadline, is_known=is_known)
         asked, known = revision, ref.commit if ref is not None else None
         if is_commit(revision):
             if not await self.read(self._catalog.has_manifest, repo, revision):
@@ -295,21 +305,24 @@ class Standing:
         began: float = _FOR_EVER,
     ) -> Told:
         """What the source says now, or said to somebody else since this request `began`. Raises as `Origin.learn`."""
-        self._questions.recall(("caller", caller.key))
-        self._questions.recall(("revision", repo, revision, caller.key))
-        told = self._told_since(began, repo, revision, caller)
+        questions = await self._origins.of(repo)
+        questions.recall(("caller", caller.key))
+        questions.recall(("revision", repo, revision, caller.key))
+        told = self._told_since(questions, began, repo, revision, caller)
         if told is None:
             key = ("learn", repo, revision, caller.key)
-            told = await self._questions.asked(
-                key, wait_s, lambda: self._learn(repo, revision, known, caller)
+            told = await questions.asked(
+                key, wait_s, lambda: self._learn(questions, repo, revision, known, caller)
             )
         return told
 
-    def _told_since(self, began: float, repo: Repo, revision: str, caller: Caller) -> Told | None:
+    def _told_since(
+        self, questions: Questions, began: float, repo: Repo, revision: str, caller: Caller
+    ) -> Told | None:
         if not caller.is_anybody:
-            refused = self._questions.refusals.get(("closed", repo, caller.key))
+            refused = questions.refusals.get(("closed", repo, caller.key))
             return None if refused is ABSENT else Told(refused)
-        refused = self._questions.refusals.get(("repo", repo))
+        refused = questions.refusals.get(("repo", repo))
         seen = refused if refused is not ABSENT else self._catalog.at_hand("seen", repo)
         now = time.time()  # what a clock set back puts into the future was not said since
         if seen is ABSENT or seen is None or not began <= seen.at <= now:
@@ -319,31 +332,33 @@ class Standing:
         ref = self._catalog.at_hand("ref", repo, revision)
         return None if ref is ABSENT or ref is None or not began <= ref.at <= now else Told(seen, ref)
 
-    async def _learn(self, repo: Repo, revision: str, known: str | None, caller: Caller) -> Told:
-        key, learn = ("revision", repo, revision, caller.key), self._questions.origin.learn
+    async def _learn(
+        self, questions: Questions, repo: Repo, revision: str, known: str | None, caller: Caller
+    ) -> Told:
+        key, learn = ("revision", repo, revision, caller.key), questions.origin.learn
         asked_at = time.time()
         try:
-            told = await self._questions.noted(key, learn, repo, revision, known, caller)
+            told = await questions.noted(key, learn, repo, revision, known, caller)
         except AccessDenied as error:
             if isinstance(error, BadCredentials):
-                self._questions.remember(("caller", caller.key), error)
+                questions.remember(("caller", caller.key), error)
             await self._threads.disk(self._grants.expel, repo, caller, asked_at)
             raise
         if told.granted:
             await self._threads.disk(self._grants.grant, told.repo or repo, caller, told.seen.at)
             return told
-        refused = self._questions.refusals.get(("repo", repo))
+        refused = questions.refusals.get(("repo", repo))
         if refused is not ABSENT and refused.is_newer(told.seen, time.time()):
             # Somebody asked later, and was answered before: of a repo that was not known, here alone.
             await self._threads.disk(self._catalog.see, told.repo or repo, refused)
             return Told(refused)
         if told.seen.visibility is Visibility.PUBLIC:
-            self._questions.refusals.drop(("repo", repo))
+            questions.refusals.drop(("repo", repo))
             return told
         # Longer than it is believed: an answer that is on its way may be older, and say that it is public.
-        self._questions.refusals.put(("repo", repo), told.seen, _REFUSED_KEPT_S)
+        questions.refusals.put(("repo", repo), told.seen, _REFUSED_KEPT_S)
         if not caller.is_anybody:
             await self._threads.disk(self._grants.revoke, repo, caller, told.seen.at)
             refused_s = min(REFUSED_TTL_S, self._trust.visibility_ttl_s)
-            self._questions.refusals.put(("closed", repo, caller.key), told.seen, refused_s)
+            questions.refusals.put(("closed", repo, caller.key), told.seen, refused_s)
         return told
