@@ -1,46 +1,90 @@
 """Blobs on a node's disk: one verified file per digest.
 
-Eviction and scrubbing will go by the catalog's rows, so that nobody ever walks the tree.
+What is given out is a file that was hashed here and has not been touched since. One that was is hashed before it is
+given out; one that is wrong loses its name, and what is sound of it is the beginning of its next fetch.
 """
 
 from __future__ import annotations
 
+import enum
 import os
+import secrets
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from headrace.errors import DigestMismatch
+from headrace.blocklist import BlockList, block_at
+from headrace.errors import DigestMismatch, StoreError
 from headrace.manifest import Digest
+from headrace.node.body.lists import ListFolder
+from headrace.node.body.reading import (
+    AtOnce,
+    NotPlain,
+    Pace,
+    Reading,
+    opened,
+    read_through,
+    reading_from,
+)
 from headrace.node.body.tree import DataTree
 from headrace.node.memory.inventory import Identity, Inventory
+from headrace.ranges import RangeSet
+from headrace.store.demotion import demote
 from headrace.store.disk import storing
-from headrace.store.ledger import digest_of
+from headrace.store.partial import JOURNALLED_FROM_BYTES
+
+
+class Finding(enum.Enum):
+    """What became of a file that was looked at."""
+
+    SOUND = "it hashes to its digest"
+    WRONG = "it does not, and was taken away"
+    ABSENT = "there is none"
+    CHANGED = "it changed while it was read"
 
 
 class BlobStore:
-    """Gives out verified files. Methods block; for threads."""
+    """Gives out verified files. Methods block; for threads.
+
+    Attributes:
+        bereft: is told of content whose file was wrong and was taken away; on whichever thread.
+    """
 
     def __init__(self, layout: DataTree, inventory: Inventory) -> None:
         self.layout = layout
+        self.lists = ListFolder(layout)
+        self.bereft: Callable[[Digest], None] = lambda _: None
         self._inventory = inventory
 
     def open(self, digest: Digest, size: int) -> BinaryIO | None:
-        """The verified file, open for reading; None where there is none, or one that must be hashed first."""
+        """The verified file, open for reading; None where there is none, or one that must be hashed first.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
+        path = self.layout.blob(digest)
         try:
-            file = self.layout.blob(digest).open("rb", buffering=0)
-        except FileNotFoundError:
+            with reading_from(path):
+                file = opened(path)
+        except (FileNotFoundError, NotPlain):
             return None
         identity = identity_of(os.fstat(file.fileno()))
         # The open file is what was checked: what is put in its place later cannot be what is sent.
-        if identity.size == size and self._inventory.verified(digest) == identity:
+        if identity.size == size and self._is_verified(digest, identity):
             return file
         file.close()
         return None
 
     def is_there(self, digest: Digest) -> bool:
-        """Whether there is a file under this digest, verified or not."""
-        return self.layout.blob(digest).exists()
+        """Whether there is anything under this digest, verified or not."""
+        return os.path.lexists(self.layout.blob(digest))
+
+    def identity(self, digest: Digest) -> Identity | None:
+        """What is there under this digest, verified or not; None where nothing can be seen."""
+        with suppress(OSError):
+            return _identity_at(self.layout.blob(digest))
+        return None
 
     def check(self, digest: Digest, size: int) -> None:
         """Hash a file that is not as it was recorded; one that is wrong is put away, to be fetched again.
@@ -49,35 +93,63 @@ class BlobStore:
             DigestMismatch: the content is right, and has another size: what promises this one is wrong.
             StoreError: it cannot be read.
         """
-        path = self.layout.blob(digest)
-        with storing(path):
-            try:
-                before = _identity_at(path)
-                right = (
-                    self._inventory.verified(digest) == before
-                    or digest_of(path, digest.algorithm) == digest.hex
-                )
-                unchanged = _identity_at(path) == before
-            except FileNotFoundError:
-                return
-            if not right:
-                self.put_away(digest, before)
-            elif unchanged:
-                self._inventory.verify(digest, before)
-        if right and before.size != size:
-            raise DigestMismatch(f"{digest} is content of {before.size} bytes, and {size} are promised")
+        if self._verified(digest) is None:
+            self.examine(digest)
+        found = self._verified(digest)
+        if found is not None and found.size != size:
+            raise DigestMismatch(f"{digest} is content of {found.size} bytes, and {size} are promised")
 
-    def put_away(self, digest: Digest, seen: Identity) -> None:
-        """Take away a file that was found to be wrong, whatever was recorded of it; it is fetched again when wanted.
+    def examine(self, digest: Digest, pace: Pace | None = None) -> Finding:
+        """Hash a file, whatever is recorded of it: one that is right is recorded, one that is wrong is put away.
 
-        Not what has come to its place meanwhile.
+        In the same reading it gets its block list, so that it can be mended by blocks once it rots.
+
+        Raises:
+            StoreError: it cannot be read.
         """
         path = self.layout.blob(digest)
-        with storing(path), suppress(FileNotFoundError):
-            if _identity_at(path) == seen:
-                self.layout.mark_doubt(digest)  # somebody may have been given a part of it
-                path.unlink()
+        try:
+            with reading_from(path), opened(path) as file:
+                before = identity_of(os.fstat(file.fileno()))
+                reading = read_through(file.fileno(), digest.algorithm, before.size, pace or AtOnce())
+                after = identity_of(os.fstat(file.fileno()))
+        except FileNotFoundError:
+            self.lists.drop(digest)
+            if self._inventory.verified(digest) is not None:
                 self._inventory.verify(digest, None)
+            return Finding.ABSENT
+        except NotPlain:
+            self._clear(digest)
+            return Finding.WRONG
+        if not before == after == self.identity(digest):
+            return Finding.CHANGED
+        if reading.whole != digest.hex:
+            self.put_away(digest, before, reading)
+            return Finding.WRONG
+        if len(reading.blocks) > 1:
+            self.lists.keep(BlockList(digest, before.size, b"".join(reading.blocks)), before)
+        self._inventory.verify(digest, before)
+        return Finding.SOUND
+
+    def put_away(self, digest: Digest, seen: Identity, reading: Reading | None = None) -> None:
+        """Take away a file that was found to be wrong, whatever was recorded of it.
+
+        What of it is sound, as far as a reading shows that, is where its next fetch begins. Not what has come to its
+        place meanwhile.
+
+        Raises:
+            StoreError: it cannot be taken away.
+        """
+        path = self.layout.blob(digest)
+        with storing(path):
+            if self.identity(digest) != seen:
+                return
+            self.layout.mark_doubt(digest)  # somebody may have been given a part of it
+            told = self.lists.of_content(digest)
+            if reading is None or told is None or not self._demoted(told, seen, reading):
+                path.unlink(missing_ok=True)
+        self._inventory.verify(digest, None)
+        self.bereft(digest)
 
     def record(self, digest: Digest) -> None:
         """Remember a file that the worker has verified and published this moment."""
@@ -86,11 +158,52 @@ class BlobStore:
         except OSError:
             return  # gone or unreadable: found out, and hashed, when it is asked for
 
+    def _verified(self, digest: Digest) -> Identity | None:
+        identity = self.identity(digest)
+        return identity if identity is not None and self._is_verified(digest, identity) else None
+
+    def _is_verified(self, digest: Digest, found: Identity) -> bool:
+        recorded = self._inventory.verified(digest)
+        return recorded is not None and recorded.is_still(found)
+
+    def _demoted(self, told: BlockList, seen: Identity, reading: Reading) -> bool:
+        """Keep what is sound of a wrong file; whether there was anything is the answer."""
+        if told.size < JOURNALLED_FROM_BYTES:
+            return False
+        differing = set(told.differs(reading.blocks))
+        sound = [
+            number for number in range(min(len(told), len(reading.blocks))) if number not in differing
+        ]
+        if len(sound) == len(told) and told.size == seen.size:
+            self.lists.drop(told.digest)  # it says that what is wrong is right
+            return False
+        runs = RangeSet(block_at(number, told.size) for number in sound)
+        if not runs:
+            return False
+        with suppress(OSError, StoreError):  # then it has to be fetched as a whole
+            return demote(
+                self.layout.blob(told.digest), self.layout.unfinished(told.digest), told.size, runs
+            )
+        return False
+
+    def _clear(self, digest: Digest) -> None:
+        """Make room where something stands that is no file. A folder may hold what somebody misses: it is kept."""
+        path = self.layout.blob(digest)
+        with storing(path), suppress(FileNotFoundError):
+            self.layout.mark_doubt(digest)
+            if path.is_dir() and not path.is_symlink():
+                self.layout.aside.mkdir(exist_ok=True)
+                path.rename(self.layout.aside / f"{digest.hex}.{secrets.token_hex(8)}")
+            else:
+                path.unlink()
+        self._inventory.verify(digest, None)
+        self.bereft(digest)
+
 
 def _identity_at(path: Path) -> Identity:
-    return identity_of(path.stat())
+    return identity_of(path.lstat())
 
 
 def identity_of(facts: os.stat_result) -> Identity:
     """What tells this file from others."""
-    return Identity(facts.st_size, facts.st_ino, facts.st_mtime_ns)
+    return Identity(facts.st_size, facts.st_ino, facts.st_mtime_ns, facts.st_ctime_ns)

@@ -19,6 +19,8 @@ class DataTree:
         self.lists = data / "blocks"
         self.workshop = data / "workshop"
         self.doubts = data / "doubts"
+        self.aside = data / "aside"
+        """Folders that somebody put in the place of a blob: ours to move, not to delete."""
 
     def prepare(self) -> None:
         """Make the folders. Raises `StoreError` where that cannot be done."""

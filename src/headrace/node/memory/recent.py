@@ -230,6 +230,14 @@ class RecentInventory:
             self._inventory.verify(digest, identity)
         self._put(("verified", digest), identity)
 
+    def unchecked(self, before: float, used_before: float, most: int) -> Sequence[Digest]:
+        """See `Inventory.unchecked`."""
+        return self._inventory.unchecked(before, used_before, most)
+
+    def oldest_check(self) -> float | None:
+        """See `Inventory.oldest_check`."""
+        return self._inventory.oldest_check()
+
     def doubted_until(self, digest: Digest) -> float:
         """See `Inventory.doubted_until`."""
         found: float = self._through(("doubted_until", digest), lambda: self._inventory.doubted_until(digest))
