@@ -56,8 +56,8 @@ def test_a_disk_that_does_not_answer_keeps_only_those_waiting_who_need_it(
     assert ask(node.endpoint + BIG_FILE).body == BIG
     with in_user_space(tmp_path / "fuse") as (point, faults):
         blob = blob_of(BIG, tmp_path / "node")
-        slow = shutil.move(blob, point / "slow")
-        blob.symlink_to(slow)
+        slow = shutil.move(blob.parent, point / "slow")
+        blob.parent.symlink_to(slow)
         assert ask(node.endpoint + BIG_FILE).body == BIG  # hashed anew: it is another file than was verified
         faults.held = 1
         got: list[bytes] = []

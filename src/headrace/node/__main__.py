@@ -18,6 +18,7 @@ from pathlib import Path
 
 from headrace.errors import HeadraceError
 from headrace.node.config import LOOPBACK, NodeConfig, Upstream, parse_listen
+from headrace.node.disk.scrubbing import Scrubbing
 from headrace.node.lines import LineFormatter
 from headrace.node.serve import Ready, serve
 from headrace.plan.limits import Limits
@@ -44,6 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         page_entries=options.page_entries,
         trusted_proxies=tuple(filter(None, options.trusted_proxies.split(","))),
         calls_most=options.calls_most,
+        scrubbing=Scrubbing(options.scrub_rate, options.scrub_days, min(1.0, options.scrub_days)),
     )
     if options.with_parent:
         threading.Thread(target=_await_parent, daemon=True).start()
@@ -89,6 +91,15 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--calls-most", type=int, default=0, help="calls to each source in five minutes; 0: as it says"
+    )
+    parser.add_argument(
+        "--scrub-rate", type=int, default=Scrubbing.rate, help="bytes a second read again [%(default)s]"
+    )
+    parser.add_argument(
+        "--scrub-days",
+        type=float,
+        default=Scrubbing.days,
+        help="days until a file is read again [%(default)s]",
     )
     parser.add_argument("--log-level", default="warning", help="debug, info, warning or error [%(default)s]")
     parser.add_argument("--with-parent", action="store_true", help="stop when standard input ends")

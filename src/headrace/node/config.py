@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from headrace.errors import UsageError
+from headrace.node.disk.scrubbing import Scrubbing
 from headrace.node.memory.rations import Rations
 from headrace.plan.limits import Limits
 from headrace.source.dialer import Dialer, Road
@@ -69,6 +70,7 @@ class NodeConfig:
         page_entries: files on one page of a tree answer.
         calls_most: calls that each source gets in five minutes at most; 0 leaves that to what it says itself.
         trusted_proxies: addresses and networks of proxies whose word counts for how clients reach this node.
+        scrubbing: how often what is on the disk is read again, and how fast.
     """
 
     sources: tuple[Upstream, ...]
@@ -85,6 +87,7 @@ class NodeConfig:
     page_entries: int = 1000
     calls_most: int = 0
     trusted_proxies: tuple[str, ...] = LOOPBACK
+    scrubbing: Scrubbing = field(default_factory=Scrubbing)
 
     def __post_init__(self) -> None:
         names = [source.name for source in self.sources]

@@ -171,9 +171,7 @@ class BlobStore:
         if told.size < JOURNALLED_FROM_BYTES:
             return False
         differing = set(told.differs(reading.blocks))
-        sound = [
-            number for number in range(min(len(told), len(reading.blocks))) if number not in differing
-        ]
+        sound = [number for number in range(min(len(told), len(reading.blocks))) if number not in differing]
         if len(sound) == len(told) and told.size == seen.size:
             self.lists.drop(told.digest)  # it says that what is wrong is right
             return False
@@ -181,9 +179,7 @@ class BlobStore:
         if not runs:
             return False
         with suppress(OSError, StoreError):  # then it has to be fetched as a whole
-            return demote(
-                self.layout.blob(told.digest), self.layout.unfinished(told.digest), told.size, runs
-            )
+            return demote(self.layout.blob(told.digest), self.layout.unfinished(told.digest), told.size, runs)
         return False
 
     def _clear(self, digest: Digest) -> None:

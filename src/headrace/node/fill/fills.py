@@ -81,6 +81,19 @@ class Fills:
             raise DigestMismatch(f"{digest} is promised with two sizes, {sizes} bytes")
         return fill.join(resumes=resumes)
 
+    async def complete(self, content: Content) -> None:
+        """Have all of it, for nobody in particular: it is not given up for want of readers.
+
+        Raises:
+            DigestMismatch: it is being fetched, and has another size there.
+            FillFailed: it cannot be had.
+        """
+        reader = self.read(content, resumes=False)
+        try:
+            await reader.end()
+        finally:
+            reader.close()
+
     async def is_doubted(self, digest: Digest) -> bool:
         """Whether somebody may hold wrong bytes of it."""
         fill = self._running.get(str(digest))
