@@ -23,13 +23,14 @@ from headrace.node.body.reading import (
     NotPlain,
     Pace,
     Reading,
+    are_right,
     opened,
     read_through,
     reading_from,
 )
 from headrace.node.body.tree import DataTree
 from headrace.node.memory.inventory import Identity, Inventory
-from headrace.ranges import RangeSet
+from headrace.ranges import Range, RangeSet
 from headrace.store.demotion import demote
 from headrace.store.disk import storing
 from headrace.store.partial import JOURNALLED_FROM_BYTES
@@ -130,6 +131,20 @@ class BlobStore:
             self.lists.keep(BlockList(digest, before.size, b"".join(reading.blocks)), before)
         self._inventory.verify(digest, before)
         return Finding.SOUND
+
+    def is_right(self, digest: Digest, part: Range) -> bool:
+        """Whether the blocks of a file in which these bytes lie are right; so they are where no list says otherwise.
+
+        Raises:
+            StoreError: it cannot be read.
+        """
+        path = self.layout.blob(digest)
+        try:
+            with reading_from(path), opened(path) as file:
+                told = self.lists.of_file(digest, identity_of(os.fstat(file.fileno())))
+                return told is None or are_right(file.fileno(), told, part)
+        except (FileNotFoundError, NotPlain):
+            return True  # it is another one by now
 
     def put_away(self, digest: Digest, seen: Identity, reading: Reading | None = None) -> None:
         """Take away a file that was found to be wrong, whatever was recorded of it.

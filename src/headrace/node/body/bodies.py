@@ -74,9 +74,15 @@ class Stored:
         self._identity = identity_of(os.fstat(file.fileno()))
         self._is_doubted = is_doubted
         self._recheck = recheck
+        self._given = Range(0, 0)
 
     async def reach(self, position: int, stop: int) -> int:
         """See `Body.reach`."""
+        end = await self._end_of_what_may_be_sent(position, stop)
+        self._given = Range(self._given.start if self._given else position, end)
+        return end
+
+    async def _end_of_what_may_be_sent(self, position: int, stop: int) -> int:
         while True:
             await self._see_that_it_is_the_same()
             if stop - position > BLOCK_BYTES:  # so that there is a last look before the last bytes
@@ -115,6 +121,7 @@ class Stored:
     def close(self) -> None:
         """See `Body.close`."""
         self._file.close()
+        self._recheck.ended(self._given)
 
 
 class Following:

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from headrace.blocklist import HASH_BYTES, BlockList, block_at, blocks_in
 from headrace.errors import StoreError
+from headrace.ranges import Range
 from headrace.store.ledger import new_hash
 from headrace.wire import BLOCK_BYTES
 
@@ -117,6 +119,23 @@ def read_through(fd: int, algorithm: str, size: int, pace: Pace) -> Reading:
             blocks.append(hashlib.sha256(buffer[:count]).digest())
         pace.after(fd, start, stop)
     return Reading(whole.hexdigest() if is_complete else "", tuple(blocks))
+
+
+def are_right(fd: int, told: BlockList, part: Range) -> bool:
+    """Whether the blocks of an open file in which these bytes lie hash to what a list says. Raises `OSError`."""
+    buffer = memoryview(bytearray(BLOCK_BYTES))
+    for number in range(part.start // BLOCK_BYTES, blocks_in(part.stop)):
+        block = block_at(number, told.size)
+        try:
+            count = _fill(fd, buffer[: len(block)], block.start)
+        except OSError as error:
+            if error.errno != errno.EIO:
+                raise
+            return False
+        right = told.hashes[number * HASH_BYTES : (number + 1) * HASH_BYTES]
+        if hashlib.sha256(buffer[:count]).digest() != right:
+            return False
+    return True
 
 
 def _fill(fd: int, buffer: memoryview, position: int) -> int:

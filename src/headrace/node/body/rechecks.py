@@ -2,7 +2,8 @@
 
 A disk may return other bytes than it was given, and nothing about the file says so. Whoever gets a whole file that had
 to be read from the disk begins such a check. Others who would get a whole file are given its last bytes when that has
-ended. What is in memory was read or hashed here before and costs nothing.
+ended. Of a part, the blocks it lies in are hashed where there is a block list. What is in memory was read or hashed
+here before and costs nothing.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections import OrderedDict
 from headrace.manifest import Digest
 from headrace.node.body.blobs import BlobStore
 from headrace.node.threads import Threads
+from headrace.ranges import Range
 
 AGAIN_S = 3600.0
 """A file too large for memory is read from the disk for everybody: it is checked that often, and not each time."""
@@ -23,6 +25,7 @@ OWN_S = 2.0
 
 _LATELY_MOST = 20_000
 _RUNNING_MOST = 1_000
+_PARTS_MOST = 100
 
 _log = logging.getLogger("headrace.node")
 
@@ -36,6 +39,7 @@ class Rechecks:
         self._again_s = again_s
         self._running: dict[Digest, asyncio.Task[None]] = {}
         self._lately: OrderedDict[Digest, float] = OrderedDict()
+        self._looking: set[asyncio.Task[None]] = set()
 
     def begin(self, digest: Digest, *, in_any_case: bool = False) -> bool:
         """Check this content, unless that is being done or was lately; whether it is begun now is the answer."""
@@ -52,6 +56,22 @@ class Rechecks:
     def running(self, digest: Digest) -> asyncio.Task[None] | None:
         """The check of this content, while there is one."""
         return self._running.get(digest)
+
+    def begin_part(self, digest: Digest, part: Range) -> None:
+        """Check these bytes, where there is a list to check them by and little else to do."""
+        if len(self._looking) < _PARTS_MOST and digest not in self._running:
+            task = asyncio.get_running_loop().create_task(self._check_part(digest, part))
+            self._looking.add(task)
+            task.add_done_callback(self._looking.discard)
+
+    async def _check_part(self, digest: Digest, part: Range) -> None:
+        try:
+            is_right = await self._threads.prove(self._store.is_right, digest, part)
+        except Exception:  # noqa: BLE001  # as below
+            _log.exception("a part of %s could not be checked after it was read", digest)
+            is_right = True
+        if not is_right:
+            self.begin(digest, in_any_case=True)
 
     async def _check(self, digest: Digest) -> None:
         try:
@@ -72,11 +92,18 @@ class Recheck:
         self._digest = digest
         self._completes = completes
         self._own_until: float | None = None
+        self._is_cold = False
 
     def from_disk(self) -> None:
         """Bytes of it had to be read from the disk."""
+        self._is_cold = True
         if self._completes and self._rechecks.begin(self._digest):
             self._own_until = asyncio.get_running_loop().time() + OWN_S
+
+    def ended(self, given: Range) -> None:
+        """The body was given so far."""
+        if self._is_cold and not self._completes and given:
+            self._rechecks.begin_part(self._digest, given)
 
     def anew(self) -> asyncio.Future[None]:
         """The disk failed to give bytes of it: check it in any case. The end of that is the answer."""
