@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from headrace.manifest import Digest
+from headrace.manifest import Digest, Entry
 from headrace.node.body.rechecks import Rechecks
 
 
@@ -10,7 +10,7 @@ class NoChecks(Rechecks):
     def __init__(self) -> None:
         """Needs no store: it looks at nothing."""
 
-    def begin(self, digest: Digest, *, in_any_case: bool = False) -> bool:
+    def begin(self, entry: Entry, *, in_any_case: bool = False) -> bool:
         return False
 
     def running(self, digest: Digest) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
 
-from headrace.manifest import Digest
+from headrace.manifest import Digest, Entry
 from headrace.node.body.blobs import BlobStore, Finding
 from headrace.node.body.bodies import RESERVE_BYTES, Stored
 from headrace.node.body.rechecks import Recheck, Rechecks
@@ -25,6 +26,7 @@ from headrace.testing import content
 DATA = content(1_000_000)
 DIGEST = Digest(Digest.SHA256, hashlib.sha256(DATA).hexdigest())
 SIZE = len(DATA)
+ENTRY = Entry("a.bin", SIZE, DIGEST)
 
 
 class SlowStore(BlobStore):
@@ -74,7 +76,7 @@ def play(tmp_path: Path) -> Callable[[Talk], None]:
 def reader(store: SlowStore, rechecks: Rechecks, *, completes: bool = True) -> Stored:
     file = store.open(DIGEST, SIZE)
     assert file is not None
-    return Stored(file, store.is_doubted, Recheck(rechecks, DIGEST, completes=completes))
+    return Stored(file, store.is_doubted, Recheck(rechecks, ENTRY, completes=completes))
 
 
 async def give_way() -> None:
@@ -125,6 +127,36 @@ def test_who_waits_for_what_turns_out_to_be_wrong_is_cut_off(play: Callable[[Tal
     play(talk)
 
 
+@pytest.mark.parametrize("done", ["edited", "linked"])
+def test_who_reads_what_is_touched_gets_its_end_when_it_is_known_what_was_done(
+    done: str, play: Callable[[Talk], None], tmp_path: Path
+) -> None:
+    async def talk(store: SlowStore, rechecks: Rechecks) -> None:
+        path, body = store.layout.blob(DIGEST), reader(store, rechecks)
+        await asyncio.sleep(0.01)  # file systems tick
+        if done == "edited":
+            times = path.stat()
+            with path.open("r+b") as file:
+                file.write(b"other")
+            os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+        else:
+            (tmp_path / "backup").hardlink_to(path)
+        assert await body.reach(0, SIZE) == SIZE - RESERVE_BYTES
+        waiting = asyncio.create_task(body.reach(SIZE - RESERVE_BYTES, SIZE))
+        await give_way()
+        assert not waiting.done()
+        store.may_end.set()
+        if done == "edited":
+            with pytest.raises(Disrupted):
+                await waiting
+        else:
+            assert await waiting == SIZE
+            reader(store, rechecks).close()  # it is given out again without being hashed
+        body.close()
+
+    play(talk)
+
+
 def test_after_a_failure_of_the_disk_it_is_checked_in_any_case(play: Callable[[Talk], None]) -> None:
     async def talk(store: SlowStore, rechecks: Rechecks) -> None:
         store.may_end.set()
@@ -132,7 +164,7 @@ def test_after_a_failure_of_the_disk_it_is_checked_in_any_case(play: Callable[[T
         await body.failed()
         await body.failed()
         assert store.begun == 2
-        rechecks.begin_part(DIGEST, Range(5, 10))  # by what list?
+        rechecks.begin_part(ENTRY, Range(5, 10))  # by what list?
         await give_way()
         assert store.begun == 2
         body.close()

@@ -101,10 +101,14 @@ class Stored:
         found = identity_of(facts)
         if found == self._identity:
             return
-        # What only has to make room loses its name, and is right. What is put away loses it, too, or gets another one.
-        is_touched = (found.size, found.modified_ns) != (self._identity.size, self._identity.modified_ns)
-        if is_touched or facts.st_nlink or await self._is_doubted():
+        # What is put away loses its name, or gets another one; but so does what only has to make room, and that is right.
+        is_other = (found.size, found.modified_ns) != (self._identity.size, self._identity.modified_ns)
+        if is_other or await self._is_doubted():
             raise Disrupted
+        # Somebody may have edited it and put its times back, or only have linked it elsewhere for a backup.
+        if facts.st_nlink:
+            self._recheck.touched()
+            self._identity = found
 
     def file(self) -> BinaryIO:
         """See `Body.file`."""
@@ -198,7 +202,7 @@ class Bodies:
             )
             file = await self._threads.disk(self._store.open, entry.digest, entry.size)
         if file is not None:
-            recheck = Recheck(self._rechecks, entry.digest, completes=completes)
+            recheck = Recheck(self._rechecks, entry, completes=completes)
             return Stored(file, lambda: self.is_doubted(content), recheck)
         return Following(self._fills.read(content, resumes=resumes), self._patience_s)
 

@@ -12,7 +12,7 @@ import asyncio
 import logging
 from collections import OrderedDict
 
-from headrace.manifest import Digest
+from headrace.manifest import Digest, Entry
 from headrace.node.body.blobs import BlobStore
 from headrace.node.threads import Threads
 from headrace.ranges import Range
@@ -41,14 +41,14 @@ class Rechecks:
         self._lately: OrderedDict[Digest, float] = OrderedDict()
         self._looking: set[asyncio.Task[None]] = set()
 
-    def begin(self, digest: Digest, *, in_any_case: bool = False) -> bool:
+    def begin(self, entry: Entry, *, in_any_case: bool = False) -> bool:
         """Check this content, unless that is being done or was lately; whether it is begun now is the answer."""
-        loop = asyncio.get_running_loop()
+        loop, digest = asyncio.get_running_loop(), entry.digest
         if digest in self._running or len(self._running) >= _RUNNING_MOST:
             return False
         if loop.time() < self._lately.get(digest, 0.0) and not in_any_case:
             return False
-        task = loop.create_task(self._check(digest))
+        task = loop.create_task(self._check(entry))
         self._running[digest] = task
         task.add_done_callback(lambda _: self._running.pop(digest, None))
         return True
@@ -57,25 +57,26 @@ class Rechecks:
         """The check of this content, while there is one."""
         return self._running.get(digest)
 
-    def begin_part(self, digest: Digest, part: Range) -> None:
+    def begin_part(self, entry: Entry, part: Range) -> None:
         """Check these bytes, where there is a list to check them by and little else to do."""
-        if len(self._looking) < _PARTS_MOST and digest not in self._running:
-            task = asyncio.get_running_loop().create_task(self._check_part(digest, part))
+        if len(self._looking) < _PARTS_MOST and entry.digest not in self._running:
+            task = asyncio.get_running_loop().create_task(self._check_part(entry, part))
             self._looking.add(task)
             task.add_done_callback(self._looking.discard)
 
-    async def _check_part(self, digest: Digest, part: Range) -> None:
+    async def _check_part(self, entry: Entry, part: Range) -> None:
         try:
-            is_right = await self._threads.prove(self._store.is_right, digest, part)
+            is_right = await self._threads.prove(len(part), self._store.is_right, entry.digest, part)
         except Exception:  # noqa: BLE001  # as below
-            _log.exception("a part of %s could not be checked after it was read", digest)
+            _log.exception("a part of %s could not be checked after it was read", entry.digest)
             is_right = True
         if not is_right:
-            self.begin(digest, in_any_case=True)
+            self.begin(entry, in_any_case=True)
 
-    async def _check(self, digest: Digest) -> None:
+    async def _check(self, entry: Entry) -> None:
+        digest = entry.digest
         try:
-            await self._threads.prove(self._store.examine, digest)
+            await self._threads.prove(entry.size, self._store.examine, digest)
         except Exception:  # noqa: BLE001  # it says nothing about the content; whoever is given that will see
             _log.exception("%s could not be checked after it was read", digest)
         self._lately.pop(digest, None)
@@ -87,9 +88,9 @@ class Rechecks:
 class Recheck:
     """The check of one content, as it concerns one body. `completes`: whose reader has a whole file at its end."""
 
-    def __init__(self, rechecks: Rechecks, digest: Digest, *, completes: bool) -> None:
+    def __init__(self, rechecks: Rechecks, entry: Entry, *, completes: bool) -> None:
         self._rechecks = rechecks
-        self._digest = digest
+        self._entry = entry
         self._completes = completes
         self._own_until: float | None = None
         self._is_cold = False
@@ -97,18 +98,23 @@ class Recheck:
     def from_disk(self) -> None:
         """Bytes of it had to be read from the disk."""
         self._is_cold = True
-        if self._completes and self._rechecks.begin(self._digest):
+        if self._completes and self._rechecks.begin(self._entry):
             self._own_until = asyncio.get_running_loop().time() + OWN_S
+
+    def touched(self) -> None:
+        """Something was done to the file: nobody gets the end of it before it is known what."""
+        self._own_until = None
+        self._rechecks.begin(self._entry, in_any_case=True)
 
     def ended(self, given: Range) -> None:
         """The body was given so far."""
         if self._is_cold and not self._completes and given:
-            self._rechecks.begin_part(self._digest, given)
+            self._rechecks.begin_part(self._entry, given)
 
     def anew(self) -> asyncio.Future[None]:
         """The disk failed to give bytes of it: check it in any case. The end of that is the answer."""
-        self._rechecks.begin(self._digest, in_any_case=True)
-        task = self._rechecks.running(self._digest)
+        self._rechecks.begin(self._entry, in_any_case=True)
+        task = self._rechecks.running(self._entry.digest)
         return asyncio.shield(task if task is not None else asyncio.sleep(0))
 
     def is_pending(self) -> bool:
@@ -116,11 +122,11 @@ class Recheck:
         if not self._completes:
             return False
         is_late = self._own_until is not None and asyncio.get_running_loop().time() >= self._own_until
-        return self._rechecks.running(self._digest) is not None and not is_late
+        return self._rechecks.running(self._entry.digest) is not None and not is_late
 
     async def settled(self, timeout_s: float | None) -> None:
         """Wait for its end, for so long at most."""
-        task = self._rechecks.running(self._digest)
+        task = self._rechecks.running(self._entry.digest)
         if task is None:
             return
         if self._own_until is not None:

@@ -158,10 +158,11 @@ class Sender:
         pages, part = Pages(file), reply.range
         data = pages.at_hand(part.start, part.stop)
         if data is None:
-            data = await self._threads.page(pages.read, part.start, part.stop)
             body.from_disk()
-            while await body.reach(part.start, part.stop) < part.stop:
-                continue
+            data = await self._threads.page(pages.read, part.start, part.stop)
+        # What was in memory may have come there for somebody else a moment ago.
+        while await body.reach(part.start, part.stop) < part.stop:
+            continue
         if len(data) != len(part):
             raise StoreError("a file of this node has become shorter than it was")
         self._metrics.first_byte.labels(body.origin).observe(time.monotonic() - request["began"])

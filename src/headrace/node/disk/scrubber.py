@@ -25,6 +25,7 @@ from headrace.node.memory.inventory import Inventory
 DAY_S = 86400.0
 _IDLE_S = 60.0
 _AT_ONCE = 16
+_TRIES = 3  # of a file that changes while it is read
 _NICE = 19
 # ioprio_set(2): this thread, class "idle". Python has no call for it, and neither has glibc.
 _IOPRIO_SET = {"x86_64": 251, "aarch64": 30}
@@ -102,12 +103,14 @@ class Scrubber:
         return self._inventory.unchecked(before, used_before, _AT_ONCE)
 
     def _examine(self, digest: Digest) -> None:
-        pace = _Gently(self._bounds.rate, self._ending, self._read)
+        pace, found = _Gently(self._bounds.rate, self._ending, self._read), Finding.CHANGED
         try:
-            found = self._store.examine(digest, pace)
+            for _ in range(_TRIES):
+                found = self._store.examine(digest, pace)
+                if found is not Finding.CHANGED:
+                    break
         except HeadraceError as error:
             _log.warning("%s", error.message)
-            found = Finding.CHANGED
         if found is Finding.WRONG:
             _log.warning("%s has rotted on the disk: it is fetched again", digest)
         elif found is Finding.CHANGED:
