@@ -36,8 +36,8 @@ def blob_of(data: bytes, folder: Path) -> Path:
     return DataTree(folder).blob(Digest(Digest.SHA256, hashlib.sha256(data).hexdigest()))
 
 
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 20
+def until(condition: Callable[[], object], patience_s: float = 20) -> None:
+    deadline = time.monotonic() + patience_s
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.005)
