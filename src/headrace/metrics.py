@@ -172,6 +172,20 @@ class Metrics:
             ("source",),
             registry=self._registry,
         )
+        self.scrubbed = Counter(
+            "headrace_scrubbed_bytes", "Bytes of verified files read again.", registry=self._registry
+        )
+        self.rotten = Counter(
+            "headrace_rotten_blobs", "Verified files found to be wrong since.", registry=self._registry
+        )
+        self.mended = Counter(
+            "headrace_mended_blobs", "Of these, fetched again at once.", registry=self._registry
+        )
+        self.oldest_check = Gauge(
+            "headrace_oldest_check_age_seconds",
+            "Since the file was hashed for which that is longest ago.",
+            registry=self._registry,
+        )
         self.running = Gauge("headrace_running_fills", "Blobs being fetched.", registry=self._registry)
         self._fetching = _Fetching(self._registry)
 

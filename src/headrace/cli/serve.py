@@ -66,6 +66,7 @@ def serve(
     try:
         from headrace.node import config as node  # noqa: PLC0415 - brings a web server along
         from headrace.node import serve as server  # noqa: PLC0415 - as above
+        from headrace.node.disk.scrubbing import Scrubbing  # noqa: PLC0415 - as above
     except ModuleNotFoundError as error:
         raise UsageError(f"a node needs {error.name}", hint="pip install 'headrace[serve]'") from error
     settings = load_settings(listen=listen, data=data, quota=quota)
@@ -81,6 +82,7 @@ def serve(
         road=road_of(settings),
         trusted_proxies=settings["trusted_proxies"],
         care=Care(settings["quota"], settings["free_space"]),
+        scrubbing=Scrubbing(settings["scrub_rate"], settings["scrub_days"]),
     )
 
     def on_ready(ready: server.Ready) -> None:

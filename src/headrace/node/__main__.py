@@ -18,6 +18,7 @@ from pathlib import Path
 
 from headrace.errors import HeadraceError
 from headrace.node.config import LOOPBACK, NodeConfig, Upstream, parse_listen
+from headrace.node.disk.scrubbing import Scrubbing
 from headrace.node.lines import LineFormatter
 from headrace.node.serve import Ready, serve
 from headrace.plan.eviction import Care
@@ -46,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         trusted_proxies=tuple(filter(None, options.trusted_proxies.split(","))),
         calls_most=options.calls_most,
         care=Care(options.quota, options.free_space),
+        scrubbing=Scrubbing(options.scrub_rate, options.scrub_days, min(1.0, options.scrub_days)),
     )
     if options.with_parent:
         threading.Thread(target=_await_parent, daemon=True).start()
@@ -94,6 +96,15 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--quota", type=int, default=0, help="bytes that blobs may take; 0: no bound")
     parser.add_argument("--free-space", type=int, help="bytes of the disk to leave free; 0: none")
+    parser.add_argument(
+        "--scrub-rate", type=int, default=Scrubbing.rate, help="bytes a second read again [%(default)s]"
+    )
+    parser.add_argument(
+        "--scrub-days",
+        type=float,
+        default=Scrubbing.days,
+        help="days until a file is read again [%(default)s]",
+    )
     parser.add_argument("--log-level", default="warning", help="debug, info, warning or error [%(default)s]")
     parser.add_argument("--with-parent", action="store_true", help="stop when standard input ends")
     return parser.parse_args(arguments)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from headrace.errors import UsageError
+from headrace.node.disk.scrubbing import Scrubbing
 from headrace.node.memory.rations import Rations
 from headrace.plan.eviction import Care
 from headrace.plan.limits import Limits
@@ -71,6 +72,7 @@ class NodeConfig:
         calls_most: calls that each source gets in five minutes at most; 0 leaves that to what it says itself.
         care: how much of the disk it may take.
         trusted_proxies: addresses and networks of proxies whose word counts for how clients reach this node.
+        scrubbing: how often what is on the disk is read again, and how fast.
     """
 
     sources: tuple[Upstream, ...]
@@ -88,6 +90,7 @@ class NodeConfig:
     calls_most: int = 0
     care: Care = field(default_factory=Care)
     trusted_proxies: tuple[str, ...] = LOOPBACK
+    scrubbing: Scrubbing = field(default_factory=Scrubbing)
 
     def __post_init__(self) -> None:
         names = [source.name for source in self.sources]

@@ -16,6 +16,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from headrace.errors import StoreError, Unreachable, UsageError
+from headrace.manifest import Digest
 from headrace.metrics import Metrics
 from headrace.node.api.app import Services, create_app
 from headrace.node.api.blocks import BlockApi
@@ -30,8 +31,10 @@ from headrace.node.body.sender import Sender
 from headrace.node.body.tree import DataTree
 from headrace.node.config import NodeConfig, Upstream
 from headrace.node.disk.keeper import Keeper
+from headrace.node.disk.mending import Mender
 from headrace.node.disk.pins import Pins
 from headrace.node.disk.rounds import Rounds
+from headrace.node.disk.scrubber import Scrubber
 from headrace.node.disk.stock import Stock
 from headrace.node.fill.fills import Fills
 from headrace.node.fill.link import WorkerLink
@@ -43,6 +46,7 @@ from headrace.node.memory.inventory import SqlInventory
 from headrace.node.memory.metadata import Metadata
 from headrace.node.memory.recent import RecentCatalog, RecentInventory
 from headrace.node.memory.standing import Trust
+from headrace.node.memory.whereabouts import Whereabouts
 from headrace.node.threads import Threads
 from headrace.source.http import Dialer
 from headrace.wire import is_loopback, origin_of
@@ -152,6 +156,7 @@ class Node:
             raise StoreError(error.message, hint="choose another folder with --data") from error
         dialer = config.road.dialer()
         self._threads = Threads()
+        self._loop = asyncio.get_running_loop()
         self.ongoing = Ongoing()
         self._database = Database.in_folder(config.data)
         inventory = RecentInventory(SqlInventory(self._database))
@@ -161,7 +166,7 @@ class Node:
         self.link = WorkerLink(config)
         store = BlobStore(layout, inventory)
         self._fills = Fills(store, inventory, self.link, self._threads, config.grace_s, keeper)
-        self._rounds = Rounds(keeper, self._threads, lambda: self._fills.running, self._fills.shed)
+        self._rounds = Rounds(keeper, self._threads, lambda: self._fills.running, self._shed)
         metrics.watch_disk(config.care.quota, lambda: keeper.account)
         self._fills.observers.append(metrics.take)
         metrics.running.set_function(lambda: len(self._fills))
@@ -173,6 +178,10 @@ class Node:
         trust = Trust(config.ref_ttl_s, config.visibility_ttl_s, config.patience_s)
         origin = HubOrigin(trusted, dialer, rations, catalog)
         metrics.source_up.labels(trusted.name).set_function(lambda: float(not origin.outage.lasts))
+        self._mender = Mender(Whereabouts(self._database), self._fills, self._threads, metrics.mended.inc)
+        self._scrubber = Scrubber(store, inventory, config.scrubbing, metrics.scrubbed.inc)
+        metrics.oldest_check.set_function(self._scrubber.oldest_check_s)
+        store.bereft = lambda digest: self._lost(digest, metrics)
         bodies = Bodies(store, self._fills, self._threads, config.patience_s)
         self.app = create_app(
             Services(
@@ -188,17 +197,31 @@ class Node:
         )
 
     async def start(self) -> None:
-        """Start the worker."""
+        """Start the worker and the scrubber."""
         await self.link.start()
         self._rounds.start()
+        self._scrubber.start()
 
     async def close(self) -> None:
-        """End the worker and close what is open."""
+        """End worker and scrubber and close what is open."""
+        self._scrubber.stop()
+        self._mender.give_up()
         await self.link.stop()
         await self._fills.close()
         await self._rounds.stop()
         self._threads.close()
         self._database.close()
+
+    def _shed(self) -> None:
+        """More is taken than may be, by what is being fetched or read."""
+        self._mender.give_up()
+        self._fills.shed()
+
+    def _lost(self, digest: Digest, metrics: Metrics) -> None:
+        """A file was wrong; on any thread."""
+        metrics.rotten.inc()
+        with suppress(RuntimeError):  # the loop has ended: it is fetched when it is asked for
+            self._loop.call_soon_threadsafe(self._mender.begin, digest)
 
     async def _check(self) -> None:
         if self.link.pid is None:

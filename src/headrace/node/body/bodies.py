@@ -12,12 +12,14 @@ from collections.abc import Awaitable, Callable
 from typing import BinaryIO, Protocol
 
 from headrace.metrics import FILL, HIT
-from headrace.node.body.blobs import BlobStore
+from headrace.node.body.blobs import BlobStore, identity_of
+from headrace.node.body.rechecks import Recheck, Rechecks
 from headrace.node.fill.fill import Disrupted, Reader
 from headrace.node.fill.fills import Fills
 from headrace.node.threads import Threads
 from headrace.ranges import Range
 from headrace.source.contract import Content
+from headrace.wire import BLOCK_BYTES
 
 RESERVE_BYTES = 64 * 1024
 LOOK_BYTES = 64 * 1024 * 1024
@@ -43,33 +45,87 @@ class Body(Protocol):
     def file(self) -> BinaryIO:
         """The file, open; only after `reach` has answered. Raises `Disrupted` where it is another by now."""
 
+    def from_disk(self) -> None:
+        """Bytes of it had to be read from the disk."""
+
+    def failed(self) -> asyncio.Future[None]:
+        """The disk did not give bytes of it. Done when it is known what is there."""
+
     def close(self) -> None:
         """Be done with it."""
 
 
 class Stored:
-    """A verified file. Who reads a large one is cut off when it is found to have rotted meanwhile."""
+    """A verified file. Who reads a large one is cut off when it is found to have rotted meanwhile.
+
+    Who would have all of it gets the last bytes only when a check of it that is under way has ended well.
+    """
 
     origin = HIT
 
-    def __init__(self, file: BinaryIO, is_doubted: Callable[[], Awaitable[bool]]) -> None:
+    def __init__(
+        self,
+        file: BinaryIO,
+        is_doubted: Callable[[], Awaitable[bool]],
+        recheck: Recheck,
+    ) -> None:
+        """`recheck`: the check of this content."""
         self._file = file
+        self._identity = identity_of(os.fstat(file.fileno()))
         self._is_doubted = is_doubted
+        self._recheck = recheck
+        self._given = Range(0, 0)
 
     async def reach(self, position: int, stop: int) -> int:
         """See `Body.reach`."""
-        # What is put away loses its name; but so does what only has to make room, and that is right.
-        if not os.fstat(self._file.fileno()).st_nlink and await self._is_doubted():
+        end = await self._end_of_what_may_be_sent(position, stop)
+        self._given = Range(self._given.start if self._given else position, end)
+        return end
+
+    async def _end_of_what_may_be_sent(self, position: int, stop: int) -> int:
+        while True:
+            await self._see_that_it_is_the_same()
+            if stop - position > BLOCK_BYTES:  # so that there is a last look before the last bytes
+                return min(stop - RESERVE_BYTES, position + LOOK_BYTES)
+            if not self._recheck.is_pending():
+                return stop
+            if stop - position > RESERVE_BYTES:
+                return stop - RESERVE_BYTES
+            await self._recheck.settled(DRIP_S)
+            if self._recheck.is_pending() and stop - position > DRIP_BYTES:
+                return position + DRIP_BYTES
+
+    async def _see_that_it_is_the_same(self) -> None:
+        """Raises `Disrupted` where it is not what was verified."""
+        facts = os.fstat(self._file.fileno())
+        found = identity_of(facts)
+        if found == self._identity:
+            return
+        # What is put away loses its name, or gets another one; but so does what only has to make room, and that is right.
+        is_other = (found.size, found.modified_ns) != (self._identity.size, self._identity.modified_ns)
+        if is_other or await self._is_doubted():
             raise Disrupted
-        return min(stop, position + LOOK_BYTES)
+        # Somebody may have edited it and put its times back, or only have linked it elsewhere for a backup.
+        if facts.st_nlink:
+            self._recheck.touched()
+            self._identity = found
 
     def file(self) -> BinaryIO:
         """See `Body.file`."""
         return self._file
 
+    def from_disk(self) -> None:
+        """See `Body.from_disk`."""
+        self._recheck.from_disk()
+
+    def failed(self) -> asyncio.Future[None]:
+        """See `Body.failed`."""
+        return self._recheck.anew()
+
     def close(self) -> None:
         """See `Body.close`."""
         self._file.close()
+        self._recheck.ended(self._given)
 
 
 class Following:
@@ -107,6 +163,13 @@ class Following:
             self._file = self._reader.open()
         return self._file
 
+    def from_disk(self) -> None:
+        """See `Body.from_disk`. It is hashed anyway."""
+
+    def failed(self) -> asyncio.Future[None]:
+        """See `Body.failed`. The worker finds out for itself."""
+        return asyncio.shield(asyncio.sleep(0))
+
     def close(self) -> None:
         """See `Body.close`."""
         self._reader.close()
@@ -123,11 +186,12 @@ class Bodies:
         self._patience_s = patience_s
         self._fills = fills
         self._threads = threads
+        self._rechecks = Rechecks(store, threads)
 
-    async def open(self, content: Content, *, resumes: bool = False) -> Body:
+    async def open(self, content: Content, *, resumes: bool = False, completes: bool = False) -> Body:
         """The body of a content; a fill begins where it is not here. Close it.
 
-        `resumes`: who asks may hold what is before, from wherever.
+        `resumes`: who asks may hold what is before, from wherever. `completes`: it has a whole file at the end.
         """
         entry = content.entry
         file = await self._threads.disk(self._store.open, entry.digest, entry.size)
@@ -138,7 +202,8 @@ class Bodies:
             )
             file = await self._threads.disk(self._store.open, entry.digest, entry.size)
         if file is not None:
-            return Stored(file, lambda: self.is_doubted(content))
+            recheck = Recheck(self._rechecks, entry, completes=completes)
+            return Stored(file, lambda: self.is_doubted(content), recheck)
         return Following(self._fills.read(content, resumes=resumes), self._patience_s)
 
     async def is_doubted(self, content: Content) -> bool:

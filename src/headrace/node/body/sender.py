@@ -6,6 +6,7 @@ A body that cannot be completed rightly ends in a reset: a client must not take 
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import socket
 import struct
@@ -77,7 +78,9 @@ class Sender:
             HeadraceError: it cannot be had, and nothing was sent yet.
         """
         for _ in range(_GENERATIONS_MOST):
-            body = await self._bodies.open(content, resumes=is_resumption(request.headers.get("Range")))
+            resumes = is_resumption(request.headers.get("Range"))
+            completes = resumes or wanted is None or len(wanted) == content.entry.size
+            body = await self._bodies.open(content, resumes=resumes, completes=completes)
             try:
                 # Asked of each generation, after its body was opened: what is doubted later ends that body.
                 # A beginning is no exception: this client may hold what follows it.
@@ -90,10 +93,14 @@ class Sender:
                 first = await body.reach(reply.range.start, reply.range.stop)
                 file = body.file()
                 if first == reply.range.stop and len(reply.range) <= _SMALL_BYTES:
-                    return await self._hand_over(request, body.origin, file, reply)
+                    return await self._hand_over(request, body, file, reply)
                 return await self._transmit(request, body, reply, first)
             except Disrupted:
                 continue  # nothing was sent: this client can be given the next generation from its beginning
+            except OSError as error:
+                if error.errno != errno.EIO:
+                    raise
+                await body.failed()
             finally:
                 body.close()
         raise FillFailed("what the sources deliver keeps being wrong", Busy.code, retry_after_s=_RETRY_S)
@@ -117,6 +124,8 @@ class Sender:
         except Exception as error:  # noqa: BLE001  # whatever it is: an answer that has begun must not end as if it were whole
             if not isinstance(error, (FillFailed, Disrupted)):
                 _log.exception("an answer could not be completed")
+            if isinstance(error, OSError) and error.errno == errno.EIO:
+                body.failed()
             self._metrics.resets.inc()
             reset(request)
         finally:
@@ -131,7 +140,7 @@ class Sender:
             request["sent"] += count
 
         request["sent"] = 0
-        outlet = Outlet(_transport_of(request), self._pumps, self._threads, sent)
+        outlet = Outlet(_transport_of(request), self._pumps, self._threads, sent, body.from_disk)
         try:
             position, end = wanted.start, first
             while position < wanted.stop:
@@ -143,17 +152,21 @@ class Sender:
             outlet.close()
 
     async def _hand_over(
-        self, request: web.Request, origin: str, file: BinaryIO, reply: Reply
+        self, request: web.Request, body: Body, file: BinaryIO, reply: Reply
     ) -> web.StreamResponse:
-        """Answer with a little, from memory."""
+        """Answer with a little, from memory. Raises `Disrupted` where the disk gave other bytes than it was given."""
         pages, part = Pages(file), reply.range
         data = pages.at_hand(part.start, part.stop)
         if data is None:
+            body.from_disk()
             data = await self._threads.page(pages.read, part.start, part.stop)
+        # What was in memory may have come there for somebody else a moment ago.
+        while await body.reach(part.start, part.stop) < part.stop:
+            continue
         if len(data) != len(part):
             raise StoreError("a file of this node has become shorter than it was")
-        self._metrics.first_byte.labels(origin).observe(time.monotonic() - request["began"])
-        self._metrics.served.labels(origin).inc(len(data))
+        self._metrics.first_byte.labels(body.origin).observe(time.monotonic() - request["began"])
+        self._metrics.served.labels(body.origin).inc(len(data))
         request["sent"] = len(data)
         return web.Response(status=reply.status, headers=reply.headers, body=data)
 

@@ -101,6 +101,10 @@ class Reader:
         """
         return await self._fill.reach(wanted, self, patience_s, until)
 
+    async def end(self) -> None:
+        """Wait until it is verified, without reading. Raises `FillFailed` where it will not be."""
+        await self._fill.end()
+
     def open(self) -> BinaryIO:
         """The file the bytes land in; see `Fill.open`."""
         return self._fill.open()
@@ -216,6 +220,13 @@ class Fill:
             await asyncio.wait(
                 {self._change}, timeout=min((one for one in waits_s if one is not None), default=None)
             )
+
+    async def end(self) -> None:
+        """See `Reader.end`."""
+        while not self.ended:
+            await asyncio.wait({self._change})
+        if self.error is not None:
+            raise self.error
 
     def open(self) -> BinaryIO:
         """The file the bytes land in, under whichever name it has now. For readers that `reach` told of bytes.
