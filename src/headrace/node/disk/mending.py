@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from headrace.errors import HeadraceError, NoSpace
 from headrace.manifest import Digest
 from headrace.node.fill.fill import FillFailed
-from headrace.node.fill.fills import Fills
-from headrace.node.memory.whereabouts import Whereabouts
 from headrace.node.threads import Threads
 from headrace.source.contract import Content
 
@@ -23,11 +22,25 @@ _WAITING_MOST = 10_000
 _log = logging.getLogger("headrace.node")
 
 
+class Places(Protocol):
+    """Where content is to be had; see `Whereabouts`. For threads."""
+
+    def public(self, digest: Digest) -> Sequence[Content]:
+        """Files with this digest that anybody may have."""
+
+
+class Fetching(Protocol):
+    """What fetches it; see `Fills`."""
+
+    async def complete(self, content: Content) -> None:
+        """Have all of it. Raises `FillFailed`, `DigestMismatch`."""
+
+
 class Mender:
     """Has content fetched again. Belongs to one event loop. `mended` is called for each that is whole again."""
 
     def __init__(
-        self, whereabouts: Whereabouts, fills: Fills, threads: Threads, mended: Callable[[], object]
+        self, whereabouts: Places, fills: Fetching, threads: Threads, mended: Callable[[], object]
     ) -> None:
         self._whereabouts = whereabouts
         self._fills = fills
