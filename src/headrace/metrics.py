@@ -160,6 +160,24 @@ class _DiskCollector(Collector):
             yield family(name, words, getattr(disk, attribute))
 
 
+class Scrubbing:
+    """What is told of reading again what lies on the disk."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.scrubbed = Counter(
+            "headrace_scrubbed_bytes", "Bytes of verified files read again.", registry=registry
+        )
+        self.rotten = Counter(
+            "headrace_rotten_blobs", "Verified files found to be wrong since.", registry=registry
+        )
+        self.mended = Counter("headrace_mended_blobs", "Of these, fetched again at once.", registry=registry)
+        self.oldest_check = Gauge(
+            "headrace_oldest_check_age_seconds",
+            "Since the file was hashed for which that is longest ago.",
+            registry=registry,
+        )
+
+
 class Metrics:
     """The metrics of one process. `turned` counts a long turn of its event loop."""
 
@@ -215,6 +233,7 @@ class Metrics:
             ("source",),
             registry=registry,
         )
+        self.scrubbing = Scrubbing(registry)
         self.running = Gauge("headrace_running_fills", "Blobs being fetched.", registry=registry)
         self._fetching = _Fetching(registry)
 

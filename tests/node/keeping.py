@@ -66,6 +66,15 @@ class Folder:
         self.catalog.keep_manifest(Manifest(repo, "main", commit, entries, "hub"))
 
 
+def flip(path: Path, position: int = 0) -> None:
+    """Change one byte of a file."""
+    with path.open("r+b") as file:
+        file.seek(position)
+        was = file.read(1)[0]
+        file.seek(position)
+        file.write(bytes([was ^ 1]))
+
+
 def taken(root: Path) -> int:
     """What blobs and half fetched files take on disk."""
     files = {}  # by inode: what is published has two names for a moment

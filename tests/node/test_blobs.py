@@ -5,23 +5,28 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from headrace.errors import DigestMismatch
-from headrace.manifest import Digest
+from headrace.manifest import Digest, Entry
 from headrace.node.body.blobs import BlobStore
-from headrace.node.body.bodies import LOOK_BYTES, Stored
+from headrace.node.body.bodies import LOOK_BYTES, RESERVE_BYTES, Stored
+from headrace.node.body.rechecks import Recheck
 from headrace.node.body.tree import DataTree
 from headrace.node.fill.fill import Disrupted
 from headrace.node.memory.database import Database
 from headrace.node.memory.inventory import SqlInventory
+from headrace.wire import BLOCK_BYTES
+from tests.node.checks import NO_CHECKS
 
 DATA = b"water" * 1000
 DIGEST = Digest(Digest.SHA256, hashlib.sha256(DATA).hexdigest())
 SIZE = len(DATA)
+ENTRY = Entry("a.bin", SIZE, DIGEST)
 
 
 @pytest.fixture
@@ -57,15 +62,40 @@ def test_who_reads_a_file_that_is_found_to_have_rotted_is_cut_off(tmp_path: Path
     async def is_doubted() -> bool:
         return doubted
 
-    with path.open("rb") as file:
-        body = Stored(file, is_doubted)
-        assert asyncio.run(body.reach(5, size)) == LOOK_BYTES + 5
-        assert asyncio.run(body.reach(size - 5, size)) == size
+    async def read(body: Stored) -> None:
+        nonlocal doubted
+        assert await body.reach(5, size) == LOOK_BYTES + 5
+        assert await body.reach(size - 2 * BLOCK_BYTES, size) == size - RESERVE_BYTES
+        assert await body.reach(size - 5, size) == size
         path.unlink()  # to make room
-        assert asyncio.run(body.reach(5, size)) == LOOK_BYTES + 5
+        assert await body.reach(5, size) == LOOK_BYTES + 5
         doubted = True
         with pytest.raises(Disrupted):
-            asyncio.run(body.reach(5, size))
+            await body.reach(5, size)
+
+    with path.open("rb") as file:
+        asyncio.run(read(Stored(file, is_doubted, Recheck(NO_CHECKS, ENTRY, completes=True))))
+
+
+@pytest.mark.parametrize("change", ["edited", "truncated"])
+def test_who_reads_a_file_that_is_changed_is_cut_off(change: str, tmp_path: Path) -> None:
+    path = tmp_path / "blob"
+    path.write_bytes(DATA)
+
+    async def is_doubted() -> bool:
+        return False
+
+    with path.open("rb") as file:
+        body = Stored(file, is_doubted, Recheck(NO_CHECKS, ENTRY, completes=True))
+        assert asyncio.run(body.reach(0, SIZE)) == SIZE
+        time.sleep(0.01)  # file systems tick
+        if change == "edited":
+            with path.open("r+b") as other:
+                other.write(b"W")
+        else:
+            os.truncate(path, SIZE // 2)
+        with pytest.raises(Disrupted):
+            asyncio.run(body.reach(0, SIZE))
 
 
 def test_nothing_is_given_out_that_was_not_verified(store: BlobStore) -> None:

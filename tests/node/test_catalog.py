@@ -74,7 +74,7 @@ def test_what_is_gone_is_forgotten(catalog: SqlCatalog, inventory: SqlInventory)
     catalog.point(REPO, "main", Ref(COMMIT, 1.0))
     catalog.point(REPO, "main", None)
     inventory.verify(LARGE, Identity(1, 2, 3))
-    inventory.verify(LARGE, None)
+    inventory.withdraw(LARGE, 1)
     assert catalog.ref(REPO, "main") is None
     assert inventory.verified(LARGE) is None
 

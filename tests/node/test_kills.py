@@ -1,4 +1,4 @@
-"""Node and worker killed at random moments under load and while things go: right bytes, and an index that agrees."""
+"""Node and worker killed at random moments under load, while things go and rot: right bytes, an index that agrees."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ import pytest
 from headrace.node.process import NodeProcess
 from headrace.testing import ChaosHub, content, write_repo
 from tests.node.asking import ask
-from tests.node.keeping import assert_agrees
+from tests.node.keeping import assert_agrees, flip
 
 MIB = 1024 * 1024
 QUOTA = 16 * MIB
+OFTEN_DAYS = 0.3 / 86400
 FILES = {f"{seed}.bin": content(MIB // 2 + seed * 400_000, seed) for seed in range(14)}
 FILES |= {f"{seed}.json": b"%d" % seed for seed in range(10)}
 
@@ -77,7 +78,7 @@ def test_killed_at_any_moment_it_goes_on_with_right_bytes(
     write_repo(tmp_path / "hub", "org/x", FILES)
     with ChaosHub(tmp_path / "hub") as hub:
         for number in range(rounds):
-            node = start_node(hub, quota=QUOTA, free_space=0)
+            node = start_node(hub, quota=QUOTA, free_space=0, scrub_rate=2**30, scrub_days=OFTEN_DAYS)
             crowd = Crowd(node.endpoint, number)
             try:
                 time.sleep(dice.uniform(0.05, 0.8))
@@ -92,6 +93,8 @@ def test_killed_at_any_moment_it_goes_on_with_right_bytes(
             assert not crowd.wrong
             right += crowd.right
             assert_agrees(data)
+            if blobs := sorted(data.glob("blobs/sha256/*/*")):
+                flip(dice.choice(blobs), dice.randrange(1000))
         assert right
         node = start_node(hub, quota=QUOTA, free_space=0)
         for path, body in FILES.items():

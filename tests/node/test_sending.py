@@ -36,8 +36,8 @@ def blob_of(data: bytes, folder: Path) -> Path:
     return DataTree(folder).blob(Digest(Digest.SHA256, hashlib.sha256(data).hexdigest()))
 
 
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 20
+def until(condition: Callable[[], object], patience_s: float = 20) -> None:
+    deadline = time.monotonic() + patience_s
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.005)
@@ -56,8 +56,8 @@ def test_a_disk_that_does_not_answer_keeps_only_those_waiting_who_need_it(
     assert ask(node.endpoint + BIG_FILE).body == BIG
     with in_user_space(tmp_path / "fuse") as (point, faults):
         blob = blob_of(BIG, tmp_path / "node")
-        slow = shutil.move(blob, point / "slow")
-        blob.symlink_to(slow)
+        slow = shutil.move(blob.parent, point / "slow")
+        blob.parent.symlink_to(slow)
         assert ask(node.endpoint + BIG_FILE).body == BIG  # hashed anew: it is another file than was verified
         faults.held = 1
         got: list[bytes] = []

@@ -97,7 +97,7 @@ def test_what_version_2_knew_is_known_counted_and_of_an_age(upgraded: Database, 
     counts = stock.counts()
     assert (counts.files, counts.blobs) == (MANY, MANY * 100)
     assert [one.digest for one in stock.oldest(None, 3)] == [digest(0), digest(1), digest(2)]
-    inventory.verify(digest(3), None)
+    inventory.withdraw(digest(3), 100)
     assert stock.counts().blobs == (MANY - 1) * 100
     Pins(upgraded).pin(REPO, "main")
     assert len(Pins(upgraded).blobs()) == MANY - 1

@@ -22,7 +22,8 @@ _HERE = Path(__file__).parents[2]
 
 class Faults(ctypes.Structure):
     """What test and file system both see: operations that stored something so far; the first that fails (0: none
-    does), how many do, and the errno; and whether reads have to wait, and how many do."""
+    does), how many do, and the errno; whether reads have to wait, and how many do; and up to which byte, with the
+    64 KiB before it, reads fail (0: none does)."""
 
     _fields_ = (
         ("count", ctypes.c_int64),
@@ -31,6 +32,7 @@ class Faults(ctypes.Structure):
         ("code", ctypes.c_int64),
         ("held", ctypes.c_int64),
         ("waiting", ctypes.c_int64),
+        ("spoiled", ctypes.c_int64),
     )
     count: int
     first: int
@@ -38,6 +40,7 @@ class Faults(ctypes.Structure):
     code: int
     held: int
     waiting: int
+    spoiled: int
 
     @classmethod
     def at(cls, path: Path) -> Faults:

@@ -21,6 +21,7 @@ import mfusepy  # type: ignore[import-untyped]
 
 from tests.pull.mounts import Faults
 
+_SPOILED_BYTES = 64 * 1024
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -91,6 +92,8 @@ class Passthrough(mfusepy.Operations):  # type: ignore[misc]
         while self.faults.held:
             time.sleep(0.005)
         self.faults.waiting -= 1
+        if offset < self.faults.spoiled and offset + size > self.faults.spoiled - _SPOILED_BYTES:
+            raise mfusepy.FuseOSError(errno.EIO)
         return os.pread(fh, size, offset)
 
     def release(self, path: str, fh: int) -> int:

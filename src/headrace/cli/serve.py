@@ -75,6 +75,7 @@ def serve(*, sources: tuple[str, ...], manner: Manner, **named: Any) -> None:
         from headrace.node import serve as server  # noqa: PLC0415 - as above
         from headrace.node.access.rules import Rules  # noqa: PLC0415 - as above
         from headrace.node.bounds import Bounds  # noqa: PLC0415 - as above
+        from headrace.node.disk.scrubbing import Scrubbing  # noqa: PLC0415 - as above
         from headrace.node.facing import Facing  # noqa: PLC0415 - as above
     except ModuleNotFoundError as error:
         raise UsageError(f"a node needs {error.name}", hint="pip install 'headrace[serve]'") from error
@@ -104,6 +105,7 @@ def serve(*, sources: tuple[str, ...], manner: Manner, **named: Any) -> None:
         ),
         offline_grants_s=settings["offline_grants_s"],
         care=Care(settings["quota"], settings["free_space"]),
+        scrubbing=Scrubbing(settings["scrub_rate"], settings["scrub_days"]),
     )
 
     def on_ready(ready: server.Ready) -> None:

@@ -21,6 +21,7 @@ from headrace.errors import HeadraceError
 from headrace.node.access.rules import Rules
 from headrace.node.bounds import Bounds
 from headrace.node.config import LOOPBACK, Folder, NodeConfig, Upstream, parse_listen, parse_source
+from headrace.node.disk.scrubbing import Scrubbing
 from headrace.node.facing import Facing
 from headrace.node.lines import LineFormatter
 from headrace.node.serve import Ready, serve
@@ -76,6 +77,7 @@ def _config(options: argparse.Namespace) -> NodeConfig:
         ),
         offline_grants_s=options.offline_grants,
         care=Care(options.quota, options.free_space),
+        scrubbing=Scrubbing(options.scrub_rate, options.scrub_days, min(1.0, options.scrub_days)),
     )
 
 
@@ -115,6 +117,15 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--calls-most", type=int, default=0, help="calls to each source in five minutes; 0: as it says"
     )
     _add_for_clients(parser)
+    parser.add_argument(
+        "--scrub-rate", type=int, default=Scrubbing.rate, help="bytes a second read again [%(default)s]"
+    )
+    parser.add_argument(
+        "--scrub-days",
+        type=float,
+        default=Scrubbing.days,
+        help="days until a file is read again [%(default)s]",
+    )
     parser.add_argument("--log-level", default="warning", help="debug, info, warning or error [%(default)s]")
     parser.add_argument("--with-parent", action="store_true", help="stop when standard input ends")
     return parser.parse_args(arguments)

@@ -8,6 +8,7 @@ from pathlib import Path
 from headrace.errors import UsageError
 from headrace.node.access.rules import Rules
 from headrace.node.bounds import Bounds
+from headrace.node.disk.scrubbing import Scrubbing
 from headrace.node.facing import Facing
 from headrace.node.memory.rations import Rations
 from headrace.plan.eviction import Care
@@ -124,6 +125,7 @@ class NodeConfig:
         browser_origins: web pages that browsers may let read this node's answers; `*` is all of them.
         facing: TLS, the web server in front, the access log.
         rules: which repos are given out, and how much to one client.
+        scrubbing: how often what is on the disk is read again, and how fast.
     """
 
     sources: tuple[Upstream, ...]
@@ -148,6 +150,7 @@ class NodeConfig:
     folders: tuple[Folder, ...] = ()
     offline_grants_s: float = 0.0
     rules: Rules = field(default_factory=Rules)
+    scrubbing: Scrubbing = field(default_factory=Scrubbing)
 
     def __post_init__(self) -> None:
         names = [one.name for one in self.sources] + [one.name for one in self.folders]

@@ -10,12 +10,13 @@ import logging
 import signal
 import socket
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 
 from headrace import metrics as telling
 from headrace.errors import StoreError, Unreachable, UsageError
+from headrace.manifest import Digest
 from headrace.metrics import Metrics
 from headrace.node.api.app import create_app
 from headrace.node.api.status import StatusApi
@@ -23,12 +24,15 @@ from headrace.node.body.bodies import Bodies
 from headrace.node.body.sender import Sender
 from headrace.node.cluster.crew import Crew
 from headrace.node.config import NodeConfig, Upstream
+from headrace.node.disk.mending import Mender
 from headrace.node.disk.rounds import Rounds
+from headrace.node.disk.scrubber import Scrubber
 from headrace.node.fill.fills import Fills
 from headrace.node.fill.link import WorkerLink
 from headrace.node.front import Front, allow_many_files, endpoint, listen, withhold
 from headrace.node.ground import Ground
 from headrace.node.loop import WatchedSelector, run
+from headrace.node.memory.whereabouts import Whereabouts
 from headrace.source.http import Dialer
 from headrace.wire import is_loopback, origin_of
 
@@ -112,7 +116,15 @@ class Node:
             config.grace_s,
             ground.keeper,
         )
-        self._rounds = Rounds(ground.keeper, ground.threads, lambda: self._fills.running, self._fills.shed)
+        self._rounds = Rounds(ground.keeper, ground.threads, lambda: self._fills.running, self._shed)
+        whereabouts = Whereabouts(ground.database)
+        self._mender = Mender(whereabouts, self._fills, ground.threads, self.metrics.scrubbing.mended.inc)
+        self._scrubber = Scrubber(
+            ground.store, ground.inventory, config.scrubbing, self.metrics.scrubbing.scrubbed.inc
+        )
+        self.metrics.scrubbing.oldest_check.set_function(self._scrubber.oldest_check_s)
+        self._loop = asyncio.get_running_loop()
+        ground.store.bereft = self._lost
         self.metrics.watch_disk(config.care.quota, lambda: ground.keeper.account)
         self._fills.observers.append(self.metrics.take)
         self.metrics.running.set_function(lambda: len(self._fills))
@@ -129,9 +141,10 @@ class Node:
         self.crew = Crew(config, sockets[1:], services, self._front)
 
     async def start(self) -> None:
-        """Start the worker and the servers, and listen."""
+        """Start the worker, the servers and who looks after the disk, and listen."""
         await self.link.start()
         self._rounds.start()
+        self._scrubber.start()
         await self._front.start()
         await self.crew.start()
         await self._front.open(self._sockets[0])
@@ -146,6 +159,8 @@ class Node:
         until = loop.time() + farewell_s + _END_S
         for sock in self._sockets:
             sock.close()
+        self._scrubber.stop()
+        self._mender.give_up()
         await asyncio.gather(self._front.drain(farewell_s), self.crew.dismiss(farewell_s + _CREW_MORE_S))
         # Whatever is cut off here is as after a kill: what has landed counts, what was to be written is not given out.
         await self.link.stop(max(_LEAST_S, until - loop.time()))
@@ -155,6 +170,17 @@ class Node:
 
     async def _report(self) -> bytes:
         return telling.text(telling.together([self.metrics.told(), await self.crew.told()]))
+
+    def _shed(self) -> None:
+        """More is taken than may be, by what is being fetched or read."""
+        self._mender.give_up()
+        self._fills.shed()
+
+    def _lost(self, digest: Digest) -> None:
+        """A file was wrong; on any thread."""
+        self.metrics.scrubbing.rotten.inc()
+        with suppress(RuntimeError):  # the loop has ended: it is fetched when it is asked for
+            self._loop.call_soon_threadsafe(self._mender.begin, digest)
 
     async def _check(self) -> None:
         if self.link.pid is None:

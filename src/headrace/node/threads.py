@@ -20,6 +20,8 @@ _DISK_THREADS = 8
 _HASH_THREADS = 2
 _PAGE_THREADS = 8
 _FOLDER_THREADS = 16
+_PROVE_THREADS = 1  # of each kind: it must not take the processors from everybody
+_SOON_BYTES = 16 * 1024 * 1024
 
 
 class Threads:
@@ -31,6 +33,8 @@ class Threads:
         self._hash = _Pool("hash", _HASH_THREADS)
         self._page = _Pool("page", _PAGE_THREADS)
         self._folder = _Pool("folder", _FOLDER_THREADS)
+        self._prove = _Pool("prove", _PROVE_THREADS)
+        self._prove_soon = _Pool("prove soon", _PROVE_THREADS)
         self._flights: dict[Hashable, asyncio.Task[Any]] = {}
 
     async def source(self, work: Callable[..., T], *arguments: Any) -> T:
@@ -44,6 +48,10 @@ class Threads:
     async def hash(self, work: Callable[..., T], *arguments: Any) -> T:
         """Run what reads whole files: it may take minutes."""
         return await self._hash.run(work, arguments)
+
+    async def prove(self, size: int, work: Callable[..., T], *arguments: Any) -> T:
+        """Run what hashes so many bytes that were read for somebody: a little does not wait for what takes minutes."""
+        return await (self._prove_soon if size <= _SOON_BYTES else self._prove).run(work, arguments)
 
     async def page(self, work: Callable[..., T], *arguments: Any) -> T:
         """Run what reads content that is sent at once: a disk that is slow for it is not for the catalog."""
@@ -66,7 +74,10 @@ class Threads:
         """Let the threads end after what they are doing; nobody waits for it."""
         for task in list(self._flights.values()):
             task.cancel()
-        for pool in (self._source, self._disk, self._hash, self._page, self._folder):
+        for pool in (
+            *(self._source, self._disk, self._hash, self._page, self._folder),
+            *(self._prove, self._prove_soon),
+        ):
             pool.close()
 
     def _landed(self, key: Hashable, ended: asyncio.Task[Any]) -> None:

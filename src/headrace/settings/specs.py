@@ -225,6 +225,22 @@ SPECS = (
         "as `quota`",
     ),
     Spec(
+        "scrub_rate",
+        ("HEADRACE_SCRUB_RATE",),
+        _parse_bytes,
+        64 * 1024 * 1024,
+        "bytes a second at which a node reads again what it has, to find what has rotted; 0 is not at all",
+        "a number, with K, M or G behind it",
+    ),
+    Spec(
+        "scrub_days",
+        ("HEADRACE_SCRUB_DAYS",),
+        _parse_patience,
+        30.0,
+        "days after which a node reads a file again",
+        "days",
+    ),
+    Spec(
         "trusted_proxies",
         ("HEADRACE_TRUSTED_PROXIES",),
         _parse_network,

@@ -46,6 +46,7 @@ _STATUSES: tuple[tuple[type[HeadraceError], int], ...] = (
     (SourceError, 502),
     (IntegrityError, 502),
     (NoSpace, 507),
+    (StoreError, 503),
 )
 _FILL_STATUSES = {
     "no_space": 507,

@@ -16,12 +16,14 @@ from headrace.errors import Busy
 from headrace.manifest import Digest, Entry
 from headrace.metrics import FILL, HIT
 from headrace.node.access.proof import Proofs
-from headrace.node.body.blobs import BlobStore
+from headrace.node.body.blobs import BlobStore, identity_of
+from headrace.node.body.rechecks import Recheck, Rechecks
 from headrace.node.fill.fill import Disrupted, Foreign, Reader
 from headrace.node.fill.fills import Fills
 from headrace.node.fill.order import Order
 from headrace.node.threads import Threads
 from headrace.ranges import Range
+from headrace.wire import BLOCK_BYTES
 
 RESERVE_BYTES = 64 * 1024
 LOOK_BYTES = 64 * 1024 * 1024
@@ -49,33 +51,87 @@ class Body(Protocol):
     def file(self) -> BinaryIO:
         """The file, open; only after `reach` has answered. Raises `Disrupted` where it is another by now."""
 
+    def from_disk(self) -> None:
+        """Bytes of it had to be read from the disk."""
+
+    def failed(self) -> asyncio.Future[None]:
+        """The disk did not give bytes of it. Done when it is known what is there."""
+
     def close(self) -> None:
         """Be done with it."""
 
 
 class Stored:
-    """A verified file. Who reads a large one is cut off when it is found to have rotted meanwhile."""
+    """A verified file. Who reads a large one is cut off when it is found to have rotted meanwhile.
+
+    Who would have all of it gets the last bytes only when a check of it that is under way has ended well.
+    """
 
     origin = HIT
 
-    def __init__(self, file: BinaryIO, is_doubted: Callable[[], Awaitable[bool]]) -> None:
+    def __init__(
+        self,
+        file: BinaryIO,
+        is_doubted: Callable[[], Awaitable[bool]],
+        recheck: Recheck,
+    ) -> None:
+        """`recheck`: the check of this content."""
         self._file = file
+        self._identity = identity_of(os.fstat(file.fileno()))
         self._is_doubted = is_doubted
+        self._recheck = recheck
+        self._given = Range(0, 0)
 
     async def reach(self, position: int, stop: int) -> int:
         """See `Body.reach`."""
-        # What is put away loses its name; but so does what only has to make room, and that is right.
-        if not os.fstat(self._file.fileno()).st_nlink and await self._is_doubted():
+        end = await self._end_of_what_may_be_sent(position, stop)
+        self._given = Range(self._given.start if self._given else position, end)
+        return end
+
+    async def _end_of_what_may_be_sent(self, position: int, stop: int) -> int:
+        while True:
+            await self._see_that_it_is_the_same()
+            if stop - position > BLOCK_BYTES:  # so that there is a last look before the last bytes
+                return min(stop - RESERVE_BYTES, position + LOOK_BYTES)
+            if not self._recheck.is_pending():
+                return stop
+            if stop - position > RESERVE_BYTES:
+                return stop - RESERVE_BYTES
+            await self._recheck.settled(DRIP_S)
+            if self._recheck.is_pending() and stop - position > DRIP_BYTES:
+                return position + DRIP_BYTES
+
+    async def _see_that_it_is_the_same(self) -> None:
+        """Raises `Disrupted` where it is not what was verified."""
+        facts = os.fstat(self._file.fileno())
+        found = identity_of(facts)
+        if found == self._identity:
+            return
+        # What is put away loses its name, or gets another one; but so does what only has to make room, and that is right.
+        is_other = (found.size, found.modified_ns) != (self._identity.size, self._identity.modified_ns)
+        if is_other or await self._is_doubted():
             raise Disrupted
-        return min(stop, position + LOOK_BYTES)
+        # Somebody may have edited it and put its times back, or only have linked it elsewhere for a backup.
+        if facts.st_nlink:
+            self._recheck.touched()
+            self._identity = found
 
     def file(self) -> BinaryIO:
         """See `Body.file`."""
         return self._file
 
+    def from_disk(self) -> None:
+        """See `Body.from_disk`."""
+        self._recheck.from_disk()
+
+    def failed(self) -> asyncio.Future[None]:
+        """See `Body.failed`."""
+        return self._recheck.anew()
+
     def close(self) -> None:
         """See `Body.close`."""
         self._file.close()
+        self._recheck.ended(self._given)
 
 
 class Following:
@@ -128,6 +184,13 @@ class Following:
             self._file = self._reader.open()
         return self._file
 
+    def from_disk(self) -> None:
+        """See `Body.from_disk`. It is hashed anyway."""
+
+    def failed(self) -> asyncio.Future[None]:
+        """See `Body.failed`. The worker finds out for itself."""
+        return asyncio.shield(asyncio.sleep(0))
+
     def close(self) -> None:
         """See `Body.close`."""
         self._reader.close()
@@ -138,10 +201,10 @@ class Following:
 class Opener(Protocol):
     """Finds the body of a content, and knows whether any of it is in doubt."""
 
-    async def open(self, order: Order, *, resumes: bool = False) -> Body:
+    async def open(self, order: Order, *, resumes: bool = False, completes: bool = False) -> Body:
         """See `Bodies.open`."""
 
-    async def stored(self, entry: Entry) -> Stored | None:
+    async def stored(self, entry: Entry, *, completes: bool = False) -> Stored | None:
         """See `Bodies.stored`."""
 
     async def is_doubted(self, digest: Digest) -> bool:
@@ -160,18 +223,19 @@ class Bodies:
         self._patience_s = patience_s
         self._fills = fills
         self._threads = threads
+        self._rechecks = Rechecks(store, threads)
 
-    async def open(self, order: Order, *, resumes: bool = False) -> Body:
+    async def open(self, order: Order, *, resumes: bool = False, completes: bool = False) -> Body:
         """The body of a content; a fill begins where it is not here. Close it.
 
-        `resumes`: who asks may hold what is before, from wherever.
+        `resumes`: who asks may hold what is before, from wherever. `completes`: it has a whole file at the end.
 
         Raises:
             Unproven: it is here, and whoever orders it may not have it.
             SourceError: it cannot be found out now whether they may.
         """
         entry = order.content.entry
-        stored = await self.stored(entry)
+        stored = await self.stored(entry, completes=completes)
         if stored is None:
             reader = self._fills.read(order, resumes=resumes)
             return Following(reader, self._patience_s, partial(self._clear, order))
@@ -182,7 +246,7 @@ class Bodies:
             raise
         return stored
 
-    async def stored(self, entry: Entry) -> Stored | None:
+    async def stored(self, entry: Entry, *, completes: bool = False) -> Stored | None:
         """The verified file, whoever may have it; None where there is none."""
         file = await self._threads.disk(self._store.open, entry.digest, entry.size)
         if file is None and await self._threads.disk(self._store.is_there, entry.digest):
@@ -191,7 +255,10 @@ class Bodies:
                 key, lambda: self._threads.hash(self._store.check, entry.digest, entry.size)
             )
             file = await self._threads.disk(self._store.open, entry.digest, entry.size)
-        return None if file is None else Stored(file, partial(self.is_doubted, entry.digest))
+        if file is None:
+            return None
+        recheck = Recheck(self._rechecks, entry, completes=completes)
+        return Stored(file, partial(self.is_doubted, entry.digest), recheck)
 
     async def is_doubted(self, digest: Digest) -> bool:
         """Whether somebody may hold wrong bytes of it, so that nobody may be given a part."""

@@ -20,7 +20,10 @@ _TCP_INFO_BYTES, _ESTABLISHED = 8, 1  # the state comes first (linux/tcp.h)
 
 
 class CipheredOutlet:
-    """Sends files to a client. `write` hands bytes to the transport, and waits while that has enough."""
+    """Sends files to a client. `write` hands bytes to the transport, and waits while that has enough.
+
+    `sent` and `waits`: see `Outlet`.
+    """
 
     def __init__(
         self,
@@ -28,6 +31,7 @@ class CipheredOutlet:
         write: Callable[[bytes], Awaitable[None]],
         threads: Threads,
         sent: Callable[[int], None],
+        waits: Callable[[], None],
     ) -> None:
         """Raises `ConnectionResetError` where the client has left already."""
         sock = transport.get_extra_info("socket")
@@ -38,6 +42,7 @@ class CipheredOutlet:
         self._write = write
         self._threads = threads
         self._sent = sent
+        self._waits = waits
 
     def close(self) -> None:
         """The transport stays as it is."""
@@ -76,6 +81,7 @@ class CipheredOutlet:
     async def _block(self, pages: Pages, position: int, stop: int) -> bytes:
         data = pages.at_hand(position, min(stop, position + _AT_ONCE_BYTES))
         if data is None:
+            self._waits()
             data = await self._threads.page(pages.read, position, stop)
         else:
             await asyncio.sleep(0)  # a client that takes everything at once is not the only one

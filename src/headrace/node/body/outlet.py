@@ -17,10 +17,15 @@ from headrace.node.threads import Threads
 
 
 class Outlet:
-    """Sends files to a client. `sent` hears of bytes as they go, on any thread."""
+    """Sends files to a client. `sent` hears of bytes as they go, on any thread; `waits` when the disk is waited for."""
 
     def __init__(
-        self, transport: asyncio.Transport, pumps: Pumps, threads: Threads, sent: Callable[[int], None]
+        self,
+        transport: asyncio.Transport,
+        pumps: Pumps,
+        threads: Threads,
+        sent: Callable[[int], None],
+        waits: Callable[[], None],
     ) -> None:
         """Raises `ConnectionResetError` where the client has left already."""
         sock = transport.get_extra_info("socket")
@@ -31,6 +36,7 @@ class Outlet:
         self._pumps = pumps
         self._threads = threads
         self._sent = sent
+        self._waits = waits
         self._loop = asyncio.get_running_loop()
 
     def close(self) -> None:
@@ -67,6 +73,7 @@ class Outlet:
 
     async def _bring(self, pages: Pages, position: int, stop: int) -> int:
         """Wait for the disk; up to where bytes are sent then is the answer."""
+        self._waits()
         if pages.are_known:
             if await self._threads.page(pages.bring, position, stop) > position:
                 return position

@@ -8,13 +8,13 @@ A body that cannot be completed rightly ends in a reset: a client must not take 
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import socket
 import struct
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import BinaryIO
 
 from aiohttp import web
@@ -85,7 +85,10 @@ class Sender:
             HeadraceError: it cannot be had, and nothing was sent yet.
         """
         resumes = is_resumption(request.headers.get("Range"))
-        opened = partial(self._bodies.open, order, resumes=resumes)
+
+        def opened(completes: bool) -> Awaitable[Body]:  # noqa: FBT001 - called here alone
+            return self._bodies.open(order, resumes=resumes, completes=completes)
+
         return await self._send(request, order.content.entry, opened, headers, wanted)
 
     async def send_stored(
@@ -97,8 +100,8 @@ class Sender:
             EntryNotFound: it is not here.
         """
 
-        async def opened() -> Body:
-            body = await self._bodies.stored(entry)
+        async def opened(completes: bool) -> Body:  # noqa: FBT001 - called here alone
+            body = await self._bodies.stored(entry, completes=completes)
             if body is None:
                 raise EntryNotFound("This mirror does not have the whole file.")
             return body
@@ -109,12 +112,14 @@ class Sender:
         self,
         request: web.Request,
         entry: Entry,
-        opened: Callable[[], Awaitable[Body]],
+        opened: Callable[[bool], Awaitable[Body]],
         headers: dict[str, str],
         wanted: Range | None,
     ) -> web.StreamResponse:
+        resumes = is_resumption(request.headers.get("Range"))
         for _ in range(_GENERATIONS_MOST):
-            body = await opened()
+            completes = resumes or wanted is None or len(wanted) == entry.size
+            body = await opened(completes)
             try:
                 # Asked of each generation, after its body was opened: what is doubted later ends that body.
                 # A beginning is no exception: this client may hold what follows it.
@@ -124,18 +129,20 @@ class Sender:
                     wanted = None
                 request["cache"] = body.origin
                 if body.origin == HIT and await self._can_hand_over(request, entry, wanted):
-                    request["cache"] = "proxy"
-                    self._metrics.handed_over.inc()
-                    return self._handover.answer(entry.digest, headers)
+                    return self._hand_over(request, body, entry, headers)
                 told = headers if body.origin == HIT else {**headers, CACHE_STATUS: MISSED}
                 reply = Reply.of(entry.size, told, wanted)
                 first = await body.reach(reply.range.start, reply.range.stop)
                 file = body.file()
                 if first == reply.range.stop and len(reply.range) <= _SMALL_BYTES:
-                    return await self._at_once(request, body.origin, file, reply)
+                    return await self._at_once(request, body, file, reply)
                 return await self._transmit(request, body, reply, first)
             except Disrupted:
                 continue  # nothing was sent: this client can be given the next generation from its beginning
+            except OSError as error:
+                if error.errno != errno.EIO:
+                    raise
+                await body.failed()
             finally:
                 body.close()
         raise FillFailed("what the sources deliver keeps being wrong", Busy.code, retry_after_s=_RETRY_S)
@@ -144,6 +151,15 @@ class Sender:
         # While there are doubts, its readers must be such as can be cut off.
         suits = self._handover.suits(request, entry.size, wanted)
         return suits and not await self._bodies.is_doubted(entry.digest)
+
+    def _hand_over(
+        self, request: web.Request, body: Body, entry: Entry, headers: dict[str, str]
+    ) -> web.Response:
+        request["cache"] = "proxy"
+        self._metrics.handed_over.inc()
+        if Pages(body.file()).at_hand(0, min(entry.size, _SMALL_BYTES)) is None:
+            body.from_disk()  # by another's hand, but for a client of this node
+        return self._handover.answer(entry.digest, headers)
 
     async def _transmit(
         self, request: web.Request, body: Body, reply: Reply, first: int
@@ -164,6 +180,8 @@ class Sender:
         except Exception as error:  # noqa: BLE001  # whatever it is: an answer that has begun must not end as if it were whole
             if not isinstance(error, (FillFailed, Disrupted)):
                 _log.exception("an answer could not be completed")
+            if isinstance(error, OSError) and error.errno == errno.EIO:
+                body.failed()
             self._metrics.resets.inc()
             reset(request)
         finally:
@@ -182,7 +200,7 @@ class Sender:
             request["sent"] += count
 
         request["sent"] = 0
-        outlet = self._outlet(request, response, sent)
+        outlet = self._outlet(request, response, body, sent)
         try:
             position = wanted.start
             while position < wanted.stop:
@@ -194,25 +212,29 @@ class Sender:
             outlet.close()
 
     def _outlet(
-        self, request: web.Request, response: web.StreamResponse, sent: Callable[[int], None]
+        self, request: web.Request, response: web.StreamResponse, body: Body, sent: Callable[[int], None]
     ) -> Outlet | CipheredOutlet:
         transport = _transport_of(request)
         if transport.get_extra_info("sslcontext") is None:
-            return Outlet(transport, self._pumps, self._threads, sent)
-        return CipheredOutlet(transport, response.write, self._threads, sent)
+            return Outlet(transport, self._pumps, self._threads, sent, body.from_disk)
+        return CipheredOutlet(transport, response.write, self._threads, sent, body.from_disk)
 
     async def _at_once(
-        self, request: web.Request, origin: str, file: BinaryIO, reply: Reply
+        self, request: web.Request, body: Body, file: BinaryIO, reply: Reply
     ) -> web.StreamResponse:
-        """Answer with a little, from memory."""
+        """Answer with a little, from memory. Raises `Disrupted` where the disk gave other bytes than it was given."""
         pages, part = Pages(file), reply.range
         data = pages.at_hand(part.start, part.stop)
         if data is None:
+            body.from_disk()
             data = await self._threads.page(pages.read, part.start, part.stop)
+        # What was in memory may have come there for somebody else a moment ago.
+        while await body.reach(part.start, part.stop) < part.stop:
+            continue
         if len(data) != len(part):
             raise StoreError("a file of this node has become shorter than it was")
-        self._metrics.first_byte.labels(origin).observe(time.monotonic() - request["began"])
-        self._metrics.served.labels(origin).inc(len(data))
+        self._metrics.first_byte.labels(body.origin).observe(time.monotonic() - request["began"])
+        self._metrics.served.labels(body.origin).inc(len(data))
         request["sent"] = len(data)
         return web.Response(status=reply.status, headers=reply.headers, body=data)
 

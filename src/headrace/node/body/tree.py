@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from contextlib import suppress
 from pathlib import Path
 
@@ -19,6 +20,8 @@ class DataTree:
         self.lists = data / "blocks"
         self.workshop = data / "workshop"
         self.doubts = data / "doubts"
+        self.aside = data / "aside"
+        """Folders that somebody put in the place of a blob: ours to move, not to delete."""
 
     def prepare(self) -> None:
         """Make the folders. Raises `StoreError` where that cannot be done."""
@@ -29,6 +32,20 @@ class DataTree:
     def blob(self, digest: Digest) -> Path:
         """Where verified content rests."""
         return self.root / digest.algorithm / digest.hex[:2] / digest.hex
+
+    def clear(self, digest: Digest) -> None:
+        """Have nothing under a blob's name, whatever stands there. A folder may hold what somebody misses: it is kept.
+
+        Raises:
+            StoreError: it cannot be taken away.
+        """
+        path = self.blob(digest)
+        with storing(path):
+            if path.is_dir() and not path.is_symlink():
+                self.aside.mkdir(exist_ok=True)
+                path.rename(self.aside / f"{digest.hex}.{secrets.token_hex(8)}")
+            else:
+                path.unlink(missing_ok=True)
 
     def blocks(self, digest: Digest) -> Path:
         """Where its block list rests."""

@@ -31,6 +31,7 @@ from headrace.node.api.calls import path_of
 from headrace.node.api.outside import VIEW
 from headrace.node.body.blobs import BlobStore
 from headrace.node.body.bodies import Body, Stored
+from headrace.node.body.rechecks import Recheck, Rechecks
 from headrace.node.body.sender import Sender, reset
 from headrace.node.fill.fill import Disrupted
 from headrace.node.fill.fills import DOUBT_S
@@ -74,11 +75,12 @@ class Here:
         self._noted = noted
         self._proofs = proofs
         self._threads = threads
+        self._rechecks = Rechecks(store, threads)
 
-    async def open(self, order: Order, *, resumes: bool = False) -> Body:
+    async def open(self, order: Order, *, resumes: bool = False, completes: bool = False) -> Body:
         """The body of a content; close it. Raises `NotHere`, and as `Proofs.prove`."""
         del resumes  # nothing of it is held back
-        stored = await self.stored(order.content.entry)
+        stored = await self.stored(order.content.entry, completes=completes)
         try:
             await self._proofs.prove(order, stored.file())
         except BaseException:
@@ -86,12 +88,13 @@ class Here:
             raise
         return stored
 
-    async def stored(self, entry: Entry) -> Stored:
+    async def stored(self, entry: Entry, *, completes: bool = False) -> Stored:
         """The verified file, whoever may have it. Raises `NotHere`."""
         file = await self._threads.disk(self._store.open, entry.digest, entry.size)
         if file is None:
             raise NotHere
-        return Stored(file, partial(self.is_doubted, entry.digest))
+        recheck = Recheck(self._rechecks, entry, completes=completes)
+        return Stored(file, partial(self.is_doubted, entry.digest), recheck)
 
     async def is_doubted(self, digest: Digest) -> bool:
         """Whether somebody may hold wrong bytes of it."""

@@ -1,1 +1,1 @@
-"""Care of the disk: what stays, what goes, and how much there may be."""
+"""Care of the disk: what stays, what goes and how much there may be; and what is there is read again, and mended."""

@@ -32,9 +32,9 @@ def hold_alone(path: Path) -> int | None:
 
     Raises:
         FileNotFoundError: there is none.
-        OSError: it cannot be opened.
+        OSError: it cannot be opened, or is a link.
     """
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

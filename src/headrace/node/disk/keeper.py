@@ -6,8 +6,10 @@ waits for. What somebody reads stays, and so does what is pinned.
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+import stat
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -16,6 +18,7 @@ from dataclasses import dataclass, replace
 
 from headrace.errors import NoSpace
 from headrace.manifest import Digest
+from headrace.node.body.lists import ListFolder
 from headrace.node.body.tree import DataTree
 from headrace.node.disk.holding import hold_alone, turn
 from headrace.node.disk.pins import Pins
@@ -67,6 +70,7 @@ class Keeper:
         self.care = care
         self.account = Account()
         self._layout = layout
+        self._lists = ListFolder(layout)
         self._stock = stock
         self._pins = pins
         self._mutex = threading.Lock()
@@ -161,10 +165,13 @@ class Keeper:
     def _settle_one(self, arrival: Arrival) -> bool:
         """Whether it is no arrival any more: it is here, or nothing is."""
         with suppress(FileNotFoundError):
-            self._stock.adopt(arrival, self._layout.blob(arrival.digest).stat().st_size)
-            return True
+            facts = self._layout.blob(arrival.digest).lstat()
+            if stat.S_ISREG(facts.st_mode):
+                self._stock.adopt(arrival, facts.st_size)
+                return True
         if self._layout.unfinished(arrival.digest).partial.exists() or time.time() - arrival.at < _NEW_S:
             return False
+        self._lists.drop(arrival.digest)
         self._stock.forget(arrival)
         return True
 
@@ -242,6 +249,7 @@ class Keeper:
         left = Leftover(partial, arrival.size, arrival.at)
         if left.is_there() and not left.remove() and left.is_there():
             return 0
+        self._lists.drop(arrival.digest)
         with suppress(NoSpace):  # it is looked at again
             self._stock.forget(arrival)
         self.account.dropped_bytes += arrival.size
@@ -263,12 +271,12 @@ class Keeper:
                         break
                     with suppress(_BusyError):
                         chosen[one] = self._taken(one.digest)
-                self._remove(list(chosen))
+                gone = self._remove(list(chosen))
             finally:
                 for fd in chosen.values():
                     if fd is not None:
                         os.close(fd)
-            freed, files = freed + sum(one.size for one in chosen), files + len(chosen)
+            freed, files = freed + sum(one.size for one in gone), files + len(gone)
         if files:
             _log.info("%d files of %d bytes were let go of", files, freed)
         self.account.evicted_files += files
@@ -276,33 +284,33 @@ class Keeper:
         return freed
 
     def _taken(self, digest: Digest) -> int | None:
-        """A blob's file, for nobody else to read; None where there is none. Raises `_BusyError`: somebody reads it."""
+        """A blob's file, for nobody else to read; None where nobody can. Raises `_BusyError`: somebody reads it."""
         try:
             fd = hold_alone(self._layout.blob(digest))
-        except FileNotFoundError:
-            return None
         except OSError as error:
-            _log.warning("a file cannot be looked at, and stays: %s", error.strerror)
-            raise _BusyError from error
+            if error.errno in (errno.EMFILE, errno.ENFILE):  # says nothing about the file
+                raise _BusyError from error
+            return None
         if fd is None:
             raise _BusyError
         return fd
 
-    def _remove(self, going: list[Candidate]) -> None:
+    def _remove(self, going: list[Candidate]) -> Sequence[Candidate | Arrival]:
+        """Remove these files; those that went are the answer."""
         if not going:
-            return
+            return ()
         written = None
         with suppress(NoSpace):
             written = self._stock.go(going)
-        for one in going:
-            with storing(self._layout.root):
-                self._layout.blob(one.digest).unlink(missing_ok=True)
-                self._layout.blocks(one.digest).unlink(missing_ok=True)
+        for one in going if written is None else written:
+            self._layout.clear(one.digest)
+            self._lists.drop(one.digest)
         with suppress(NoSpace):  # what is still written down is looked at again
             if written is not None:
                 self._stock.gone(written)
             for one in going if written is None else ():
                 self._stock.lost(one.digest)
+        return going if written is None else written
 
 
 class _BusyError(Exception):

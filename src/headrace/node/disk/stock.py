@@ -156,14 +156,19 @@ class Stock:
         ]
 
     def go(self, going: Sequence[Candidate]) -> list[Arrival]:
-        """These are about to be removed."""
-        now = time.time()
+        """These are about to be removed. Not those among them that are on their way again: they were found to be wrong."""
+        now, gone = time.time(), []
         with self._database.writing() as connection:
             for one in going:
                 key = {"digest": str(one.digest)}
+                known = connection.scalar(sa.select(blobs.c.digest).where(is_row(blobs, key)))
+                comes = connection.scalar(sa.select(arrivals.c.digest).where(is_row(arrivals, key)))
                 self._database.put(connection, blobs, key, None)
-                self._database.put(connection, arrivals, key, {"weight": one.size, "at": now, "running": 1})
-        return [Arrival(one.digest, one.size, now) for one in going]
+                if known is not None and comes is None:
+                    values = {"weight": one.size, "at": now, "running": 1}
+                    self._database.put(connection, arrivals, key, values)
+                    gone.append(Arrival(one.digest, one.size, now))
+        return gone
 
     def gone(self, going: Sequence[Arrival]) -> None:
         """These are removed, and with them whatever belonged to them."""

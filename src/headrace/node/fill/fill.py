@@ -122,6 +122,10 @@ class Reader:
         """See `Fill.is_over`."""
         return await self._fill.is_over(patience_s)
 
+    async def end(self) -> None:
+        """Wait until it is verified, without reading. Raises `FillFailed` where it will not be."""
+        await self._fill.end()
+
     def open(self) -> BinaryIO:
         """The file the bytes land in; see `Fill.open`."""
         return self._fill.open()
@@ -290,6 +294,13 @@ class Fill:
             await asyncio.wait(
                 {self._change}, timeout=min((one for one in waits_s if one is not None), default=None)
             )
+
+    async def end(self) -> None:
+        """See `Reader.end`."""
+        while not self.ended:
+            await asyncio.wait({self._change})
+        if self.error is not None:
+            raise self.error
 
     def _check(self, reader: Reader) -> None:
         """Raise where this reader can be given nothing more; see `Reader.reach`."""

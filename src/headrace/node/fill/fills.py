@@ -39,6 +39,7 @@ from headrace.node.fill.order import Order
 from headrace.node.memory.inventory import Held, Inventory
 from headrace.node.threads import Threads
 from headrace.ranges import Range
+from headrace.source.contract import Content
 from headrace.store.lease import boot_id
 from headrace.wire import BLOCK_BYTES
 
@@ -142,14 +143,31 @@ class Fills:
                 fill.leaving = True
                 self._link.drop(fill.content.entry.digest)
 
+    async def complete(self, content: Content) -> None:
+        """Have all of it, for nobody in particular: it is not given up for want of readers, unless it is cancelled.
+
+        Raises:
+            DigestMismatch: it is being fetched, and has another size there.
+            FillFailed: it cannot be had.
+        """
+        reader = self.read(Order(content), resumes=False)
+        try:
+            await reader.end()
+        finally:
+            reader.close()
+
     async def is_doubted(self, digest: Digest) -> bool:
         """Whether somebody may hold wrong bytes of it."""
+        if self._is_doubted_here(digest):
+            return True
+        until = await self._threads.disk(self._doubted_until, digest)
+        return time.time() < until or self._is_doubted_here(digest)  # it may have begun meanwhile
+
+    def _is_doubted_here(self, digest: Digest) -> bool:
         fill = self._running.get(str(digest))
         if fill is not None and fill.generation:
             return True  # however long it takes
-        if time.time() < self._doubted.get(digest, 0.0):
-            return True
-        return time.time() < await self._threads.disk(self._doubted_until, digest)
+        return time.time() < self._doubted.get(digest, 0.0)
 
     def take(self, event: Event) -> None:
         """Take what the worker tells."""
@@ -367,10 +385,10 @@ class Fills:
 
     def _doubted_until(self, digest: Digest) -> float:
         """What outlives this process. For a thread."""
-        until = self._inventory.doubted_until(digest)
-        with suppress(FileNotFoundError):
-            until = max(until, self._store.layout.doubt(digest).stat().st_mtime + DOUBT_S)
-        return until
+        until = 0.0
+        with suppress(FileNotFoundError):  # looked at first: it goes when the catalog has it
+            until = self._store.layout.doubt(digest).stat().st_mtime + DOUBT_S
+        return max(until, self._inventory.doubted_until(digest))
 
     def _write_doubt(self, digest: Digest, until: float) -> None:
         self._inventory.doubt(digest, until)

@@ -7,14 +7,14 @@ there, so that nobody has to walk a tree to know how much there is.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Protocol
 
 import sqlalchemy as sa
 
 from headrace.manifest import Digest
-from headrace.node.memory.database import Database
+from headrace.node.memory.database import Database, is_row
 from headrace.node.memory.schema import arrivals, blobs, doubts, held_blocks
 
 _ROWS_AT_ONCE = 1000
@@ -30,11 +30,24 @@ class Held:
 
 @dataclass(frozen=True)
 class Identity:
-    """What tells a file on disk from any other that was there before or is put there later."""
+    """What tells a file on disk from any other that was there before or is put there later.
+
+    `changed_ns` moves whatever is done to the file, and nobody can put it back: who edits a file and restores the
+    rest is found out. None where an earlier version did not record it.
+    """
 
     size: int
     inode: int
     modified_ns: int
+    changed_ns: int | None = None
+
+    def is_still(self, found: Identity) -> bool:
+        """Whether the file that was recorded as this is the one that was found."""
+        # What an earlier version recorded is believed as it was then: to hash a whole disk at once after an upgrade
+        # would keep everybody waiting. The scrubber takes such files first.
+        since = found.changed_ns if self.changed_ns is None else self.changed_ns
+        mine = (self.size, self.inode, self.modified_ns, since)
+        return mine == (found.size, found.inode, found.modified_ns, found.changed_ns)
 
 
 class Inventory(Protocol):
@@ -43,8 +56,26 @@ class Inventory(Protocol):
     def verified(self, digest: Digest) -> Identity | None:
         """The file that was found to hash to this."""
 
-    def verify(self, digest: Digest, identity: Identity | None) -> None:
-        """Remember a file that hashes to this; None: there is none."""
+    def verify(self, digest: Digest, identity: Identity) -> None:
+        """Remember a file that hashed to this a moment ago."""
+
+    def lost(self, digest: Digest, identity: Identity) -> None:
+        """The file that was recorded as this is there no more. Unless another has been recorded since."""
+
+    def mistrust(self, digest: Digest) -> None:
+        """There is a file, and nothing is known of it: it is hashed before it is given out, and its turn has been."""
+
+    def withdraw(self, digest: Digest, size: int) -> float:
+        """A file is about to lose its name: it is on its way again, and counts as that. When that was is the answer."""
+
+    def removed(self, digest: Digest, withdrawn_at: float) -> None:
+        """Of what was withdrawn then nothing is left on the disk. Unless somebody has begun anew since."""
+
+    def unchecked(self, before: float, used_before: float, most: int) -> Sequence[Digest]:
+        """Files that were hashed last before a time: first those used since and hashed last before `used_before`."""
+
+    def oldest_check(self) -> float | None:
+        """When the file was hashed for which that is longest ago; 0 is never, None: there are no files."""
 
     def use(self, digest: Digest) -> None:
         """Somebody reads this file now. It may be written down later, and get lost."""
@@ -71,15 +102,47 @@ class SqlInventory:
     def verified(self, digest: Digest) -> Identity | None:
         """See `Inventory.verified`."""
         found = self._database.one(sa.select(blobs).where(blobs.c.digest == str(digest)))
-        return Identity(found.size, found.inode, found.modified_ns) if found else None
+        if found is None:
+            return None
+        return Identity(found.size, found.inode, found.modified_ns, found.changed_ns)
 
-    def verify(self, digest: Digest, identity: Identity | None) -> None:
+    def verify(self, digest: Digest, identity: Identity) -> None:
         """See `Inventory.verify`."""
-        key, first = {"digest": str(digest)}, {"used_at": time.time()}
-        values = None if identity is None else asdict(identity)
+        now, key = time.time(), {"digest": str(digest)}
+        values = {**asdict(identity), "checked_at": now}
         with self._database.writing() as connection:
-            self._database.put(connection, blobs, key, values, first)
-            if values is not None:
+            self._database.put(connection, blobs, key, values, {"used_at": now})
+            self._database.put(connection, arrivals, key, None)
+
+    def lost(self, digest: Digest, identity: Identity) -> None:
+        """See `Inventory.lost`."""
+        facts = asdict(identity)
+        same = sa.and_(*(blobs.c[name].is_not_distinct_from(value) for name, value in facts.items()))
+        key = {"digest": str(digest)}
+        with self._database.writing() as connection:
+            if connection.scalar(sa.select(blobs.c.digest).where(is_row(blobs, key), same)) is not None:
+                self._database.put(connection, blobs, key, None)
+
+    def mistrust(self, digest: Digest) -> None:
+        """See `Inventory.mistrust`."""
+        values = {"inode": 0, "modified_ns": 0, "changed_ns": 0, "checked_at": time.time()}
+        with self._database.writing() as connection:
+            connection.execute(sa.update(blobs).where(blobs.c.digest == str(digest)).values(values))
+
+    def withdraw(self, digest: Digest, size: int) -> float:
+        """See `Inventory.withdraw`."""
+        now, key = time.time(), {"digest": str(digest)}
+        with self._database.writing() as connection:
+            self._database.put(connection, blobs, key, None)
+            if not connection.scalar(sa.select(arrivals.c.running).where(is_row(arrivals, key))):
+                self._database.put(connection, arrivals, key, {"weight": size, "at": now, "running": 1})
+        return now
+
+    def removed(self, digest: Digest, withdrawn_at: float) -> None:
+        """See `Inventory.removed`."""
+        key = {"digest": str(digest)}
+        with self._database.writing() as connection:
+            if connection.scalar(sa.select(arrivals.c.at).where(is_row(arrivals, key))) == withdrawn_at:
                 self._database.put(connection, arrivals, key, None)
 
     def use(self, digest: Digest) -> None:
@@ -95,6 +158,21 @@ class SqlInventory:
         for begin in range(0, len(rows), _ROWS_AT_ONCE):
             with self._database.writing() as connection:
                 connection.execute(update, rows[begin : begin + _ROWS_AT_ONCE])
+
+    def unchecked(self, before: float, used_before: float, most: int) -> Sequence[Digest]:
+        """See `Inventory.unchecked`."""
+        found: dict[Digest, None] = {}
+        used = sa.and_(blobs.c.used_at > blobs.c.checked_at, blobs.c.checked_at < used_before)
+        for condition in (used, blobs.c.checked_at < before):
+            query = sa.select(blobs.c.digest).where(condition).order_by(blobs.c.checked_at)
+            rows = self._database.all(query.limit(most))
+            found.update(dict.fromkeys(Digest.parse(row.digest) for row in rows))
+        return list(found)[:most]
+
+    def oldest_check(self) -> float | None:
+        """See `Inventory.oldest_check`."""
+        found = self._database.one(sa.select(sa.func.min(blobs.c.checked_at).label("at")))
+        return found.at if found else None
 
     def doubted_until(self, digest: Digest) -> float:
         """See `Inventory.doubted_until`."""

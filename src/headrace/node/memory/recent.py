@@ -291,11 +291,33 @@ class RecentInventory:
         found: Identity | None = self._through(("verified", digest), lambda: self._inventory.verified(digest))
         return found
 
-    def verify(self, digest: Digest, identity: Identity | None) -> None:
+    def verify(self, digest: Digest, identity: Identity) -> None:
         """See `Inventory.verify`."""
         with _as_far_as_it_fits():
             self._inventory.verify(digest, identity)
         self._put(("verified", digest), identity)
+
+    def lost(self, digest: Digest, identity: Identity) -> None:
+        """See `Inventory.lost`."""
+        with _as_far_as_it_fits():
+            self._inventory.lost(digest, identity)
+        self._recent.drop(("verified", digest))
+
+    def mistrust(self, digest: Digest) -> None:
+        """See `Inventory.mistrust`."""
+        self._inventory.mistrust(digest)
+        self._recent.drop(("verified", digest))
+
+    def withdraw(self, digest: Digest, size: int) -> float:
+        """See `Inventory.withdraw`."""
+        at = self._inventory.withdraw(digest, size)
+        self._recent.drop(("verified", digest))
+        return at
+
+    def removed(self, digest: Digest, withdrawn_at: float) -> None:
+        """See `Inventory.removed`."""
+        with _as_far_as_it_fits():
+            self._inventory.removed(digest, withdrawn_at)
 
     def use(self, digest: Digest) -> None:
         """See `Inventory.use`."""
@@ -309,6 +331,14 @@ class RecentInventory:
         except NoSpace:
             self._used = {**used, **self._used}
             raise
+
+    def unchecked(self, before: float, used_before: float, most: int) -> Sequence[Digest]:
+        """See `Inventory.unchecked`."""
+        return self._inventory.unchecked(before, used_before, most)
+
+    def oldest_check(self) -> float | None:
+        """See `Inventory.oldest_check`."""
+        return self._inventory.oldest_check()
 
     def doubted_until(self, digest: Digest) -> float:
         """See `Inventory.doubted_until`."""

@@ -60,6 +60,7 @@ entries = sa.Table(
     sa.Column("size", sa.BigInteger, nullable=False),
     sa.Column("digest", sa.Text),
     sa.Index("entries_by_folder", "commit_id", "folder", "path"),
+    sa.Index("entries_by_digest", "digest"),
 )
 answers = sa.Table(
     "answers",
@@ -78,6 +79,9 @@ totals = sa.Table(
     sa.Column("rows", sa.BigInteger, nullable=False),
     sa.Column("weight", sa.BigInteger, nullable=False),
 )
+_used_at = sa.Column("used_at", sa.Float, nullable=False, server_default="0")
+_checked_at = sa.Column("checked_at", sa.Float, nullable=False, server_default="0")
+_unchecked = _used_at > _checked_at  # since it was used
 blobs = sa.Table(
     "blobs",
     TABLES,
@@ -86,11 +90,12 @@ blobs = sa.Table(
     sa.Column("inode", sa.BigInteger, nullable=False),
     sa.Column("modified_ns", sa.BigInteger, nullable=False),
     sa.Column("changed_ns", sa.BigInteger),
-    sa.Column("used_at", sa.Float, nullable=False, server_default="0"),
-    sa.Column("checked_at", sa.Float, nullable=False, server_default="0"),
+    _used_at,
+    _checked_at,
     sa.Column("pinned", sa.Integer, nullable=False, server_default="0"),
     sa.Index("blobs_by_use", "pinned", "used_at", "digest"),
     sa.Index("blobs_by_check", "checked_at"),
+    sa.Index("blobs_used_since", "checked_at", sqlite_where=_unchecked, postgresql_where=_unchecked),
 )
 # What is being fetched, was left half fetched or is about to be removed: so nothing on disk is unknown here, whenever
 # a process dies. `at` is when somebody was at it last, `running` whether it still was.
@@ -279,7 +284,7 @@ def _from_1(connection: sa.Connection) -> None:
 
 
 def _from_2(connection: sa.Connection) -> None:
-    """Commits and blobs get an age, and are counted.
+    """Commits and blobs get an age, and are counted; content is found by its digest.
 
     What is here came from repos for everybody: there were no others until now.
     """
@@ -300,6 +305,8 @@ def _from_2(connection: sa.Connection) -> None:
                 connection.execute(sa.text(f"ALTER TABLE {table.name} ADD COLUMN {column}"))
         for index in table.indexes:
             index.create(connection, checkfirst=True)
+    for index in entries.indexes:
+        index.create(connection, checkfirst=True)
     connection.execute(sa.update(blobs).values(used_at=blobs.c.modified_ns / 1e9))
     now = time.time()
     connection.execute(sa.update(held_blocks).values(at=now))
