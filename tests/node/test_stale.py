@@ -117,7 +117,7 @@ def test_a_damaged_blob_is_fetched_again(
     blob.write_bytes(b"\0" + BIG[1:])
     resumed = ask(node.endpoint + BIG_FILE, Range="bytes=100-")
     assert (resumed.status, resumed.body) == (200, BIG)  # what is before may have come from the damaged one
-    assert hub.log().blob_bytes == len(BIG)
+    assert 0 < hub.log().blob_bytes <= len(BIG)  # only what is wrong, where it is known what is
 
 
 SOUND = """

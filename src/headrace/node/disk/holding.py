@@ -13,6 +13,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from headrace.errors import NoSpace
+
+
+class RoomTaken(NoSpace):
+    """There would be room, were it not for what is read now."""
+
 
 def hold(file: BinaryIO) -> bool:
     """Share in its use, until it is closed; whether it still has a name. Waits while it is being taken away."""

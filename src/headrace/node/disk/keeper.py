@@ -20,7 +20,7 @@ from headrace.errors import NoSpace
 from headrace.manifest import Digest
 from headrace.node.body.lists import ListFolder
 from headrace.node.body.tree import DataTree
-from headrace.node.disk.holding import hold_alone, turn
+from headrace.node.disk.holding import RoomTaken, hold_alone, turn
 from headrace.node.disk.pins import Pins
 from headrace.node.disk.stock import ALIVE_S, Arrival, Candidate, Stock
 from headrace.plan.eviction import Care, Usage, excess, is_over, why_not
@@ -82,6 +82,7 @@ class Keeper:
         """Content is about to be fetched: make room for it.
 
         Raises:
+            RoomTaken: what is read now takes its room.
             NoSpace: it has no room here, whatever goes.
             StoreError: the disk cannot be asked.
         """
@@ -100,7 +101,7 @@ class Keeper:
             self._stock.expect(digest, size)
         if self._meet(coming).free < coming:
             self.forsake(digest)
-            raise self._no_room(digest, f"{size} bytes are wanted, and what is read now takes the room")
+            raise RoomTaken(f"there is no room for {digest}: what is read now takes it")
 
     def relieve(self) -> bool:
         """The disk refused a write: let something go; whether anything did, or did a moment ago."""

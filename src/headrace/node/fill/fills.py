@@ -33,6 +33,7 @@ from headrace.manifest import Digest
 from headrace.names import Repo
 from headrace.node.access.holders import Holders
 from headrace.node.body.blobs import BlobStore
+from headrace.node.disk.holding import RoomTaken
 from headrace.node.fill.fill import Fill, FillFailed, Pulse, Reader
 from headrace.node.fill.link import WorkerLink
 from headrace.node.fill.order import Order
@@ -54,6 +55,7 @@ _REFUSALS = frozenset(
 
 _ATTEMPTS = 3  # a worker that dies this often during one fill dies of it
 _WRITE_AGAIN_S = 1.0
+_TAKEN_LOOKS, _TAKEN_S = 10, 0.2  # for the room of what is just being read
 _RECALL_S = 4.0  # for what was known of it to be read
 
 _log = logging.getLogger("headrace.node")
@@ -251,8 +253,7 @@ class Fills:
         """Have it fetched, once there is room for it."""
         digest, size = fill.content.entry.digest, fill.content.entry.size
         try:
-            async with self._held(digest):
-                await self._threads.disk(self._room.admit, digest, size)
+            await self._admitted(digest, size)
         except HeadraceError as error:
             _log.warning("%s", error.message)
             self._refuse(fill, FillFailed(error.message, error.code))
@@ -266,6 +267,17 @@ class Fills:
         fill.was_ordered()
         self._link.order(fill.order)
         await self._recall(fill)
+
+    async def _admitted(self, digest: Digest, size: int) -> None:
+        """Wait a moment for what is just being read to its end. Raises as `Room.admit`."""
+        for _ in range(_TAKEN_LOOKS):
+            async with self._held(digest):
+                with suppress(RoomTaken):
+                    await self._threads.disk(self._room.admit, digest, size)
+                    return
+            await asyncio.sleep(_TAKEN_S)
+        async with self._held(digest):
+            await self._threads.disk(self._room.admit, digest, size)
 
     async def _relieve(self, fill: Fill, event: BlobFailed) -> None:
         """The disk refused what seemed to fit: once something was let go of, it is tried again."""
