@@ -26,6 +26,7 @@ from headrace.errors import (
     UsageError,
 )
 from headrace.node.body.sender import Doubted
+from headrace.node.disk.holding import RoomTaken
 from headrace.node.fill.fill import FillFailed
 from headrace.node.lines import flat
 from headrace.node.memory.catalog import Visibility
@@ -50,6 +51,7 @@ _STATUSES: tuple[tuple[type[HeadraceError], int], ...] = (
 )
 _FILL_STATUSES = {
     "no_space": 507,
+    "room_taken": 507,
     "stalled": 504,
     "busy": 503,
     "spent": 503,
@@ -112,7 +114,7 @@ def refusal_of(error: HeadraceError, *, signed_in: bool, commit: str | None = No
 def _words_of(error: HeadraceError) -> str:
     """What happened, without the folders of this machine: what is said of a disk names them."""
     code = error.why if isinstance(error, FillFailed) else error.code
-    if code == NoSpace.code:
+    if code in (NoSpace.code, RoomTaken.code):
         return "this mirror has no room left on its disk"
     if isinstance(error, StoreError) or code in (StoreError.code, ReadOnly.code):
         return "this mirror's disk does not do what it should; its log says more"

@@ -19,6 +19,8 @@ from headrace.errors import NoSpace
 class RoomTaken(NoSpace):
     """There would be room, were it not for what is read now."""
 
+    code = "room_taken"
+
 
 def hold(file: BinaryIO) -> bool:
     """Share in its use, until it is closed; whether it still has a name. Waits while it is being taken away."""

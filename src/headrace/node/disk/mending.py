@@ -12,6 +12,7 @@ from typing import Protocol
 
 from headrace.errors import HeadraceError, NoSpace
 from headrace.manifest import Digest
+from headrace.node.disk.holding import RoomTaken
 from headrace.node.fill.fill import FillFailed
 from headrace.node.threads import Threads
 from headrace.source.contract import Content
@@ -77,7 +78,7 @@ class Mender:
         try:
             await self._fills.complete(place)
         except FillFailed as error:
-            if error.why == NoSpace.code:
+            if error.why in (NoSpace.code, RoomTaken.code):
                 return True  # nobody waits for it, and the log has it
             _log.warning("%s could not be mended: %s", digest, error.message)
             return False

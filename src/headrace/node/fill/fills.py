@@ -56,6 +56,7 @@ _REFUSALS = frozenset(
 _ATTEMPTS = 3  # a worker that dies this often during one fill dies of it
 _WRITE_AGAIN_S = 1.0
 _TAKEN_LOOKS, _TAKEN_S = 10, 0.2  # for the room of what is just being read
+_TAKEN_AGAIN_S = 10.0
 _RECALL_S = 4.0  # for what was known of it to be read
 
 _log = logging.getLogger("headrace.node")
@@ -256,7 +257,8 @@ class Fills:
             await self._admitted(digest, size)
         except HeadraceError as error:
             _log.warning("%s", error.message)
-            self._refuse(fill, FillFailed(error.message, error.code))
+            again_s = _TAKEN_AGAIN_S if isinstance(error, RoomTaken) else None
+            self._refuse(fill, FillFailed(error.message, error.code, again_s))
             return
         except Exception:
             self._refuse(fill, FillFailed("the disk cannot be looked at", StoreError.code))

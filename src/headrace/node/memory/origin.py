@@ -27,6 +27,8 @@ _PIECE_BYTES = 64 * 1024
 class BadCredentials(AccessDenied):
     """What a caller shows is worth nothing at the source. It says nothing about any repo."""
 
+    code = "bad_credentials"
+
 
 class Origin(Protocol):
     """Answers questions about repos, each on behalf of a caller. `outage` knows whether it may be asked."""
