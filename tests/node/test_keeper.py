@@ -17,11 +17,14 @@ from headrace.layout import WorkshopLayout
 from headrace.manifest import Digest
 from headrace.names import Repo
 from headrace.node.access.holders import Holders
+from headrace.node.disk.holding import RoomTaken
 from headrace.node.disk.keeper import Keeper
 from headrace.node.disk.pins import Pins
 from headrace.node.disk.stock import ALIVE_S, Stock
 from headrace.node.memory.catalog import Ref
 from headrace.node.memory.database import Database
+from headrace.node.memory.inventory import Identity, SqlInventory
+from headrace.node.memory.recent import RecentInventory
 from headrace.plan.eviction import Care
 from headrace.store.lease import LeaseWatch
 from headrace.testing import content
@@ -275,3 +278,30 @@ def test_a_pinned_branch_that_moved_keeps_a_full_disk_from_nothing(opened: Open,
     keeper = Keeper(folder.tree, Stock(full), pins, Care(free_space=0))
     assert keeper.relieve()
     assert [folder.tree.blob(one).exists() for one in (kept, loose)] == [True, False]
+
+
+def test_what_has_come_stays_while_what_is_read_takes_the_room_for_the_rest(
+    opened: Open, tmp_path: Path
+) -> None:
+    folder = opened()
+    big = folder.put(SIZE, 1, 1.0)
+    facts = os.statvfs(tmp_path)
+    size = facts.f_bavail * facts.f_frsize + 10 * SIZE  # more than is free
+    os.truncate(folder.tree.blob(big), 2 * size)
+    folder.store.record(big)
+    half = folder.put_partial(SIZE, 2)
+    with folder.store.open(big, 2 * size) or pytest.fail("it is there"):
+        with pytest.raises(RoomTaken):
+            folder.keeper.admit(half, size)
+    assert folder.tree.unfinished(half).partial.exists()
+    assert [one.digest for one in folder.stock.left()] == [half]
+
+
+def test_on_a_full_disk_a_file_is_not_hashed_for_everybody(tmp_path: Path) -> None:
+    database = Full(f"sqlite:///{tmp_path / 'catalog.sqlite'}")
+    database.is_full = True
+    inventory = RecentInventory(SqlInventory(database))
+    identity = Identity(1, 2, 3, 4)
+    inventory.verify(digest_of(1), identity)
+    time.sleep(1.1)  # for so long what was read is at hand
+    assert inventory.verified(digest_of(1)) == identity
