@@ -173,7 +173,7 @@ def test_lines_of_several_processes_stay_whole_in_one_pipe() -> None:
     with Popen([sys.executable, "-c", writes], stdout=PIPE) as process:
         assert process.stdout is not None
         told = bytearray()
-        while block := process.stdout.read1(5_000):
+        while block := os.read(process.stdout.fileno(), 5_000):
             told += block
             time.sleep(0.0005)
     assert all(json.loads(line)["path"] == 150 * "x" for line in told.splitlines())

@@ -290,9 +290,8 @@ def test_what_has_come_stays_while_what_is_read_takes_the_room_for_the_rest(
     os.truncate(folder.tree.blob(big), 2 * size)
     folder.store.record(big)
     half = folder.put_partial(SIZE, 2)
-    with folder.store.open(big, 2 * size) or pytest.fail("it is there"):
-        with pytest.raises(RoomTaken):
-            folder.keeper.admit(half, size)
+    with folder.store.open(big, 2 * size) or pytest.fail("it is there"), pytest.raises(RoomTaken):
+        folder.keeper.admit(half, size)
     assert folder.tree.unfinished(half).partial.exists()
     assert [one.digest for one in folder.stock.left()] == [half]
 
