@@ -43,6 +43,11 @@ def test_the_unit_is_accepted_and_has_few_rights(unit: Path) -> None:
     accepted(analyze, "security", "--offline=true", f"--threshold={EXPOSURE_MOST}", "--no-pager", unit)
 
 
+def test_a_large_catalog_has_time_to_be_upgraded(unit: Path) -> None:
+    # systemd would end it after 90 s, with all that was done undone, and begin anew.
+    assert re.search(r"^TimeoutStartSec=1h$", unit.read_text(), re.MULTILINE)
+
+
 def test_the_dockerfile_is_accepted() -> None:
     hadolint = Path(sys.executable).parent / "hadolint"
     assert accepted(hadolint, "--failure-threshold", "style", DOCKERFILE) == ""

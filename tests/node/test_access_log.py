@@ -160,6 +160,25 @@ def test_it_may_be_standard_output(calm_hub: ChaosHub, tmp_path: Path) -> None:
     assert [one.get("path") for one in lines_of(script)] == [None, "/healthz"]
 
 
+def test_lines_of_several_processes_stay_whole_in_one_pipe() -> None:
+    writes = """if True:
+        from headrace.node.api.accesslog import AccessLog
+        logs = [AccessLog("-", lambda _: None) for _ in range(3)]  # each writes by itself, as a process does
+        for number in range(2_000):
+            for log in logs:
+                log.note({"number": number, "path": 150 * "x"})
+        for log in logs:
+            log.close()
+    """
+    with Popen([sys.executable, "-c", writes], stdout=PIPE) as process:
+        assert process.stdout is not None
+        told = bytearray()
+        while block := os.read(process.stdout.fileno(), 5_000):
+            told += block
+            time.sleep(0.0005)
+    assert all(json.loads(line)["path"] == 150 * "x" for line in told.splitlines())
+
+
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="No such file"):
         AccessLog(str(tmp_path / "nowhere" / "access.log"), lambda _: None)

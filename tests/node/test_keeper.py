@@ -5,17 +5,26 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from headrace.errors import NoSpace
 from headrace.layout import WorkshopLayout
 from headrace.manifest import Digest
 from headrace.names import Repo
-from headrace.node.disk.stock import ALIVE_S
+from headrace.node.access.holders import Holders
+from headrace.node.disk.holding import RoomTaken
+from headrace.node.disk.keeper import Keeper
+from headrace.node.disk.pins import Pins
+from headrace.node.disk.stock import ALIVE_S, Stock
 from headrace.node.memory.catalog import Ref
+from headrace.node.memory.database import Database
+from headrace.node.memory.inventory import Identity, SqlInventory
+from headrace.node.memory.recent import RecentInventory
 from headrace.plan.eviction import Care
 from headrace.store.lease import LeaseWatch
 from headrace.testing import content
@@ -218,3 +227,80 @@ def test_block_lists_go_with_their_blobs_and_doubts_with_their_time(opened: Open
     folder.keeper.settle()
     assert folder.inventory.doubted_until(digest_of(5)) == 0
     assert folder.inventory.doubted_until(digest_of(6)) > 0
+
+
+def test_who_holds_content_is_forgotten_with_it_and_not_what_began_meanwhile(opened: Open) -> None:
+    folder = opened()
+    holders = Holders(folder.database)
+    gone, anew = (folder.put(SIZE, seed, 1.0) for seed in (1, 2))
+    for digest in (gone, anew):
+        holders.prove(digest, REPO)
+    going = folder.stock.go(folder.stock.oldest(None, 2))
+    folder.stock.expect(anew, SIZE)
+    holders.began(anew, Repo("org/other"))
+    folder.stock.gone(going)
+    assert [len(holders.of(digest)) for digest in (gone, anew)] == [0, 2]
+
+
+def test_of_what_is_dropped_half_fetched_nobody_is_known_as_holder(opened: Open) -> None:
+    folder = opened()
+    holders, digest = Holders(folder.database), digest_of(1)
+    folder.stock.expect(digest, SIZE)
+    holders.began(digest, REPO)
+    folder.put_partial(SIZE, 1)
+    folder.keeper.forsake(digest)
+    assert not folder.tree.unfinished(digest).partial.exists()
+    assert not holders.of(digest)
+
+
+class Full(Database):
+    """Of a disk that takes no more."""
+
+    is_full = False
+
+    @contextmanager
+    def writing(self, *, lasting: bool = False) -> Iterator[sa.Connection]:
+        if self.is_full:
+            raise NoSpace("no space left for the catalog")
+        with super().writing(lasting=lasting) as connection:
+            yield connection
+
+
+def test_a_pinned_branch_that_moved_keeps_a_full_disk_from_nothing(opened: Open, tmp_path: Path) -> None:
+    folder = opened()
+    kept, loose = folder.put(SIZE, 1, 1.0), folder.put(SIZE, 2, 2.0)
+    folder.list(REPO, ONE, kept)
+    folder.catalog.point(REPO, "main", Ref(ONE, 1.0))
+    full = Full(f"sqlite:///{tmp_path / 'catalog.sqlite'}")
+    pins = Pins(full)
+    pins.pin(REPO, "main")
+    full.is_full = True
+    keeper = Keeper(folder.tree, Stock(full), pins, Care(free_space=0))
+    assert keeper.relieve()
+    assert [folder.tree.blob(one).exists() for one in (kept, loose)] == [True, False]
+
+
+def test_what_has_come_stays_while_what_is_read_takes_the_room_for_the_rest(
+    opened: Open, tmp_path: Path
+) -> None:
+    folder = opened()
+    big = folder.put(SIZE, 1, 1.0)
+    facts = os.statvfs(tmp_path)
+    size = facts.f_bavail * facts.f_frsize + 10 * SIZE  # more than is free
+    os.truncate(folder.tree.blob(big), 2 * size)
+    folder.store.record(big)
+    half = folder.put_partial(SIZE, 2)
+    with folder.store.open(big, 2 * size) or pytest.fail("it is there"), pytest.raises(RoomTaken):
+        folder.keeper.admit(half, size)
+    assert folder.tree.unfinished(half).partial.exists()
+    assert [one.digest for one in folder.stock.left()] == [half]
+
+
+def test_on_a_full_disk_a_file_is_not_hashed_for_everybody(tmp_path: Path) -> None:
+    database = Full(f"sqlite:///{tmp_path / 'catalog.sqlite'}")
+    database.is_full = True
+    inventory = RecentInventory(SqlInventory(database))
+    identity = Identity(1, 2, 3, 4)
+    inventory.verify(digest_of(1), identity)
+    time.sleep(1.1)  # for so long what was read is at hand
+    assert inventory.verified(digest_of(1)) == identity

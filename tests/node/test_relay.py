@@ -215,6 +215,19 @@ def test_without_a_lead_there_is_a_clear_answer(tmp_path: Path) -> None:
     asyncio.run(act())
 
 
+def test_a_lead_that_is_stuck_keeps_nobody_waiting_who_asks_how_it_does(tmp_path: Path) -> None:
+    async def act() -> None:
+        sock, path = listen_inside(tmp_path)
+        sock.listen()  # and nobody takes what comes
+        relay = Relay(path)
+        with pytest.raises(Busy, match="cannot fetch now"):
+            await relay.check()
+        await relay.close()
+        sock.close()
+
+    asyncio.run(asyncio.wait_for(act(), 15))
+
+
 def test_sockets_that_were_left_are_removed_and_others_are_not(tmp_path: Path) -> None:
     left, gone = listen_inside(tmp_path)
     left.close()

@@ -22,6 +22,7 @@ from headrace.node.process import NodeProcess
 from headrace.testing import ChaosHub, content, write_repo
 from headrace.wire import BLOCK_BYTES
 from tests.node.asking import ask, open_stream
+from tests.node.holders import connected
 from tests.node.test_blocks import list_of
 from tests.node.test_sending import drop_pages, until
 from tests.pull.mounts import in_user_space
@@ -311,3 +312,34 @@ def test_a_disk_that_fails_to_read_ends_in_a_reset_and_the_file_is_fetched_again
     while (body := whole(url_of(node, "big.bin"))) != BIG:  # its mending found no folder
         assert time.monotonic() < deadline, body
     assert is_right(tmp_path / "node", "big.bin")
+
+
+def test_what_a_server_finds_to_have_rotted_is_counted_and_mended_by_the_lead(
+    source: ChaosHub, start_node: StartNode, tmp_path: Path
+) -> None:
+    node, data = start_node(source, scrub_rate=0, workers=2), tmp_path / "node"
+    assert ask(url_of(node, "big.bin")).body == BIG
+    rot(data, "big.bin")
+    time.sleep(1.1)  # it is read again what was known of the file
+    with suppress(*CUT), connected(node, node.servers[0]) as server:
+        server.request("GET", "/org/rot/resolve/main/big.bin")
+        server.getresponse().read()
+    until(lambda: counted(node, "headrace_mended_blobs_total") == 1)
+    assert counted(node, "headrace_rotten_blobs_total") == 1
+    assert is_right(data, "big.bin")
+
+
+def test_what_a_web_server_has_to_read_from_the_disk_further_in_is_checked(
+    source: ChaosHub, start_node: StartNode, tmp_path: Path
+) -> None:
+    node, data = start_node(source, scrub_rate=0, x_accel="/_blobs/"), tmp_path / "node"
+    assert ask(url_of(node, "big.bin")).body == BIG
+    rot(data, "big.bin")
+    with blob(data, "big.bin").open("rb", buffering=0) as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+        file.read(BLOCK_BYTES // 4)  # its beginning is in memory
+    time.sleep(1.1)  # it is read again what was known of the file
+    led = ask(url_of(node, "big.bin"), X_Sendfile_Type="X-Accel-Redirect")
+    assert led.headers["x-accel-redirect"].startswith("/_blobs/")
+    until(lambda: counted(node, "headrace_mended_blobs_total") == 1)
+    assert is_right(data, "big.bin")

@@ -283,3 +283,18 @@ def test_an_identity_is_that_of_one_file_only() -> None:
     assert Identity(1, 2, 3).is_still(known)
     for other in ({"size": 0}, {"inode": 0}, {"modified_ns": 0}, {"changed_ns": 0}):
         assert not known.is_still(replace(known, **other))
+
+
+def test_a_wrong_file_that_the_disk_does_not_let_go_of_is_given_to_nobody(disk: Disk) -> None:
+    digest = digest_of(DATA[0])
+    disk.put(DATA[0]).write_bytes(DATA[1])
+    disk.store.record(digest)  # it has rotted since: nothing tells
+    assert disk.holds(DATA[0])
+    disk.layout.doubts.write_text("where nobody can make a folder")
+    with pytest.raises(StoreError):
+        disk.store.examine(digest)
+    assert not disk.holds(DATA[0])
+    disk.layout.doubts.unlink()
+    assert disk.store.examine(digest) is Finding.WRONG
+    disk.put(DATA[0])
+    assert disk.holds(DATA[0])

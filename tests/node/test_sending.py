@@ -13,15 +13,22 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
 import pytest
+from aiohttp import ClientError, ClientSession, ClientTimeout, web
+from aiohttp.test_utils import TestServer
 
-from headrace.manifest import Digest
+from headrace.manifest import Digest, Entry
+from headrace.metrics import HIT, Metrics
+from headrace.node.body.handover import Handover
 from headrace.node.body.pages import READ_BYTES, Pages
+from headrace.node.body.sender import Sender
 from headrace.node.body.tree import DataTree
 from headrace.node.loop import WatchedSelector, run
 from headrace.node.process import NodeProcess
+from headrace.node.threads import Threads
 from headrace.testing import ChaosHub, content, write_repo
 from tests.node.asking import BIG, BIG_FILE, ask, open_stream
 from tests.node.conftest import Rig
@@ -166,3 +173,57 @@ def test_long_turns_are_among_the_metrics(calm: NodeProcess) -> None:
     told = ask(calm.endpoint + "/metrics").body.decode()
     assert "headrace_loop_longest_turn_seconds" in told
     assert 'headrace_loop_turn_seconds_bucket{le="0.05"}' in told
+
+
+class Away:
+    """A file on a disk far away, which does not answer any more."""
+
+    origin = HIT
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("rb", buffering=0)
+
+    async def stored(self, _entry: Entry, *, completes: bool = False) -> Away:
+        del completes
+        return self
+
+    async def is_doubted(self, _digest: Digest) -> bool:
+        return False
+
+    async def reach(self, position: int, _stop: int) -> int:
+        if position:
+            raise TimeoutError(errno.ETIMEDOUT, "Connection timed out")
+        return MIB
+
+    def file(self) -> BinaryIO:
+        return self._file
+
+    def from_disk(self) -> None:
+        return
+
+    def close(self) -> None:
+        self._file.close()
+
+
+@pytest.mark.filterwarnings("ignore::aiohttp.web.NotAppKeyWarning")
+def test_a_disk_that_times_out_is_not_taken_for_a_client_that_left(tmp_path: Path) -> None:
+    path, data = tmp_path / "file", content(2 * MIB)
+    path.write_bytes(data)
+    entry = Entry("file", len(data), Digest(Digest.SHA256, hashlib.sha256(data).hexdigest()))
+
+    async def act() -> None:
+        away: Any = Away(path)
+        sender = Sender(away, Threads(), Metrics(), Handover("", lambda _: False))
+
+        async def answer(request: web.Request) -> web.StreamResponse:
+            request["began"] = time.monotonic()
+            return await sender.send_stored(request, entry, {}, None)
+
+        app = web.Application()
+        app.router.add_get("/", answer)
+        async with TestServer(app) as place, ClientSession(timeout=ClientTimeout(total=5)) as session:
+            with pytest.raises((ClientError, ConnectionResetError)):
+                async with session.get(place.make_url("/")) as reply:
+                    await reply.read()
+
+    asyncio.run(act())

@@ -27,6 +27,7 @@ from tests.node.asking import Reply, ask
 from tests.node.crowd import download
 from tests.node.holders import connect, connected, holder
 from tests.node.test_process import run_node, wait_for_end
+from tests.node.test_sending import until
 
 StartNode = Callable[..., NodeProcess]
 DATA = content(3 * BLOCK_BYTES, seed=23)
@@ -310,6 +311,22 @@ def test_a_stream_through_a_server_may_end_within_the_farewell(
         os.kill(node.pid, signal.SIGTERM)
         assert first + response.read() == DATA
     assert node.stop() == 0
+
+
+def test_a_node_ends_while_its_servers_do_not_start(origin: ChaosHub, tmp_path: Path) -> None:
+    stuck = "import sys, time\nif 'headrace.node.cluster.server' in sys.orig_argv: time.sleep(60)\n"
+    (tmp_path / "sitecustomize.py").write_text(stuck)
+    data = tmp_path / "node"
+    command = [sys.executable, "-m", "headrace.node", "--workers", "2", "--listen", "127.0.0.1:0"]
+    command += ["--source", f"hub={origin.endpoint}", "--data", str(data)]
+    with subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(tmp_path)}) as node:
+        until(lambda: list(data.glob("lead-*.sock")))
+        node.send_signal(signal.SIGTERM)
+        try:
+            assert node.wait(12) == 0
+        finally:
+            node.kill()
+    assert not list(data.glob("lead-*.sock"))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -80,7 +80,8 @@ async def _serve(
         node = Node(replace(without_self(config, address), folders=folders), sockets)
         farewell_s = 0.0
         try:
-            await node.start()
+            if not await _starts(node, stop):
+                return
             node.heed_hangups(stop.set)
             scheme = config.facing.scheme
             ready = Ready(endpoint(scheme, config.host, address[1]), node.link.pid, tuple(node.crew.pids))
@@ -97,6 +98,19 @@ async def _serve(
             for number in _ENDING:
                 loop.remove_signal_handler(number)
                 signal.signal(number, signal.SIG_IGN)
+
+
+async def _starts(node: Node, stop: asyncio.Event) -> bool:
+    """Start it; False where it is to stop before it has started: a process may take long to say that it cannot."""
+    starting, ending = asyncio.create_task(node.start()), asyncio.create_task(stop.wait())
+    await asyncio.wait({starting, ending}, return_when=asyncio.FIRST_COMPLETED)
+    ending.cancel()
+    if starting.done():
+        starting.result()
+        return True
+    starting.cancel()
+    await asyncio.wait({starting})
+    return False
 
 
 class Node:
@@ -138,7 +152,7 @@ class Node:
         services = ground.services(sender, status.calls, self._report, self._check)
         self._sockets = sockets
         self._front = Front(create_app(services), ground.ongoing, ground.doors, ground.edge.tls)
-        self.crew = Crew(config, sockets[1:], services, self._front)
+        self.crew = Crew(config, sockets[1:], services, self._front, self._lost)
 
     async def start(self) -> None:
         """Start the worker, the servers and who looks after the disk, and listen."""
@@ -165,7 +179,7 @@ class Node:
         # Whatever is cut off here is as after a kill: what has landed counts, what was to be written is not given out.
         await self.link.stop(max(_LEAST_S, until - loop.time()))
         await self._fills.close(max(_LEAST_S, until - loop.time()))
-        await self._rounds.stop()
+        await self._rounds.stop(max(_LEAST_S, until - loop.time()))
         await self._ground.close()
 
     async def _report(self) -> bytes:

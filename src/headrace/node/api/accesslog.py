@@ -13,10 +13,11 @@ import os
 import queue
 import re
 import secrets
+import select
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime, timezone
 from pathlib import Path
@@ -89,6 +90,15 @@ def _body_bytes(request: web.Request, response: web.StreamResponse | None) -> in
     return len(response.body) if isinstance(response.body, bytes) else 0
 
 
+def _together(data: bytes) -> Iterator[bytes]:
+    """Whole lines, as many at once as a pipe keeps together: the node's other processes write to it, too (pipe(7))."""
+    while len(data) > select.PIPE_BUF:
+        end = data.rfind(b"\n", 0, select.PIPE_BUF) + 1 or data.find(b"\n") + 1
+        yield data[:end]
+        data = data[end:]
+    yield data
+
+
 class AccessLog:
     """Writes lines to a file, which is opened anew when it was moved away; `-` is standard output.
 
@@ -157,11 +167,12 @@ class AccessLog:
             fresh = self._opened()
             os.close(self._fd)
             self._fd = fresh
-        rest = memoryview(b"\n" + data if self._is_torn else data)
-        self._is_torn = True  # until all of it is there: a part of a line must not swallow the next
-        while rest:
-            rest = rest[os.write(self._fd, rest) :]
-        self._is_torn = False
+        for piece in _together(data) if self._target == STDOUT else (data,):
+            rest = memoryview(b"\n" + piece if self._is_torn else piece)
+            self._is_torn = True  # until all of it is there: a part of a line must not swallow the next
+            while rest:
+                rest = rest[os.write(self._fd, rest) :]
+            self._is_torn = False
 
     def _is_in_place(self) -> bool:
         try:

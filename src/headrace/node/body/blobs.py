@@ -59,6 +59,9 @@ class BlobStore:
         self.bereft: Callable[[Digest], None] = lambda _: None
         self._inventory = inventory
         self._condemning = threading.Lock()  # what one has found wrong, another may have put away and mended
+        self._condemned: dict[
+            Digest, Identity
+        ] = {}  # wrong files that are there, as long as the disk keeps them
 
     def open(self, digest: Digest, size: int) -> BinaryIO | None:
         """The verified file, open for reading; None where there is none, or one that must be hashed first.
@@ -170,11 +173,13 @@ class BlobStore:
         with self._condemning:
             if self.identity(digest) != seen:
                 return
+            self._condemned[digest] = seen
             told = self.lists.of_content(digest)
             if reading is None or told is None:
                 self._withdraw(digest, seen.size, lambda: False)
             else:
                 self._withdraw(digest, told.size, lambda: self._demoted(told, seen, reading))
+            del self._condemned[digest]
 
     def record(self, digest: Digest) -> None:
         """Remember a file that the worker has verified and published this moment."""
@@ -189,7 +194,8 @@ class BlobStore:
 
     def _is_verified(self, digest: Digest, found: Identity) -> bool:
         recorded = self._inventory.verified(digest)
-        return recorded is not None and recorded.is_still(found)
+        is_wrong = self._condemned.get(digest) == found
+        return not is_wrong and recorded is not None and recorded.is_still(found)
 
     def _demoted(self, told: BlockList, seen: Identity, reading: Reading) -> bool:
         """Keep what is sound of a wrong file; whether there was anything is the answer."""

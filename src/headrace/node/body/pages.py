@@ -14,6 +14,7 @@ READ_BYTES = 256 * 1024
 
 _BROUGHT_BYTES = 2 * 1024 * 1024  # by a thread at once, and held by the kernel
 _PROBED_EVERY = 512 * 1024  # each look costs what sending 16 KiB costs; files come and go in large pieces
+_LOOKS = 32  # at a file that another process sends
 _AHEAD_BYTES = 16 * 1024 * 1024  # so much on its way from a disk keeps it at work
 _ADVISED_BYTES = 512 * 1024  # of more at once the kernel reads only a part
 
@@ -38,6 +39,11 @@ class Pages:
         if position < self._advised:
             return position  # on its way from the disk, and not always in order: looks would tell nothing
         return self._seen(position, stop)
+
+    def seem_warm(self, size: int) -> bool:
+        """Whether all of a file of this size is in memory, as far as a few bytes here and there tell. Never waits."""
+        last = size - 1
+        return all(self._is_warm(last * number // _LOOKS) for number in range(_LOOKS + 1))
 
     def at_hand(self, position: int, stop: int) -> bytes | None:
         """These bytes, if all are in memory. Never waits."""

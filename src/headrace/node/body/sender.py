@@ -157,7 +157,7 @@ class Sender:
     ) -> web.Response:
         request["cache"] = "proxy"
         self._metrics.handed_over.inc()
-        if Pages(body.file()).at_hand(0, min(entry.size, _SMALL_BYTES)) is None:
+        if not Pages(body.file()).seem_warm(entry.size):
             body.from_disk()  # by another's hand, but for a client of this node
         return self._handover.answer(entry.digest, headers)
 
@@ -173,7 +173,8 @@ class Sender:
             await self._pour(request, response, body, (reply.range, first))
             await response.write_eof()
         except (ConnectionError, TimeoutError):
-            request["broken"] = True  # the client has left, which is its right
+            # The client has left, which is its right; or a disk far away has: nothing may follow in the file's place.
+            reset(request)
         except asyncio.CancelledError:
             reset(request)  # the node is stopping, and this client took too long
             raise

@@ -12,11 +12,12 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from headrace.errors import StoreError
+from headrace.manifest import Digest
 from headrace.metrics import Family, counts, together
 from headrace.node.api.app import Services, create_inner_app
 from headrace.node.api.doors import inner_doors
@@ -36,9 +37,18 @@ class Crew:
     """All servers of a node; none where there are no sockets for any. Belongs to one event loop."""
 
     def __init__(
-        self, config: NodeConfig, sockets: Sequence[socket.socket], services: Services, front: Front
+        self,
+        config: NodeConfig,
+        sockets: Sequence[socket.socket],
+        services: Services,
+        front: Front,
+        bereft: Callable[[Digest], None],
     ) -> None:
-        """`services` and `front`: the lead's own, for what servers pass on, and for what comes in while one is away."""
+        """`services` and `front`: the lead's own, for what servers pass on, and for what comes in while one is away.
+
+        `bereft` is told of content whose file a server has found to be wrong.
+        """
+        self._bereft = bereft
         ongoing = Ongoing()
         self._inside = Front(create_inner_app(replace(services, ongoing=ongoing)), ongoing, inner_doors)
         self._config = config
@@ -62,7 +72,7 @@ class Crew:
         await self._inside.open(sock)
         for listener in self._sockets:
             post = Post(self._config, listener.fileno(), self._stdout, path, levels())
-            self._members.append(_Member(post, listener, self._front))
+            self._members.append(_Member(post, listener, self._front, self._bereft))
             await self._members[-1].child.start()
         try:
             await asyncio.wait_for(asyncio.gather(*(one.ready.wait() for one in self._members)), _START_S)
@@ -96,7 +106,10 @@ class Crew:
 class _Member:
     """One server and the one that comes after it."""
 
-    def __init__(self, post: Post, sock: socket.socket, front: Front) -> None:
+    def __init__(
+        self, post: Post, sock: socket.socket, front: Front, bereft: Callable[[Digest], None]
+    ) -> None:
+        self._bereft = bereft
         self.child = Child("server", _COMMAND, post.as_line(), passed=(post.listener, post.stdout))
         self.child.hear = self._heard
         self.child.died = self._died
@@ -130,6 +143,8 @@ class _Member:
                 self._told = [Family.of_json(one) for one in families]
                 if self._telling is not None and not self._telling.done():
                     self._telling.set_result(None)
+            case {"bereft": str(digest)}:
+                self._bereft(Digest.parse(digest))
             case {"state": str(state)} if state == READY:
                 self.ready.set()
                 self._front.shut(self._sock)

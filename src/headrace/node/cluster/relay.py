@@ -170,12 +170,16 @@ class Relay:
 
     async def told(self, path: str) -> tuple[int, bytes]:
         """What the lead itself says at a path of its own: status and body. Raises `Busy`."""
-        headers = CIMultiDict({VIEW: '["", ""]'})
-        answer = await self._asked("GET", path, headers, None)
         try:
-            return answer.status, await asyncio.wait_for(answer.read(), _ASK_S)
+            # One that is stuck takes connections, and says nothing.
+            return await asyncio.wait_for(self._heard(path), _ASK_S)
         except (aiohttp.ClientError, OSError, asyncio.TimeoutError) as error:
             raise _away(error) from None
+
+    async def _heard(self, path: str) -> tuple[int, bytes]:
+        answer = await self._asked("GET", path, CIMultiDict({VIEW: '["", ""]'}), None)
+        try:
+            return answer.status, await answer.read()
         finally:
             answer.close()
 

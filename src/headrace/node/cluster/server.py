@@ -1,7 +1,8 @@
 """A server: one of several processes that serve as one node. Started by the lead, and ends with it.
 
 in    first what it serves (`Post`), then the word `report` for each time its metrics are wanted
-out   lines of JSON: `{"state": "ready"}` and `{"state": "leaving"}`, `{"metrics": […]}`, `{"log": {…}}`;
+out   lines of JSON: `{"state": "ready"}` and `{"state": "leaving"}`, `{"metrics": […]}`, `{"log": {…}}`,
+`{"bereft": DIGEST}` for content whose file was wrong and was taken away;
 at least one line every `BEAT_S`, which is empty when there is nothing to tell
 """
 
@@ -69,6 +70,9 @@ async def _serve(post: Post, mouth: _Mouth, selector: WatchedSelector) -> None:
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     relay, ground = Relay(post.lead), Ground(post.config, metrics)
     loop.add_signal_handler(signal.SIGHUP, ground.edge.reread)
+
+    # The lead has it mended; `say` takes its turn, on whichever thread.
+    ground.store.bereft = lambda digest: mouth.say(line(bereft=str(digest)))
 
     def tell() -> None:
         mouth.say(line(metrics=[one.as_json() for one in metrics.told()]))

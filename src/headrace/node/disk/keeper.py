@@ -100,7 +100,10 @@ class Keeper:
                 raise
             self._stock.expect(digest, size)
         if self._meet(coming).free < coming:
-            self.forsake(digest)
+            if self._allocated(digest):
+                self._stock.leave(digest)  # without it, as much more would have to come
+            else:
+                self.forsake(digest)
             raise RoomTaken(f"there is no room for {digest}: what is read now takes it")
 
     def relieve(self) -> bool:

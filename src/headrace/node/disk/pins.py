@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 import sqlalchemy as sa
 
+from headrace.errors import NoSpace
 from headrace.names import Repo, RepoKind, is_commit
 from headrace.node.memory.catalog import repo_key
 from headrace.node.memory.database import Database
@@ -60,7 +62,8 @@ class Pins:
         for one in found:
             key = _key(one.repo, one.revision)
             if one.commit != kept.get((key["repo"], key["revision"])):
-                with self._database.writing() as connection:
+                # On a full disk it is written down the next time: what is pinned must be known to make room there.
+                with suppress(NoSpace), self._database.writing() as connection:
                     at = pins.c.repo == key["repo"], pins.c.revision == key["revision"]
                     connection.execute(sa.update(pins).where(*at).values(commit=one.commit))
         return [(repo_key(one.repo), one.commit) for one in found if one.commit is not None]

@@ -40,14 +40,15 @@ class Rounds:
         """Begin; what earlier processes left is seen to while the node serves already."""
         self._task = asyncio.create_task(self._go())
 
-    async def stop(self) -> None:
-        """End, with what is only in memory written down."""
+    async def stop(self, patience_s: float) -> None:
+        """End, with what is only in memory written down, unless the disk takes longer than that."""
         if self._task is None:
             return
         self._task.cancel()
         with suppress(asyncio.CancelledError):
             await self._task
-        await noted(self._keeper.settle, self._threads)
+        with suppress(asyncio.TimeoutError, TimeoutError):
+            await asyncio.wait_for(noted(self._keeper.settle, self._threads), patience_s)
 
     async def _go(self) -> None:
         settled_at = time.monotonic()

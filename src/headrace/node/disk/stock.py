@@ -124,13 +124,14 @@ class Stock:
 
     def forget(self, arrival: Arrival) -> None:
         """Nothing is on disk of it. Unless somebody has begun anew since it was looked at."""
-        with self._database.writing() as connection:
-            self._forget(connection, arrival)
+        self.gone([arrival])
 
-    def _forget(self, connection: sa.Connection, arrival: Arrival) -> None:
+    def _forget(self, connection: sa.Connection, arrival: Arrival) -> bool:
         key = {"digest": str(arrival.digest)}
-        if connection.scalar(sa.select(arrivals.c.at).where(is_row(arrivals, key))) == arrival.at:
+        is_same = connection.scalar(sa.select(arrivals.c.at).where(is_row(arrivals, key))) == arrival.at
+        if is_same:
             self._database.put(connection, arrivals, key, None)
+        return is_same
 
     def adopt(self, arrival: Arrival, size: int) -> None:
         """The whole file is there, and whoever put it there died before saying so."""
@@ -171,12 +172,12 @@ class Stock:
         return gone
 
     def gone(self, going: Sequence[Arrival]) -> None:
-        """These are removed, and with them whatever belonged to them."""
+        """These are removed, and with them whatever belonged to them. Not where somebody has begun anew since."""
         with self._database.writing() as connection:
             for one in going:
-                self._forget(connection, one)
-                for table in OF_BLOBS:
-                    connection.execute(sa.delete(table).where(table.c.digest == str(one.digest)))
+                if self._forget(connection, one):
+                    for table in OF_BLOBS:
+                        connection.execute(sa.delete(table).where(table.c.digest == str(one.digest)))
 
     def lost(self, digest: Digest) -> None:
         """It was removed without a word before, since there was no room for one."""

@@ -25,6 +25,9 @@ ABSENT: Final = object()
 """What `get` says of what it does not have: None may be an answer."""
 
 _MUTABLE_S = 1.0
+_UNWRITTEN_S = (
+    3600.0  # a file that hashed rightly is not hashed for everybody for want of room to write that down
+)
 _LISTED_S = 60.0  # what a commit holds may be forgotten two minutes after it was asked for last
 _FOR_EVER = float("inf")
 _ROW_WEIGHT = 500  # bytes, about: an entry of a commit with its path
@@ -293,9 +296,11 @@ class RecentInventory:
 
     def verify(self, digest: Digest, identity: Identity) -> None:
         """See `Inventory.verify`."""
+        ttl_s = _UNWRITTEN_S
         with _as_far_as_it_fits():
             self._inventory.verify(digest, identity)
-        self._put(("verified", digest), identity)
+            ttl_s = _MUTABLE_S
+        self._recent.put(("verified", digest), identity, ttl_s)
 
     def lost(self, digest: Digest, identity: Identity) -> None:
         """See `Inventory.lost`."""
