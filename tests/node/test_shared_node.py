@@ -78,6 +78,14 @@ def test_a_file_is_for_whom_the_node_and_its_source_let_in(shared: Shared) -> No
     assert shared.get(TEAM).status == shared.get(TEAM, MAY).status == 401
 
 
+def test_no_cache_between_keeps_what_is_for_who_shows_a_token(shared: Shared) -> None:
+    target = f"/{TEAM}/resolve/main/config.json"
+    apart: dict[str, Any] = {"X-Headrace-Token": shared.all}
+    told = [ask(shared.node.endpoint + target, **apart), shared.at(f"/api/models/{TEAM}", shared.all)]
+    told += [shared.get(TEAM, shared.all), shared.get(PRIVATE, shared.all, MAY, method="HEAD")]
+    assert {(one.status, one.headers.get("cache-control")) for one in told} == {(200, "private")}
+
+
 def test_what_a_directory_has_is_not_to_be_had_by_a_digest(shared: Shared) -> None:
     told = shared.get(TEAM, shared.all)
     assert told.body == OURS
