@@ -150,9 +150,7 @@ class Ground:
             return self._grants.at(repo, caller) is not None
 
         hears = trusted.hears_tokens
-        return HubOrigin(
-            source, dialer, rations, self._catalog, is_elsewhere, was_let_in, hears_tokens=hears
-        )
+        return HubOrigin(source, dialer, rations, self._catalog, is_elsewhere, was_let_in, hears_tokens=hears)
 
     def doors(self, server: web.Server) -> Doors:
         """Those by which clients come in."""

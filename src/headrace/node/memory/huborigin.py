@@ -110,9 +110,7 @@ class HubOrigin:
             caller = ANYBODY
         whole = known is None or self._is_small(repo, known)
         seen, asked_at = self._catalog.seen(repo), time.time()
-        # As anybody can think of names, so of tokens.
-        is_usual = caller.is_anybody or self._was_let_in(repo, caller)
-        is_known = known is not None and seen is not None and is_usual
+        is_known = known is not None and seen is not None and self._is_usual(repo, caller)
         with nullcontext() if is_known else self._rations.modestly():
             target = api_path(repo, "revision", revision) + ("?blobs=true" if whole else "")
             answer = self._ask(target, caller)
@@ -250,6 +248,10 @@ class HubOrigin:
             return True
         self._refused(answer, caller)
         return False
+
+    def _is_usual(self, repo: Repo, caller: Caller) -> bool:
+        """Whether this caller is nobody new: as anybody can think of names, so of tokens."""
+        return caller.is_anybody or self._was_let_in(repo, caller)
 
     def _is_small(self, repo: Repo, commit: str) -> bool:
         kept = self._catalog.kept(info_key(repo, commit))
