@@ -85,6 +85,7 @@ def test_tokens_are_made_listed_and_revoked(
         {"name": "x", "life_s": True},
         {"name": "x", "life_s": 0},
         {"name": "x", "life_s": float("nan")},
+        {"name": "x", "life_s": 10**400},
         {"name": "x", "other": 1},
     ],
 )

@@ -74,6 +74,8 @@ SHA = "a" * 40
         ("/api/users/..%2Fmodels/overview", None),
         ("/api/users/a%2Fxet-read-token", None),
         ("/api/users/../overview", None),
+        ("/api/models%2Forg%2Fx", None),
+        ("/api/models%2Forg%2Fx/discussions", None),
         ("/api", None),
         ("/api/", None),
         ("/", None),

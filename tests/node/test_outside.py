@@ -72,6 +72,7 @@ HERE = "http://node:8090"
         (PROXY, {"x-forwarded-host": ['a>; rel="x"']}, View(HERE, PROXY)),
         (PROXY, {"x-forwarded-host": ["user@evil"]}, View(HERE, PROXY)),
         (PROXY, {"x-forwarded-prefix": ["//evil"]}, View(HERE, PROXY)),
+        (PROXY, {"x-forwarded-prefix": ["/\udcff"]}, View(f"{HERE}/%FF", PROXY)),
         (PROXY, {"x-forwarded-prefix": ["evil"]}, View(HERE, PROXY)),
         # What proxies write counts before what they may have passed on unread.
         (

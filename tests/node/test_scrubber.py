@@ -277,6 +277,16 @@ def test_content_is_found_where_it_is_for_everybody(disk: Disk) -> None:
     assert Whereabouts(disk.database).public(digest_of(DATA[1])) == []
 
 
+def test_what_a_directory_told_of_is_to_be_had_from_that_alone(disk: Disk) -> None:
+    catalog, digest, repo = SqlCatalog(disk.database), digest_of(DATA[0]), Repo("team/x")
+    manifest = Manifest(repo, "main", "c" * 40, (Entry("b.bin", 3000, digest),), "team")
+    told = Told(Seen(Visibility.PUBLIC, 1.0), Ref("c" * 40, 1.0), None, manifest)
+    catalog.learn(repo, "main", told)
+    for owner, count in {"team": 1, None: 0, "other": 0}.items():
+        whereabouts = Whereabouts(disk.database, ("team", "other"), {repo: owner}.get)
+        assert len(whereabouts.public(digest)) == count
+
+
 def test_an_identity_is_that_of_one_file_only() -> None:
     known = Identity(1, 2, 3, 4)
     assert known.is_still(known)

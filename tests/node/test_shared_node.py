@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ from headrace.node.process import NodeProcess
 from headrace.testing import ChaosHub, content, write_repo
 from tests.node.asking import Reply, ask
 from tests.node.test_gate import create
-from tests.node.test_own_hub import put_repo
+from tests.node.test_own_hub import put_repo, until
+from tests.node.test_rot import OFTEN
+from tests.node.test_workers import ask_of
 
 MAY, OTHER = "hf_of_one_who_may", "hf_of_somebody_else"
 CLOSED, OURS, FALSE = (content(5_000_000, seed=seed) for seed in (31, 32, 33))
@@ -25,7 +28,7 @@ class Shared:
     """A hub, a mirror of it, a directory, and a node of all three with two tokens: `all` is not for all of it."""
 
     def __init__(self, hub: ChaosHub, mirror: ChaosHub, team: Path, data: Path) -> None:
-        self.hub, self.mirror = hub, mirror
+        self.hub, self.mirror, self.team = hub, mirror, team
         data.mkdir()
         self.data, self.all = data, create(data, "all", "org/*", "acme/*")
         self.hubs = create(data, "hubs", "org/*")
@@ -75,6 +78,14 @@ def test_a_file_is_for_whom_the_node_and_its_source_let_in(shared: Shared) -> No
     assert shared.get(TEAM).status == shared.get(TEAM, MAY).status == 401
 
 
+def test_no_cache_between_keeps_what_is_for_who_shows_a_token(shared: Shared) -> None:
+    target = f"/{TEAM}/resolve/main/config.json"
+    apart: dict[str, Any] = {"X-Headrace-Token": shared.all}
+    told = [ask(shared.node.endpoint + target, **apart), shared.at(f"/api/models/{TEAM}", shared.all)]
+    told += [shared.get(TEAM, shared.all), shared.get(PRIVATE, shared.all, MAY, method="HEAD")]
+    assert {(one.status, one.headers.get("cache-control")) for one in told} == {(200, "private")}
+
+
 def test_what_a_directory_has_is_not_to_be_had_by_a_digest(shared: Shared) -> None:
     told = shared.get(TEAM, shared.all)
     assert told.body == OURS
@@ -121,3 +132,45 @@ def test_each_hears_only_what_is_meant_for_it(shared: Shared, capfd: pytest.Capt
     for secret in (MAY, shared.all):
         assert secret not in out.out + out.err
         assert not [one for one in kept if secret.encode() in one]
+
+
+@pytest.mark.parametrize("served", [0, 1])
+def test_what_one_process_has_from_a_directory_another_gives_to_nobody_by_its_digest(
+    tmp_path: Path, served: int
+) -> None:
+    root, team, data = tmp_path / "hub", tmp_path / "team", tmp_path / "node"
+    write_repo(root, CLAIM, {"big.bin": FALSE}, digests={"big.bin": SHA256})
+    put_repo(team / "acme/other", {"config.json": b"{}"})
+    data.mkdir()
+    everything, hubs = create(data, "all", "org/*", "acme/*"), create(data, "hubs", "org/*")
+    with (
+        ChaosHub(root) as hub,
+        NodeProcess(data, {"hub": hub.endpoint, "team": str(team)}, workers=2) as node,
+    ):
+        pids = (node.pid, *node.servers)
+        put_repo(team / TEAM, {"big.bin": OURS})  # new: nobody has heard of it when the node starts
+
+        def got(process: int, repo: str, token: str) -> Reply:
+            shown: dict[str, Any] = {"Authorization": f"Bearer {token}"}
+            return ask_of(node, pids[process], f"/{repo}/resolve/main/big.bin", **shown)
+
+        assert got(served, TEAM, everything).body == OURS
+        assert got(1 - served, CLAIM, hubs).status == 502
+
+
+def test_no_hub_is_asked_for_what_a_directory_had_when_it_has_rotted(shared: Shared) -> None:
+    assert shared.get(TEAM, shared.all).body == OURS
+    shared.node.stop()
+    shared.hub.clear_log()
+    shared.mirror.clear_log()
+    (blob,) = (path for path in (shared.data / "blobs").rglob(SHA256))
+    facts = blob.stat()
+    with blob.open("r+b") as file:
+        file.write(b"rot")
+    os.utime(blob, ns=(facts.st_atime_ns, facts.st_mtime_ns))
+    sources = {"hub": shared.hub.endpoint, "mirror": shared.mirror.endpoint, "team": str(shared.team)}
+    with NodeProcess(shared.data, sources, scrub_days=OFTEN, scrub_rate=2**30):
+        until(lambda: not blob.exists() or hashlib.sha256(blob.read_bytes()).hexdigest() == SHA256)
+        until(lambda: blob.exists() and hashlib.sha256(blob.read_bytes()).hexdigest() == SHA256)
+    requests = [*shared.hub.settled_log().requests, *shared.mirror.settled_log().requests]
+    assert not [one.path for one in requests if TEAM in one.path]

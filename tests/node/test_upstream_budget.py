@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -87,6 +88,27 @@ def test_an_operators_own_bound_counts_all_calls_of_both_processes(
         assert statuses == {200, 503}
         # Half of them at once; the rest would come one by one over five minutes.
         assert 10 <= len(hub.settled_log().requests) <= 25
+
+
+def test_whoever_thinks_of_tokens_leaves_a_part_to_questions_about_what_is_known(
+    tmp_path: Path, start_node: StartNode
+) -> None:
+    write_repo(tmp_path / "hub", "org/closed", {"config.json": b"1"}, private=True)
+    write_repo(tmp_path / "hub", "org/open", {"config.json": b"2"})
+    with ChaosHub(tmp_path / "hub", tokens={"hf_may": ["org/*"]}) as hub:
+        node = start_node(hub, calls_most=40, ref_ttl=0, visibility_ttl=0, patience=2)
+
+        def get(repo: str, token: str = "") -> Reply:
+            shown: dict[str, Any] = {"Authorization": f"Bearer {token}"} if token else {}
+            return ask(f"{node.endpoint}/{repo}/resolve/main/config.json", **shown)
+
+        assert get("org/closed", "hf_may").body == b"1"
+        assert get("org/open").body == b"2"
+        with ThreadPoolExecutor(8) as pool:
+            statuses = set(pool.map(lambda number: get("org/closed", f"hf_{number}").status, range(40)))
+        assert 200 not in statuses
+        for told in (get("org/open"), get("org/closed", "hf_may")):
+            assert (told.status, told.headers.get("x-hf-warning")) == (200, None)
 
 
 def test_processes_share_what_is_left(tmp_path: Path) -> None:

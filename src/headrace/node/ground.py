@@ -12,7 +12,7 @@ from aiohttp import web
 from headrace.errors import StoreError
 from headrace.metrics import Metrics
 from headrace.names import Repo
-from headrace.node.access.caller import Callers
+from headrace.node.access.caller import Caller, Callers
 from headrace.node.access.gate import Gate
 from headrace.node.access.grants import Grants
 from headrace.node.access.holders import Holders
@@ -86,6 +86,7 @@ class Ground:
         self.keeper = Keeper(layout, Stock(self.database), Pins(self.database), config.care)
         self._catalog = RecentCatalog(SqlCatalog(self.database), self.keeper.relieve)
         self.keeper.unwritten = (self.inventory.flush, self._catalog.flush)
+        self._grants = Grants(self.database)
         hashes = FileHashes(self.database)
         self._folders = [_folder_origin(one, self._catalog, hashes) for one in config.folders]
         hub = self._hub_origin() if config.sources else NoHub()
@@ -112,10 +113,10 @@ class Ground:
         """What the handlers of this process use; see `Services`. `status` answers for all processes of the node."""
         config, key = self.config, node_key(self.config.data)
         trust = Trust(config.ref_ttl_s, config.visibility_ttl_s, config.patience_s, config.offline_grants_s)
-        grants, capabilities = Grants(self.database), Capabilities(key)
+        capabilities = Capabilities(key)
         return Services(
             callers=Callers(key),
-            metadata=Metadata(self._catalog, self.origins, grants, self.threads, trust),
+            metadata=Metadata(self._catalog, self.origins, self._grants, self.threads, trust),
             sender=sender,
             blobs=BlobApi(self.inventory, sender, capabilities, self.proofs, self.threads),
             blocks=BlockApi(BlockLists(self.store), capabilities, self.proofs, self.threads),
@@ -145,8 +146,11 @@ class Ground:
         def is_elsewhere(repo: Repo) -> bool:
             return owner_of(self._folders, repo) is not None
 
+        def was_let_in(repo: Repo, caller: Caller) -> bool:
+            return self._grants.at(repo, caller) is not None
+
         hears = trusted.hears_tokens
-        return HubOrigin(source, dialer, rations, self._catalog, is_elsewhere, hears_tokens=hears)
+        return HubOrigin(source, dialer, rations, self._catalog, is_elsewhere, was_let_in, hears_tokens=hears)
 
     def doors(self, server: web.Server) -> Doors:
         """Those by which clients come in."""

@@ -131,7 +131,7 @@ class Node:
             ground.keeper,
         )
         self._rounds = Rounds(ground.keeper, ground.threads, lambda: self._fills.running, self._shed)
-        whereabouts = Whereabouts(ground.database)
+        whereabouts = Whereabouts(ground.database, ground.origins.folders, ground.origins.owner)
         self._mender = Mender(whereabouts, self._fills, ground.threads, self.metrics.scrubbing.mended.inc)
         self._scrubber = Scrubber(
             ground.store, ground.inventory, config.scrubbing, self.metrics.scrubbing.scrubbed.inc

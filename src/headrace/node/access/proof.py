@@ -128,7 +128,11 @@ class Proofs:
 
         What a directory has is for those who may use this node, and perhaps not for all of them: it is no hub's.
         """
+        folders = self._origins.folders
         if not self._origins.is_hubs(repo):
+            return 0.0
+        # This process may never have looked: what the catalog has of a repo, all have read.
+        if folders and not folders.isdisjoint(self._catalog.tellers(repo)):
             return 0.0
         seen, now = self._catalog.seen(repo), time.time()
         if seen is None or seen.visibility is not Visibility.PUBLIC:

@@ -88,4 +88,4 @@ def _wanted(told: dict[str, Any]) -> tuple[str, list[str], float | None]:
         raise UsageError("`repos` must be a list of globs")
     if life_s is not None and (isinstance(life_s, bool) or not isinstance(life_s, (int, float))):
         raise UsageError("`life_s` must be a number of seconds, or null")
-    return name, repos, None if life_s is None else float(life_s)
+    return name, repos, life_s

@@ -20,6 +20,7 @@ from aiohttp import web
 from headrace.errors import Busy, HeadraceError, NotFound, StoreError
 from headrace.metrics import CONTENT_TYPE, Metrics
 from headrace.node.access.caller import Callers
+from headrace.node.access.credentials import Credentials
 from headrace.node.access.gate import Denied, Gate, Pass
 from headrace.node.api.accesslog import REQUEST_ID, AccessLog, facts_of, id_of
 from headrace.node.api.admin import Calls, no_such_call
@@ -119,6 +120,9 @@ def _app(services: Services, entrances: list[Any]) -> web.Application:
             response.headers.update({**told.headers, "Content-Type": told.content_type})
             response.body = told.body
             response.headers["Content-Length"] = str(len(told.body))
+        if request.get("credentials") not in (None, Credentials()):
+            # Caches know `Authorization` at best: what is for who shows a token is nobody else's.
+            response.headers.setdefault("Cache-Control", "private")
         for name, text in {**request.get("told", {}), **services.browsers.headers(request.headers)}.items():
             response.headers.setdefault(name, text)
         response.headers["Server"] = NODE_SERVER  # instead of the versions of what it is made of

@@ -132,8 +132,9 @@ def _api_call(parts: list[str]) -> Call | Chore | None:
 def _chore(name: str, parts: list[str]) -> Chore | None:
     if name in _OWNERS_NOUNS and parts[1:] != ["jobs", "hardware"]:
         return Chore("owners", "")
-    if name not in _NOUNS and name.lower() in _NOUNS:
-        return None  # some servers take no notice of the case: what is decided here is not decided there
+    if "/" in name or (name not in _NOUNS and name.lower() in _NOUNS):
+        # Some servers take no notice of the case, or of what is quoted: what is decided here is not decided there.
+        return None
     path = _passed_path(parts)
     return Chore(name, path) if path else None
 

@@ -170,5 +170,6 @@ def _scheme(word: str) -> str:
 
 def _prefix(values: list[str]) -> str:
     """The path before the node's own; empty where it is none."""
-    prefix = quote(values[-1].strip().rstrip("/"), safe="/%") if values else ""
+    told = values[-1].strip().rstrip("/") if values else ""
+    prefix = quote(told, safe="/%", errors="surrogateescape")
     return prefix if prefix.startswith("/") and not prefix.startswith("//") else ""

@@ -121,6 +121,9 @@ class Catalog(Protocol):
     def learn(self, repo: Repo, revision: str, told: Told) -> Seen:
         """As `see`, of all that an answer said, at once. What is told of a commit is found under `info_key`."""
 
+    def tellers(self, repo: Repo) -> frozenset[str]:
+        """The names of the sources that told what its commits hold."""
+
     def has_manifest(self, repo: Repo, commit: str) -> bool:
         """Whether it is known what a commit holds."""
 
@@ -182,6 +185,11 @@ class SqlCatalog:
             if told.manifest is not None:
                 self._keep_manifest(connection, told.manifest)
             return self._see(connection, repo, told.seen)
+
+    def tellers(self, repo: Repo) -> frozenset[str]:
+        """See `Catalog.tellers`."""
+        told = sa.select(commits.c.source).where(commits.c.repo == repo_key(repo)).distinct()
+        return frozenset(row.source for row in self._database.all(told))
 
     def has_manifest(self, repo: Repo, commit: str) -> bool:
         """See `Catalog.has_manifest`."""

@@ -65,15 +65,19 @@ class HubOrigin:
         rations: Rations,
         catalog: Catalog,
         is_elsewhere: Callable[[Repo], bool] = lambda _: False,
+        was_let_in: Callable[[Repo, Caller], bool] = lambda *_: False,
         *,
         hears_tokens: bool = True,
     ) -> None:
         """`hears_tokens`: whether callers' tokens may be sent there.
 
+        `was_let_in`: whether this caller could read a repo that is not for everybody when that was asked last.
+
         `is_elsewhere`: whether a repo is another origin's, so that nothing of this one may go by its name.
         """
         self._source = source
         self._is_elsewhere = is_elsewhere
+        self._was_let_in = was_let_in
         self._hears_tokens = hears_tokens
         self._rations = rations
         self._dialer = dialer
@@ -106,7 +110,8 @@ class HubOrigin:
             caller = ANYBODY
         whole = known is None or self._is_small(repo, known)
         seen, asked_at = self._catalog.seen(repo), time.time()
-        with nullcontext() if known is not None and seen is not None else self._rations.modestly():
+        is_known = known is not None and seen is not None and self._is_usual(repo, caller)
+        with nullcontext() if is_known else self._rations.modestly():
             target = api_path(repo, "revision", revision) + ("?blobs=true" if whole else "")
             answer = self._ask(target, caller)
         if answer.status != HTTPStatus.OK and answer.headers.get(ERROR_CODE) == "RevisionNotFound":
@@ -243,6 +248,10 @@ class HubOrigin:
             return True
         self._refused(answer, caller)
         return False
+
+    def _is_usual(self, repo: Repo, caller: Caller) -> bool:
+        """Whether this caller is nobody new: as anybody can think of names, so of tokens."""
+        return caller.is_anybody or self._was_let_in(repo, caller)
 
     def _is_small(self, repo: Repo, commit: str) -> bool:
         kept = self._catalog.kept(info_key(repo, commit))

@@ -102,12 +102,18 @@ class Origins:
         return next((asked for one, asked in self._folders if one.name == owner), self.hub)
 
     def owner(self, repo: Repo) -> str | None:
-        """The directory that has a repo, as it was found when somebody asked last; None for the hub."""
-        return self._owners.get(repo)
+        """The directory that has a repo, as it was found when somebody asked last, or had it; None for the hub."""
+        had = (one.name for one, _ in self._folders if one.had(repo))
+        return self._owners.get(repo) or next(had, None)
+
+    @property
+    def folders(self) -> frozenset[str]:
+        """The names of the directories."""
+        return frozenset(one.name for one, _ in self._folders)
 
     def is_hubs(self, repo: Repo) -> bool:
-        """Whether no directory has a repo, as far as is known without a look."""
-        return repo not in self._owners and not any(one.had(repo) for one, _ in self._folders)
+        """Whether no directory has a repo, as far as this process knows without a look."""
+        return self.owner(repo) is None
 
     def listed(self, target: str, hub: HubAnswer | None) -> HubAnswer | None:
         """A hub's list of repos with those of the directories; None where `target` is none. For a thread.

@@ -183,6 +183,10 @@ class RecentCatalog:
             self._put_listed(repo, told.ref.commit)
         return seen
 
+    def tellers(self, repo: Repo) -> frozenset[str]:
+        """See `Catalog.tellers`. Asked seldom: not worth remembering."""
+        return self._catalog.tellers(repo)
+
     def has_manifest(self, repo: Repo, commit: str) -> bool:
         """See `Catalog.has_manifest`."""
         self._ask(repo, commit)
