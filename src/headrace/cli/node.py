@@ -87,7 +87,7 @@ def token() -> None:
     "--repo", "repos", multiple=True, metavar="GLOB", help="Only for repos that match; may be repeated."
 )
 @click.option(
-    "--expires", metavar="TIME", help="For how long it is valid: 12h, 30d, 8w.  [default: for ever]"
+    "--expires", metavar="TIME", help="For how long it is valid: 90m, 12h, 30d, 8w.  [default: for ever]"
 )
 @_DATA
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
@@ -110,7 +110,7 @@ def create(
         put_line(text)
     say(f"this is shown once: clients send it as HF_TOKEN (token {made.id}, {safe(name)})")
     if is_first:
-        say("it is the first one: from now on this node answers nobody who shows none")
+        say("it is the first one: from now on a node with this data folder answers nobody who shows none")
 
 
 @token.command("list", epilog=LIST_EXAMPLES, short_help="Show all tokens but their secrets.")
@@ -186,9 +186,12 @@ def _book(data: Path | None, *, make: bool = False) -> Iterator[TokenBook]:
     except ModuleNotFoundError as error:
         raise UsageError(f"a node needs {error.name}", hint="pip install 'headrace[serve]'") from error
     folder = load_settings(data=data)["data"].absolute()
-    if make:
+    if make and not (folder / "catalog.sqlite").is_file():
         DataTree(folder).prepare()
-    elif not (folder / "catalog.sqlite").is_file():
+        say(
+            f"no node has run in {safe(str(folder))} yet: this counts for one that is served with --data of that"
+        )
+    if not make and not (folder / "catalog.sqlite").is_file():
         raise NotFound(f"there is no node in {folder}", hint="name its folder with --data, as for serve")
     database = Database.in_folder(folder)
     try:

@@ -94,7 +94,13 @@ def parse_source(text: str) -> Upstream | Folder:
     name, _, where = text.partition("=")
     is_path = where.startswith(("/", "./", "../", "~")) or where in (".", "..")
     if not name or not where or "://" in where or not (is_path or Path(where).is_dir()):
-        return Upstream.parse(text)
+        try:
+            return Upstream.parse(text)
+        except UsageError as error:
+            hint = (
+                "write NAME=URL for a hub, with http(s)://, or NAME=DIR for a folder of repos that is there"
+            )
+            raise UsageError(error.message, hint=hint) from error
     return Folder(name, Path(where).expanduser().absolute())
 
 
