@@ -23,7 +23,6 @@ from headrace.node.fill.fills import Fills
 from headrace.node.fill.order import Order
 from headrace.node.threads import Threads
 from headrace.ranges import Range
-from headrace.wire import BLOCK_BYTES
 
 RESERVE_BYTES = 64 * 1024
 LOOK_BYTES = 64 * 1024 * 1024
@@ -91,12 +90,10 @@ class Stored:
     async def _end_of_what_may_be_sent(self, position: int, stop: int) -> int:
         while True:
             await self._see_that_it_is_the_same()
-            if stop - position > BLOCK_BYTES:  # so that there is a last look before the last bytes
+            if stop - position > RESERVE_BYTES:  # so that there is a last look before the last bytes
                 return min(stop - RESERVE_BYTES, position + LOOK_BYTES)
             if not self._recheck.is_pending():
                 return stop
-            if stop - position > RESERVE_BYTES:
-                return stop - RESERVE_BYTES
             await self._recheck.settled(DRIP_S)
             if self._recheck.is_pending() and stop - position > DRIP_BYTES:
                 return position + DRIP_BYTES
