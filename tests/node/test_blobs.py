@@ -8,12 +8,13 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 
 from headrace.errors import DigestMismatch
 from headrace.manifest import Digest, Entry
-from headrace.node.body.blobs import BlobStore
+from headrace.node.body.blobs import BlobStore, Verified, identity_of
 from headrace.node.body.bodies import LOOK_BYTES, RESERVE_BYTES, Stored
 from headrace.node.body.rechecks import Recheck
 from headrace.node.body.tree import DataTree
@@ -46,11 +47,15 @@ def put(store: BlobStore, data: bytes) -> Path:
 
 
 def given_out(store: BlobStore) -> bytes | None:
-    file = store.open(DIGEST, SIZE)
-    if file is None:
+    verified = store.open(DIGEST, SIZE)
+    if verified is None:
         return None
-    with file:
+    with verified.file as file:
         return file.read()
+
+
+def found(file: BinaryIO) -> Verified:
+    return Verified(file, identity_of(os.fstat(file.fileno())))
 
 
 def test_who_reads_a_file_that_is_found_to_have_rotted_is_cut_off(tmp_path: Path) -> None:
@@ -74,7 +79,7 @@ def test_who_reads_a_file_that_is_found_to_have_rotted_is_cut_off(tmp_path: Path
             await body.reach(5, size)
 
     with path.open("rb") as file:
-        asyncio.run(read(Stored(file, is_doubted, Recheck(NO_CHECKS, ENTRY, completes=True))))
+        asyncio.run(read(Stored(found(file), is_doubted, Recheck(NO_CHECKS, ENTRY, completes=True))))
 
 
 @pytest.mark.parametrize("change", ["edited", "truncated"])
@@ -86,7 +91,7 @@ def test_who_reads_a_file_that_is_changed_is_cut_off(change: str, tmp_path: Path
         return False
 
     with path.open("rb") as file:
-        body = Stored(file, is_doubted, Recheck(NO_CHECKS, ENTRY, completes=True))
+        body = Stored(found(file), is_doubted, Recheck(NO_CHECKS, ENTRY, completes=True))
         assert asyncio.run(body.reach(0, SIZE)) == SIZE
         time.sleep(0.01)  # file systems tick
         if change == "edited":

@@ -62,10 +62,10 @@ def test_what_somebody_reads_stays_whoever_it_is_and_goes_once_it_was_read(opene
     folder = opened(quota=2 * SIZE)
     first, second = (folder.put(SIZE, seed, seed) for seed in (1, 2))
     other = opened(quota=2 * SIZE)
-    file = other.store.open(first, SIZE)
-    assert file is not None
+    verified = other.store.open(first, SIZE)
+    assert verified is not None
     other.inventory.used({first: 1.0})
-    with file:
+    with verified.file as file:
         assert not folder.keeper.tend([])
         assert folder.has(first, second) == [True, False]
         folder.put(SIZE, 3, 3.0)
@@ -81,11 +81,11 @@ def test_what_somebody_reads_stays_whoever_it_is_and_goes_once_it_was_read(opene
 def test_more_is_taken_than_may_be_only_by_what_is_read(opened: Open) -> None:
     folder = opened(quota=SIZE)
     first, second = (folder.put(SIZE, seed, seed) for seed in (1, 2))
-    files = [folder.store.open(one, SIZE) for one in (first, second)]
+    held = [folder.store.open(one, SIZE) for one in (first, second)]
     assert folder.keeper.tend([])
-    for file in files:
-        assert file is not None
-        file.close()
+    for one in held:
+        assert one is not None
+        one.file.close()
     assert not folder.keeper.tend([])
 
 
@@ -187,7 +187,8 @@ def test_what_a_dead_process_was_about_is_finished(opened: Open, tmp_path: Path)
     assert later.stock.counts().arrivals == 0
     assert later.store.open(published, SIZE) is None  # nobody has looked at it yet
     later.store.check(published, SIZE)
-    with later.store.open(published, SIZE) or pytest.fail("it is right") as file:
+    verified = later.store.open(published, SIZE) or pytest.fail("it is right")
+    with verified.file as file:
         assert file.read() == content(SIZE, 1)
     assert_agrees(tmp_path)
 
@@ -290,7 +291,8 @@ def test_what_has_come_stays_while_what_is_read_takes_the_room_for_the_rest(
     os.truncate(folder.tree.blob(big), 2 * size)
     folder.store.record(big)
     half = folder.put_partial(SIZE, 2)
-    with folder.store.open(big, 2 * size) or pytest.fail("it is there"), pytest.raises(RoomTaken):
+    verified = folder.store.open(big, 2 * size) or pytest.fail("it is there")
+    with verified.file, pytest.raises(RoomTaken):
         folder.keeper.admit(half, size)
     assert folder.tree.unfinished(half).partial.exists()
     assert [one.digest for one in folder.stock.left()] == [half]

@@ -74,9 +74,9 @@ def play(tmp_path: Path) -> Callable[[Talk], None]:
 
 
 def reader(store: SlowStore, rechecks: Rechecks, *, completes: bool = True) -> Stored:
-    file = store.open(DIGEST, SIZE)
-    assert file is not None
-    return Stored(file, store.is_doubted, Recheck(rechecks, ENTRY, completes=completes))
+    verified = store.open(DIGEST, SIZE)
+    assert verified is not None
+    return Stored(verified, store.is_doubted, Recheck(rechecks, ENTRY, completes=completes))
 
 
 async def give_way() -> None:
@@ -124,6 +124,22 @@ def test_who_waits_for_what_turns_out_to_be_wrong_is_cut_off(play: Callable[[Tal
         assert not path.exists()
         first.close()
         second.close()
+
+    play(talk)
+
+
+def test_who_has_just_opened_what_is_put_away_is_cut_off(play: Callable[[Talk], None]) -> None:
+    async def talk(store: SlowStore, rechecks: Rechecks) -> None:
+        store.layout.blob(DIGEST).write_bytes(DATA[::-1])
+        store.record(DIGEST)
+        store.may_end.set()
+        verified = store.open(DIGEST, SIZE)
+        assert verified is not None
+        assert store.examine(DIGEST) is Finding.WRONG
+        body = Stored(verified, store.is_doubted, Recheck(rechecks, ENTRY, completes=True))
+        with pytest.raises(Disrupted):
+            await body.reach(0, SIZE)
+        body.close()
 
     play(talk)
 

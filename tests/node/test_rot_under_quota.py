@@ -167,9 +167,9 @@ def test_a_file_that_always_changes_is_counted_still(folder: Folder, tmp_path: P
     assert_agrees(tmp_path)
     assert folder.store.open(digest, 5000) is None
     folder.store.check(digest, 5000)
-    file = folder.store.open(digest, 5000)
-    assert file is not None
-    file.close()
+    verified = folder.store.open(digest, 5000)
+    assert verified is not None
+    verified.file.close()
 
 
 def test_what_was_published_meanwhile_is_not_forgotten(folder: Folder) -> None:

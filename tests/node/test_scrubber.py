@@ -70,10 +70,10 @@ class Disk:
 
     def holds(self, data: bytes) -> bool:
         """Whether it would be given out."""
-        file = self.store.open(digest_of(data), len(data))
-        if file is not None:
-            file.close()
-        return file is not None
+        verified = self.store.open(digest_of(data), len(data))
+        if verified is not None:
+            verified.file.close()
+        return verified is not None
 
     def scrubber(self, bounds: Scrubbing = FAST) -> Scrubber:
         return Scrubber(self.store, self.inventory, bounds, self.read.append)

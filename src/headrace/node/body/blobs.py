@@ -12,6 +12,7 @@ import os
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
@@ -46,6 +47,14 @@ class Finding(enum.Enum):
     CHANGED = "it changed while it was read"
 
 
+@dataclass(frozen=True)
+class Verified:
+    """A verified file, open for reading, and what told it from others when that was seen."""
+
+    file: BinaryIO
+    identity: Identity
+
+
 class BlobStore:
     """Gives out verified files. Methods block; for threads.
 
@@ -63,7 +72,7 @@ class BlobStore:
             Digest, Identity
         ] = {}  # wrong files that are there, as long as the disk keeps them
 
-    def open(self, digest: Digest, size: int) -> BinaryIO | None:
+    def open(self, digest: Digest, size: int) -> Verified | None:
         """The verified file, open for reading; None where there is none, or one that must be hashed first.
 
         Raises:
@@ -79,7 +88,7 @@ class BlobStore:
         # The open file is what was checked: what is put in its place later cannot be what is sent.
         if is_there and identity.size == size and self._is_verified(digest, identity):
             self._inventory.use(digest)
-            return file
+            return Verified(file, identity)
         file.close()
         return None
 

@@ -16,7 +16,7 @@ from headrace.errors import Busy
 from headrace.manifest import Digest, Entry
 from headrace.metrics import FILL, HIT
 from headrace.node.access.proof import Proofs
-from headrace.node.body.blobs import BlobStore, identity_of
+from headrace.node.body.blobs import BlobStore, Verified, identity_of
 from headrace.node.body.rechecks import Recheck, Rechecks
 from headrace.node.fill.fill import Disrupted, Foreign, Reader
 from headrace.node.fill.fills import Fills
@@ -69,14 +69,12 @@ class Stored:
     origin = HIT
 
     def __init__(
-        self,
-        file: BinaryIO,
-        is_doubted: Callable[[], Awaitable[bool]],
-        recheck: Recheck,
+        self, verified: Verified, is_doubted: Callable[[], Awaitable[bool]], recheck: Recheck
     ) -> None:
         """`recheck`: the check of this content."""
-        self._file = file
-        self._identity = identity_of(os.fstat(file.fileno()))
+        self._file = verified.file
+        # As it was when it was seen to be right: since then it may have been put away, which the file alone does not tell.
+        self._identity = verified.identity
         self._is_doubted = is_doubted
         self._recheck = recheck
         self._given = Range(0, 0)
@@ -245,17 +243,17 @@ class Bodies:
 
     async def stored(self, entry: Entry, *, completes: bool = False) -> Stored | None:
         """The verified file, whoever may have it; None where there is none."""
-        file = await self._threads.disk(self._store.open, entry.digest, entry.size)
-        if file is None and await self._threads.disk(self._store.is_there, entry.digest):
+        verified = await self._threads.disk(self._store.open, entry.digest, entry.size)
+        if verified is None and await self._threads.disk(self._store.is_there, entry.digest):
             key = ("check", entry.digest)
             await self._threads.once(
                 key, lambda: self._threads.hash(self._store.check, entry.digest, entry.size)
             )
-            file = await self._threads.disk(self._store.open, entry.digest, entry.size)
-        if file is None:
+            verified = await self._threads.disk(self._store.open, entry.digest, entry.size)
+        if verified is None:
             return None
         recheck = Recheck(self._rechecks, entry, completes=completes)
-        return Stored(file, partial(self.is_doubted, entry.digest), recheck)
+        return Stored(verified, partial(self.is_doubted, entry.digest), recheck)
 
     async def is_doubted(self, digest: Digest) -> bool:
         """Whether somebody may hold wrong bytes of it, so that nobody may be given a part."""

@@ -90,11 +90,11 @@ class Here:
 
     async def stored(self, entry: Entry, *, completes: bool = False) -> Stored:
         """The verified file, whoever may have it. Raises `NotHere`."""
-        file = await self._threads.disk(self._store.open, entry.digest, entry.size)
-        if file is None:
+        verified = await self._threads.disk(self._store.open, entry.digest, entry.size)
+        if verified is None:
             raise NotHere
         recheck = Recheck(self._rechecks, entry, completes=completes)
-        return Stored(file, partial(self.is_doubted, entry.digest), recheck)
+        return Stored(verified, partial(self.is_doubted, entry.digest), recheck)
 
     async def is_doubted(self, digest: Digest) -> bool:
         """Whether somebody may hold wrong bytes of it."""
