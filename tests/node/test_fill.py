@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,27 @@ def test_who_read_what_is_not_believed_is_cut_off(play: Play) -> None:
         with pytest.raises(Disrupted):
             await scene.read(0, SIZE, 0)
         assert await scene.read(0, SIZE, fill.generation) == SIZE
+
+    play(act)
+
+
+def test_a_file_gets_its_final_name_while_it_is_looked_for(play: Play, tmp_path: Path) -> None:
+    final = tmp_path / "final"
+
+    class Leaving(type(tmp_path)):  # type: ignore[misc]  # the platform's own kind of path
+        def stat(self, *, follow_symlinks: bool = True) -> os.stat_result:
+            facts: os.stat_result = super().stat(follow_symlinks=follow_symlinks)
+            self.rename(final)
+            return facts
+
+    async def act(scene: Scene) -> None:
+        inode = scene.partial.stat().st_ino
+        paths = (Leaving(scene.partial), final)
+        fill = Fill(Order(CONTENT), paths, scene.pulse, scene.steward)
+        assert not fill.took(STARTED)
+        fill.took(PUBLISHED)
+        with fill.open() as file:
+            assert os.fstat(file.fileno()).st_ino == inode
 
     play(act)
 

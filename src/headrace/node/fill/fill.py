@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -412,7 +413,7 @@ class Fill:
 
     def _inode_now(self) -> int:
         for path in self._paths:
-            if path.exists():
+            with suppress(FileNotFoundError):  # it may get its final name at this very moment
                 return path.stat().st_ino
         return _NO_INODE
 
