@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from headrace.facade.file import FilePreview, PulledFile, preview_file, pull_file
     from headrace.facade.load import load
     from headrace.facade.lock import lock
+    from headrace.facade.prefetch import Prefetch, prefetch
     from headrace.facade.probe import probe
     from headrace.facade.pull import Preview, preview, pull
     from headrace.facade.urls import Urls, urls
@@ -27,6 +28,7 @@ __version__ = "0.1.0"
 __all__ = [
     "FilePreview",
     "HeadraceError",
+    "Prefetch",
     "Preview",
     "Probed",
     "PulledFile",
@@ -37,6 +39,7 @@ __all__ = [
     "load",
     "load_settings",
     "lock",
+    "prefetch",
     "preview",
     "preview_file",
     "probe",
@@ -56,6 +59,7 @@ _HOMES = {
     "environment": "facade.environment",
     "Probed": "plan.verdict",
     "probe": "facade.probe",
+    **dict.fromkeys(("Prefetch", "prefetch"), "facade.prefetch"),
     **dict.fromkeys(("Urls", "urls"), "facade.urls"),
     **dict.fromkeys(("Preview", "preview", "pull"), "facade.pull"),
     **dict.fromkeys(("FilePreview", "PulledFile", "preview_file", "pull_file"), "facade.file"),

@@ -45,6 +45,10 @@ class BlockList:
     def __repr__(self) -> str:
         return f"<BlockList of {self.digest.hex[:12]}, {len(self)} blocks>"
 
+    def hash_of(self, number: int) -> bytes:
+        """What a block hashes to."""
+        return self.hashes[number * HASH_BYTES : (number + 1) * HASH_BYTES]
+
     def differs(self, found: Sequence[bytes]) -> list[int]:
         """The blocks whose bytes hashed to something else: `found` has the hash of each, in order."""
         told = memoryview(self.hashes)

@@ -169,9 +169,11 @@ class AllSourcesFailed(SourceError):
 
     code = "all_sources_failed"
 
-    def __init__(self, message: str, *, causes: Mapping[str, HeadraceError], hint: str | None = None) -> None:
+    def __init__(
+        self, message: str, *, causes: Mapping[str, HeadraceError] | None = None, hint: str | None = None
+    ) -> None:
         super().__init__(message, hint=hint)
-        self.causes = dict(causes)
+        self.causes = dict(causes or {})
 
 
 class IntegrityError(HeadraceError):

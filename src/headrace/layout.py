@@ -89,6 +89,11 @@ class WorkshopLayout:
         """The record of which bytes have landed."""
         return self.folder / f"{self.digest.hex}.journal"
 
+    @property
+    def retraction(self) -> Path:
+        """What tells onlookers that bytes which had landed are believed no more: another word each time."""
+        return self.folder / f"{self.digest.hex}.retraction"
+
     def lease(self, generation: int) -> Path:
         """The claim of one process on this blob; each takeover is one generation later."""
         return self.folder / f"{self.digest.hex}.lease.{generation}"

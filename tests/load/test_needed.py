@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import transformers
 
-from headrace.load.needed import needed
+from headrace.load.needed import Need, need_of, needed
 from headrace.manifest import Digest, Entry
 
 COMMON = ["config.json", "tokenizer.json", "vocab.txt", "1_Pooling/config.json", "README.md"]
@@ -38,7 +38,8 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_a_model_takes_one_format_of_its_weights(name: str) -> None:
     weights, wanted = CASES[name]
-    found = needed(entries(*COMMON, *weights, *NOT_OURS), transformers.AutoModel, {})
+    need = need_of(transformers.AutoModel, {})
+    found = needed(entries(*COMMON, *weights, *NOT_OURS), need)
     assert sorted(entry.path for entry in found) == sorted([*COMMON, *wanted])
 
 
@@ -52,12 +53,12 @@ def test_a_model_takes_one_format_of_its_weights(name: str) -> None:
     ],
 )
 def test_what_has_no_weights_takes_none(cls: type) -> None:
-    found = needed(entries(*COMMON, "model.safetensors", *NOT_OURS), cls, {})
+    found = needed(entries(*COMMON, "model.safetensors", *NOT_OURS), need_of(cls, {}))
     assert [entry.path for entry in found] == COMMON
 
 
 @pytest.mark.parametrize("arguments", [{"variant": "fp16"}, {"subfolder": "unet"}, {"gguf_file": "x.gguf"}])
 def test_the_unusual_takes_everything(arguments: dict[str, str]) -> None:
     everything = entries(*COMMON, "model.safetensors", *NOT_OURS)
-    assert needed(everything, transformers.AutoModel, arguments) == tuple(everything)
-    assert needed(everything, dict, {}) == tuple(everything)
+    assert need_of(transformers.AutoModel, arguments) is need_of(dict, {}) is Need.EVERYTHING
+    assert needed(everything, Need.EVERYTHING) == tuple(everything)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -105,8 +105,15 @@ class Client:
 
         return Folder(at_home(dest))
 
-    def bring(self, manifest: Manifest, store: Store, *, force: bool) -> Snapshot:
-        """Put every file of the manifest in place, and say what it came to."""
+    def bring(
+        self,
+        manifest: Manifest,
+        store: Store,
+        *,
+        force: bool = False,
+        begun: Callable[[Pull], None] = lambda _: None,
+    ) -> Snapshot:
+        """Put every file of the manifest in place, and say what it came to. `begun` is given the pull that does it."""
         if force and self._settings["offline"]:
             raise UsageError("force fetches what is here already, and offline fetches nothing")
         self._emit(
@@ -121,6 +128,7 @@ class Client:
             )
         )
         task = Pull(manifest, store, self._emit, force=force)
+        begun(task)
         carry_out(task, self._settings, self._emit, store.root(manifest.commit), self._carriers)
         snapshot = self._snapshot(manifest, store, task.tally)
         self._emit(_done(snapshot))

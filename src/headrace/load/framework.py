@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from headrace.errors import LoadError, UsageError
+from headrace.errors import HeadraceError, LoadError, UsageError
 from headrace.names import Repo
 
 _OURS = frozenset(("revision", "cache_dir", "local_files_only"))
@@ -44,6 +44,8 @@ def load_from_cache(cls: Loadable, repo: Repo, commit: str, cache: Path, argumen
     own = {"revision": commit, "cache_dir": str(cache), "local_files_only": True}
     try:
         return cls.from_pretrained(repo.name, **own, **arguments)
+    except HeadraceError:
+        raise  # of files that are still on their way
     except ImportError as error:
         raise LoadError(f"cannot load {repo}: {error}", hint="pip install 'headrace[torch]'") from error
     except TypeError:

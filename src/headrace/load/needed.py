@@ -6,6 +6,7 @@ its, at the top of the repo. What the rules do not know is fetched: too much is 
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import Any
@@ -59,16 +60,32 @@ _UNUSUAL = frozenset(
 )
 
 
-def needed(entries: Iterable[Entry], cls: type, arguments: Mapping[str, Any]) -> tuple[Entry, ...]:
-    """The entries that `cls.from_pretrained(..., **arguments)` may read."""
-    everything = tuple(entries)
+class Need(enum.Enum):
+    """What of a repo somebody needs."""
+
+    EVERYTHING = "all its files"
+    A_MODEL = "one format of its weights, and all that is no weights"
+    NO_WEIGHTS = "all that is no weights"
+
+
+def need_of(cls: type, arguments: Mapping[str, Any]) -> Need:
+    """What `cls.from_pretrained(..., **arguments)` may read."""
     family = {ancestor.__name__ for ancestor in cls.__mro__}
     if family & _WITHOUT_WEIGHTS:
-        weights: frozenset[str] = frozenset()
-    elif family & _MODELS and not any(arguments.get(name) for name in _UNUSUAL):
-        weights = _weights_of_a_model([entry.path for entry in everything])
-    else:
+        return Need.NO_WEIGHTS
+    if family & _MODELS and not any(arguments.get(name) for name in _UNUSUAL):
+        return Need.A_MODEL
+    return Need.EVERYTHING
+
+
+def needed(entries: Iterable[Entry], need: Need) -> tuple[Entry, ...]:
+    """The entries that this need is for."""
+    everything = tuple(entries)
+    if need is Need.EVERYTHING:
         return everything
+    weights: frozenset[str] = frozenset()
+    if need is Need.A_MODEL:
+        weights = _weights_of_a_model([entry.path for entry in everything])
     return tuple(entry for entry in everything if not _is_weights(entry.path) or entry.path in weights)
 
 

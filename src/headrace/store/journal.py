@@ -71,6 +71,7 @@ class _Area:
     header: JournalHeader
     turn: int
     records: list[_Record]
+    chain: _Chain
 
 
 def read_journal(path: Path, expected: JournalHeader) -> Vouched:
@@ -98,22 +99,30 @@ def inode_in(path: Path) -> int | None:
 
 
 def _newest(path: Path) -> _Area | None:
-    raw = _contents(path)
+    return _newest_in(_contents(path))
+
+
+def _newest_in(raw: bytes) -> _Area | None:
     areas = [_parse(raw[at : at + AREA_BYTES]) for at in (0, AREA_BYTES)]
     return max((area for area in areas if area is not None), key=lambda area: area.turn, default=None)
 
 
 def _contents(path: Path) -> bytes:
     """What stands there: at most what a journal may hold, and nothing where there is no plain file."""
+    return _contents_and_inode(path)[0]
+
+
+def _contents_and_inode(path: Path) -> tuple[bytes, int]:
     try:
         # A pipe in its place would not open before somebody wrote to it.
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
-        return b""  # without a record nothing is known to have landed
+        return b"", 0  # without a record nothing is known to have landed
     try:
-        return os.pread(fd, 2 * AREA_BYTES, 0) if stat.S_ISREG(os.fstat(fd).st_mode) else b""
+        facts = os.fstat(fd)
+        return (os.pread(fd, 2 * AREA_BYTES, 0), facts.st_ino) if stat.S_ISREG(facts.st_mode) else (b"", 0)
     except OSError:
-        return b""
+        return b"", 0
     finally:
         os.close(fd)
 
@@ -132,22 +141,82 @@ def _parse(raw: bytes) -> _Area | None:
         return None
     if not is_whole or type(turn) is not int or type(header.size) is not int:
         return None
-    return _Area(header, turn, _chain(raw[_HEADER_BYTES:], zlib.crc32(body), header.size))
+    chain = _Chain(header.size, zlib.crc32(body))
+    return _Area(header, turn, chain.read(raw[_HEADER_BYTES:]), chain)
 
 
-def _chain(raw: bytes, crc: int, size: int) -> list[_Record]:
-    """The records up to the first that is not what was written there."""
-    records: list[_Record] = []
-    for at in range(0, len(raw) - _RECORD_BYTES + 1, _RECORD_BYTES):
-        body = raw[at : at + _RECORD.size]
-        kind, start, stop = _RECORD.unpack(body)
-        crc = zlib.crc32(body, crc)
-        most = len(records) if kind == _SYNCED else size
-        known = kind in (_LANDED, _FORGOTTEN, _SYNCED)
-        if _CRC.unpack_from(raw, at + _RECORD.size)[0] != crc or not known or not start <= stop <= most:
-            break
-        records.append((kind, start, stop))
-    return records
+class _Chain:
+    """The records of an area, read as far as they are there, and on from there the next time."""
+
+    def __init__(self, size: int, crc: int) -> None:
+        self._size = size
+        self._crc = crc
+        self._count = 0
+
+    def read(self, raw: bytes) -> list[_Record]:
+        """The records since the last time, up to the first that is not what was written there."""
+        records: list[_Record] = []
+        for at in range(self._count * _RECORD_BYTES, len(raw) - _RECORD_BYTES + 1, _RECORD_BYTES):
+            body = raw[at : at + _RECORD.size]
+            kind, start, stop = _RECORD.unpack(body)
+            crc = zlib.crc32(body, self._crc)
+            most = self._count if kind == _SYNCED else self._size
+            known = kind in (_LANDED, _FORGOTTEN, _SYNCED)
+            if _CRC.unpack_from(raw, at + _RECORD.size)[0] != crc or not known or not start <= stop <= most:
+                break
+            records.append((kind, start, stop))
+            self._crc, self._count = crc, self._count + 1
+        return records
+
+
+class Tail:
+    """A journal that is read while its holder writes it. For one thread.
+
+    Attributes:
+        landed: what it vouches for.
+    """
+
+    def __init__(self, path: Path, expected: JournalHeader) -> None:
+        self.landed = RangeSet()
+        self._path = path
+        self._expected = expected
+        self._inode = self._turn = 0
+        self._heads = b""
+        self._chain: _Chain | None = None
+
+    def read(self) -> bool:
+        """Read on, and say whether anything that it had vouched for is taken back."""
+        raw, inode = _contents_and_inode(self._path)
+        heads = raw[:_HEADER_BYTES] + raw[AREA_BYTES : AREA_BYTES + _HEADER_BYTES]
+        if self._chain is not None and (inode, heads) == (self._inode, self._heads):
+            return self._apply(self._chain.read(_area(raw, self._turn)[_HEADER_BYTES:]))
+        area = _newest_in(raw)
+        if area is None or area.header != self._expected:
+            return False
+        taken_back = False
+        if (
+            self._chain is not None and inode == self._inode
+        ):  # what was written before the other area was begun
+            taken_back = self._apply(self._chain.read(_area(raw, self._turn)[_HEADER_BYTES:]))
+        before, self.landed = self.landed, RangeSet()
+        self._inode, self._turn, self._heads, self._chain = inode, area.turn, heads, area.chain
+        self._apply(area.records)
+        return taken_back or not all(map(self.landed.covers, before))
+
+    def _apply(self, records: list[_Record]) -> bool:
+        taken_back = False
+        for kind, start, stop in records:
+            if kind == _LANDED:
+                self.landed.add(Range(start, stop))
+            elif kind == _FORGOTTEN:
+                taken_back |= self.landed.touches(Range(start, stop))
+                self.landed.remove(Range(start, stop))
+        return taken_back
+
+
+def _area(raw: bytes, turn: int) -> bytes:
+    at = turn % 2 * AREA_BYTES
+    return raw[at : at + AREA_BYTES]
 
 
 def _replay(records: list[_Record]) -> Vouched:

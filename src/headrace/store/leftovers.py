@@ -26,6 +26,7 @@ ABANDONED_S = 14 * 24 * 3600.0
 """A partial that nobody has touched for so long is not waited for: whoever is short of space may remove it."""
 
 _SCRATCH = re.compile(r"(?:link|text|copy|probe|verified|[0-9a-f]{40,64}\.(?:partial|journal))\.[0-9a-f]{16}")
+_RETRACTION = re.compile(r"(?:[0-9a-f]{64}|[0-9a-f]{40})\.retraction")  # nobody looks on for a day
 _OF_A_BLOB = re.compile(r"([0-9a-f]{64}|[0-9a-f]{40})\.(?:partial|journal|lease\.[0-9]+)")
 _PARTIAL = re.compile(r"([0-9a-f]{64}|[0-9a-f]{40})\.partial")
 
@@ -83,7 +84,7 @@ def sweep(workshop: Path) -> None:
     now, listed = time.time(), _listed(workshop)
     names = {path.name for path in listed}
     for path in listed:
-        if _SCRATCH.fullmatch(path.name):
+        if _SCRATCH.fullmatch(path.name) or _RETRACTION.fullmatch(path.name):
             with suppress(OSError):
                 facts = path.lstat()
                 if now - max(facts.st_mtime, facts.st_ctime) > SCRATCH_S:

@@ -121,6 +121,7 @@ class Partial:
         """Record that these bytes are not believed any more. For the owner."""
         if self._journal is not None:
             with storing(self._layout.journal):
+                self._retract()
                 self._journal.forgotten(ranges)
 
     def beat(self, now: float) -> None:
@@ -380,11 +381,19 @@ class Partial:
         if self._journal is None:
             return
         try:
+            self._retract()
             self._journal.distrust()
         except OSError:
             with suppress(OSError):
                 if self._lease.still_held():
                     self._layout.journal.unlink(missing_ok=True)
+
+    def _retract(self) -> None:
+        """Leave word for who may have read what is about to be forgotten; it outlives journal and partial."""
+        if self._lease.still_held():
+            word = scratch(self._layout.folder, "text")
+            word.write_text(word.name)
+            word.replace(self._layout.retraction)
 
     def _forget_all(self) -> None:
         """Remove partial and journal, unless they are somebody else's by now."""

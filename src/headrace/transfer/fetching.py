@@ -57,9 +57,11 @@ class Fetching:
         names = tuple(sorted(sources, key=lambda name: name != self._pull.trusted))
         for entries in missing:
             engine.add(_PullJob(self._pull, self._store, entries, outcome, self._emit, names))
+        self._pull.steer(engine)
         _drive(engine)
         if outcome.error is not None:
             raise outcome.error
+        outcome.see_whether_to_go_on()
 
     def _limits(self) -> Limits:
         medium = medium_of(self._store.workshop)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,10 +11,11 @@ from typing import TYPE_CHECKING
 
 from headrace.errors import BadAnswer, SourceError
 from headrace.events import Checking, Emit, Event, FileReused, SegmentFailed, Warned
-from headrace.manifest import Entry, Manifest, in_fetch_order
+from headrace.manifest import Digest, Entry, Manifest, in_fetch_order
 from headrace.names import Repo
 from headrace.plan.limits import Limits
 from headrace.plan.retry import pause_s
+from headrace.ranges import Range
 from headrace.source.contract import Content, Source
 from headrace.source.http import Dialer
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from headrace.store.contract import Store
     from headrace.store.shelves import Found, Shelves
     from headrace.transfer.account import Account
+    from headrace.transfer.engine import Engine
 
 _LOOK_S = 0.2  # how often it is looked whether another process has ended its copy
 
@@ -79,7 +82,35 @@ class Pull:
         self._emit = emit
         self._force = force
         self._blobs = _by_digest(in_fetch_order(manifest.entries))
+        self._steering = threading.Lock()
+        self._engine: Engine | None = None
+        self._wishes: list[tuple[Digest, Range]] = []  # that came before there was an engine
+        self._is_told_to_stop = False
         self.tally = Tally()
+
+    def wish(self, digest: Digest, wanted: Range) -> None:
+        """Somebody waits for these bytes: they go first. For any thread."""
+        with self._steering:
+            if self._engine is None:
+                self._wishes.append((digest, wanted))
+            else:
+                self._engine.wish(digest, wanted)
+
+    def stop(self) -> None:
+        """Have `fetch` end soon, with `Interrupted`. What has landed is kept. For any thread."""
+        with self._steering:
+            self._is_told_to_stop = True
+            if self._engine is not None:
+                self._engine.stop()
+
+    def steer(self, engine: Engine) -> None:
+        """This engine is at work for it: what was wished is passed on. For `Fetching`."""
+        with self._steering:
+            self._engine = engine
+            for digest, wanted in self._wishes:
+                engine.wish(digest, wanted)
+            if self._is_told_to_stop:
+                engine.stop()
 
     def reuse(self) -> list[list[Entry]]:
         """Put in place what is here already, and say what is missing: lists of entries that share a digest."""

@@ -1,0 +1,110 @@
+"""An onlooker: reads a partial that somebody else writes, in this process or in any other.
+
+What the journal vouches for is in the page cache, and may be read through whichever name or descriptor. A file that
+is replaced, by who took over from a silent holder, is another file: what was read of the former one has yet to be
+compared with what is published in the end. Bytes that were forgotten leave a retraction behind, which outlives journal
+and partial: without it nobody who looks in between only now and then could know.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+from headrace.layout import WorkshopLayout
+from headrace.ranges import Range, RangeSet
+from headrace.store.journal import JournalHeader, Tail
+from headrace.store.lease import boot_id
+
+_FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+_DESCRIPTORS = Path("/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd")  # noqa: PTH112
+
+
+class OpenFile:
+    """A file that stays the same one whatever becomes of its name; closed when nobody has it any more."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def __del__(self) -> None:
+        with suppress(OSError):
+            os.close(self._fd)
+
+    def __repr__(self) -> str:
+        return f"<OpenFile {self._fd}>"
+
+    @classmethod
+    def at(cls, path: Path) -> OpenFile:
+        """The file of this name, through links, too. Raises `OSError`."""
+        return cls(os.open(path, os.O_RDONLY | os.O_CLOEXEC))
+
+    @property
+    def path(self) -> Path:
+        """A name under which this process can open it, as long as this object lives."""
+        return _DESCRIPTORS / str(self._fd)
+
+    @property
+    def size(self) -> int:
+        """In bytes, now."""
+        return os.fstat(self._fd).st_size
+
+    def is_same(self, other: OpenFile) -> bool:
+        """Whether both are one file."""
+        return os.path.samestat(os.fstat(self._fd), os.fstat(other._fd))
+
+    def read(self, wanted: Range) -> bytes:
+        """These bytes; fewer where the file ends before. Raises `OSError`."""
+        return os.pread(self._fd, len(wanted), wanted.start)
+
+
+class Onlooker:
+    """What is to be seen of one unfinished blob. For one thread; nothing is ever written.
+
+    Attributes:
+        file: the partial that was there at the last look, under whichever name it is now; None before there was one.
+        landed: what of it may be read.
+        retracted: whether bytes that may have been read before are believed no more.
+    """
+
+    def __init__(self, layout: WorkshopLayout, size: int) -> None:
+        self.file: OpenFile | None = None
+        self.landed = RangeSet()
+        self.retracted = False
+        self._layout = layout
+        self._size = size
+        self._inode = 0
+        self._tail: Tail | None = None
+        self._word = self._retraction()
+
+    def look(self) -> None:
+        """See what has changed."""
+        with suppress(OSError):  # there is none yet, or none any more: what was seen stays readable
+            facts = self._layout.partial.lstat()
+            if facts.st_ino != self._inode and facts.st_size == self._size:
+                self._open()
+        if self._tail is not None:
+            self.retracted |= self._tail.read()
+            self.landed = self._tail.landed
+        self.retracted |= self._retraction() != self._word
+
+    def accept(self) -> None:
+        """Nothing was read so far: what was retracted until now is nobody's concern."""
+        self.retracted = False
+        self._word = self._retraction()
+
+    def _open(self) -> None:
+        fd = os.open(self._layout.partial, _FLAGS)
+        file, facts = OpenFile(fd), os.fstat(fd)
+        if not stat.S_ISREG(facts.st_mode) or facts.st_size != self._size:
+            return
+        header = JournalHeader(str(self._layout.digest), self._size, facts.st_ino, boot_id())
+        self.file, self._inode = file, facts.st_ino
+        self._tail = Tail(self._layout.journal, header)
+
+    def _retraction(self) -> str:
+        try:
+            return self._layout.retraction.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
