@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -32,7 +33,8 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ChaosHub]:
         num_key_value_heads=2,
         vocab_size=8000,
     )
-    transformers.AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16).save_pretrained(made)
+    model: Any = transformers.LlamaForCausalLM(config)
+    model.to(torch.bfloat16).save_pretrained(made)
     write_repo(tmp_path / "hub", "org/llama", {path.name: path.read_bytes() for path in made.iterdir()})
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
     with ChaosHub(tmp_path / "hub") as running:
