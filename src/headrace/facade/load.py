@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from headrace.events import Event
 from headrace.facade.client import Client, Snapshot, several
 from headrace.facade.dialogue import Order
-from headrace.facade.prefetch import Prefetch, begin, is_under_way
+from headrace.facade.prefetch import Prefetch, is_under_way, joined
 from headrace.load.arrival import Arrival
 from headrace.load.checkpoint import can_stream, place_of, streamed
 from headrace.load.framework import Loadable, as_loadable, load_from_cache
@@ -61,7 +61,7 @@ def load(
     with Dispatcher((on_event,) if on_event else ()) as dispatcher:
         snapshot = _what_is_here(order, dispatcher)
         if snapshot is None:
-            with begin(order, dispatcher.emit if on_event else None) as coming:
+            with joined(order, dispatcher.emit if on_event else None) as coming:
                 return _load_while_it_comes(loadable, coming, order, arguments)
     return load_from_cache(loadable, snapshot.repo, snapshot.commit, settings.cache, arguments)
 

@@ -121,9 +121,8 @@ class Partial:
     def forget(self, ranges: RangeSet) -> None:
         """Record that these bytes are not believed any more. For the owner."""
         if self._journal is not None:
-            with storing(self._layout.journal):
-                with self._retracting():
-                    self._journal.forgotten(ranges)
+            with storing(self._layout.journal), self._retracting():
+                self._journal.forgotten(ranges)
 
     def beat(self, now: float) -> None:
         """Keep the lease alive. For the owner, on every tick."""
