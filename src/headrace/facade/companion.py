@@ -65,6 +65,8 @@ class Companion:
             )
         except OSError as error:
             ours.close()
+            if self._words is not None:
+                self._words.close()
             raise LoadError(
                 f"cannot start {sys.executable}: {error.strerror}", hint="use headrace.pull instead"
             ) from error
