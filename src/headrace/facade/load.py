@@ -11,7 +11,7 @@ from headrace.events import Event
 from headrace.facade.checkpoint import Checkpoint, in_place
 from headrace.facade.client import several
 from headrace.facade.dialogue import Order
-from headrace.facade.prefetch import Prefetch, begin, is_under_way
+from headrace.facade.prefetch import Prefetch, is_under_way, joined
 from headrace.load.arrival import Arrival
 from headrace.load.framework import Loadable, as_loadable, load_from_cache
 from headrace.load.needed import Need, need_of
@@ -62,7 +62,7 @@ def load(
     with Dispatcher((on_event,) if on_event else ()) as dispatcher:
         snapshot = None if is_under_way(order) else in_place(order, dispatcher.emit)
         if snapshot is None:
-            with begin(order, dispatcher.emit if on_event else None) as coming:
+            with joined(order, dispatcher.emit if on_event else None) as coming:
                 return _load_while_it_comes(loadable, coming, order, arguments)
     return load_from_cache(loadable, snapshot.repo, snapshot.commit, settings.cache, arguments)
 
