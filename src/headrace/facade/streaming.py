@@ -20,7 +20,7 @@ from headrace.events import Event
 from headrace.facade.checkpoint import Checkpoint, at_hand, in_place
 from headrace.facade.client import several
 from headrace.facade.dialogue import Order
-from headrace.facade.prefetch import begin, is_under_way
+from headrace.facade.prefetch import Prefetch, is_under_way, joined
 from headrace.facade.pull import pull
 from headrace.load.arrival import Arrival
 from headrace.load.needed import Need
@@ -158,17 +158,24 @@ class _Load:
             _log.info("%s is pulled, then loaded: of %s only", asked.name, ", ".join(asked.only))
             pull(order.repo, include=asked.only, settings=settings, sources=sources, on_event=dispatcher.emit)
             return None
-        order = _joined(order, asked)
-        snapshot = None
-        if not is_under_way(order):
-            snapshot = at_hand(order, dispatcher.emit) or in_place(order, dispatcher.emit)
-        if snapshot is not None:
-            return None
-        coming = begin(order, dispatcher.emit if on_event else None)
-        self._ends.enter_context(coming)
+        coming = self._joined(order, asked)
+        if coming is None:
+            if at_hand(order, dispatcher.emit) or in_place(order, dispatcher.emit):
+                return None
+            coming = self._ends.enter_context(joined(order, dispatcher.emit if on_event else None))
         found = Checkpoint.of(coming, order.need, self._arguments, self._streams.obstacle)
         self._found.append(found)
         return found.place if found.arrivals else None
+
+    def _joined(self, order: Order, asked: Asked) -> Prefetch | None:
+        """What is under way and means the same commit: as it was named here, or as a program names it early."""
+        for begun in (order, replace(order, repo=asked.name)):
+            if is_under_way(begun):
+                coming = self._ends.enter_context(joined(begun))
+                manifest = coming.plan().manifest
+                if asked.revision in {manifest.commit, manifest.revision}:
+                    return coming
+        return None
 
 
 def _settings(settings: Settings, asked: Asked) -> Settings:
@@ -179,11 +186,3 @@ def _settings(settings: Settings, asked: Asked) -> Settings:
     if isinstance(asked.token, str):
         return replace(settings, token=asked.token, token_origin="argument token")  # noqa: S106  # no token itself
     return settings
-
-
-def _joined(order: Order, asked: Asked) -> Order:
-    """The order as it was given, where that is under way and means the same commit."""
-    begun = replace(order, repo=asked.name)
-    if not is_under_way(begun):
-        return order
-    return begun if begin(begun).plan().manifest.commit == asked.revision else order
