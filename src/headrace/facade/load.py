@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,9 +57,7 @@ def load(
     settings = settings or load_settings()
     order = Order(settings, several(sources), repo, need_of(cls, arguments))
     if order.need is Need.A_MODEL:
-        # Where peft is installed the Auto classes look for adapters first, and would ask the hub for them.
-        here = {"cache_dir": str(settings.cache), "local_files_only": True}
-        arguments["adapter_kwargs"] = here | (arguments.get("adapter_kwargs") or {})
+        arguments["adapter_kwargs"] = _adapters_here(settings.cache) | (arguments.get("adapter_kwargs") or {})
     with Dispatcher((on_event,) if on_event else ()) as dispatcher:
         snapshot = None if is_under_way(order) else in_place(order, dispatcher.emit)
         if snapshot is None:
@@ -103,6 +102,14 @@ class _Found:
 
     def settle(self) -> None:
         self._checkpoint.settle()
+
+
+def _adapters_here(cache: Path) -> dict[str, Any]:
+    """Where peft is installed the Auto classes look for adapters first, and would ask the hub for them."""
+    version: str = getattr(sys.modules.get("transformers"), "__version__", "")
+    if version.startswith("4."):
+        return {}  # it takes no such arguments
+    return {"cache_dir": str(cache), "local_files_only": True}
 
 
 def _obstacle() -> str:
