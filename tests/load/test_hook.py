@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from headrace.load.hook import TESTED, install
 from headrace.testing import ChaosHub
 from tests.load.models import ARCHITECTURES, Hubful, differences
 
-Llama = transformers.AutoModelForCausalLM
+Llama: Any = transformers.AutoModelForCausalLM
 
 
 @pytest.fixture(scope="module")
@@ -104,5 +105,6 @@ def test_arguments_that_lead_around_it() -> None:
     assert way_around({"dtype": torch.float16, "device_map": "auto", "disable_mmap": False}) == ""
     assert "disable_mmap" in way_around({"disable_mmap": True})
     assert "quantization_config" in way_around({"quantization_config": {"quant_method": "fp8"}})
-    config = transformers.LlamaConfig(quantization_config={"quant_method": "fp8"})
+    config: Any = transformers.LlamaConfig()
+    config.quantization_config = {"quant_method": "fp8"}
     assert "quantizer" in way_around({"config": config})

@@ -43,8 +43,9 @@ print("FACTS", json.dumps({"grown": after - before, "peak": most - before, "size
 
 
 def _llama(**sizes: int) -> Any:
-    config = transformers.LlamaConfig(num_attention_heads=4, num_key_value_heads=4, **sizes)
-    return transformers.LlamaForCausalLM(config).to(torch.bfloat16)
+    how: dict[str, Any] = {"num_attention_heads": 4, "num_key_value_heads": 4, **sizes}
+    model: Any = transformers.LlamaForCausalLM(transformers.LlamaConfig(**how))
+    return model.to(torch.bfloat16)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +76,6 @@ def measured(folder: Path, cache: Path, what: str) -> Mapping[str, int]:
         )
     assert done.returncode == 0, done.stderr[-3000:]
     facts: dict[str, int] = json.loads(done.stdout.rpartition("FACTS ")[2])
-    print(facts)
     return facts
 
 
