@@ -112,6 +112,7 @@ class Prefetch:
             if self._error is None and self._snapshot is None:
                 self._error = Interrupted(f"the prefetch of {self._order.repo} was closed")
                 self._companion.end()
+            self._arrivals.clear()  # they know this object, too: files would stay open until Python finds that out
 
     def __enter__(self) -> Prefetch:  # noqa: PYI034  # typing.Self came with Python 3.11
         with self._lock:
