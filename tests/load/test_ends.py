@@ -14,6 +14,7 @@ import torch
 import transformers
 
 import headrace
+from headrace.ranges import Range
 from headrace.testing import ChaosHub, Fault, content, write_repo
 from tests.load.watching import MIB, WEIGHTS, companions, read, start, until, weights
 
@@ -130,7 +131,7 @@ def test_a_source_that_dies_at_half_is_made_up_for(hub: ChaosHub, repos: Path) -
         other.set_faults(Fault("total", rate=RATE))
         with headrace.prefetch("org/model", sources=[hub.endpoint, other.endpoint]) as coming:
             arrival = coming.arrival(weights(coming))
-            until(lambda: arrival.landed_bytes > len(DATA) // 2 or arrival._look())
+            arrival.reach(Range(0, len(DATA) // 2))
             other.stop()
             assert read(arrival) == DATA
             arrival.settle()
@@ -140,7 +141,7 @@ def test_a_source_that_comes_back_is_waited_for(hub: ChaosHub) -> None:
     hub.set_faults(Fault("total", rate=RATE), Fault("reset", after_bytes=4 * MIB, times=1))
     with headrace.prefetch("org/model") as coming:
         arrival = coming.arrival(weights(coming))
-        until(lambda: arrival.landed_bytes > 3 * MIB or arrival._look())
+        arrival.reach(Range(0, 3 * MIB))
         hub.set_faults(Fault("status", status=503, times=2), Fault("total", rate=RATE))
         assert read(arrival) == DATA
         arrival.settle()

@@ -16,7 +16,7 @@ import pytest
 
 import headrace
 from headrace.blocklist import BlockList
-from headrace.errors import DigestMismatch, HeadraceError, LoadError
+from headrace.errors import DigestMismatch, LoadError, StoreError
 from headrace.facade.prefetch import Prefetch
 from headrace.layout import WorkshopLayout
 from headrace.load.arrival import Arrival
@@ -44,6 +44,12 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ChaosHub]:
         yield running
 
 
+def settled(arrival: Arrival) -> bytes:
+    data = read(arrival)
+    arrival.settle()
+    return data
+
+
 def at_a_third(coming: Prefetch) -> Arrival:
     arrival = coming.arrival(weights(coming))
     arrival.reach(Range(0, len(DATA) // 3))
@@ -59,8 +65,7 @@ def test_a_prefetcher_that_is_killed_or_stopped_is_followed_by_another(
         arrival = at_a_third(coming)
         (first,) = companions()
         os.kill(first, blow)
-        assert read(arrival) == DATA
-        arrival.settle()
+        assert settled(arrival) == DATA
         coming.finish()
     assert "another one goes on" in caplog.text
     assert hub.log().blob_bytes < 1.3 * len(DATA)  # what was on its way is lost
@@ -112,8 +117,7 @@ def test_another_programs_pull_is_looked_on(hub: ChaosHub, tmp_path: Path) -> No
     with headrace.prefetch("org/model") as coming:
         arrival = at_a_third(coming)
         assert coming.verified(arrival.entry) is None
-        assert read(arrival) == DATA
-        arrival.settle()
+        assert settled(arrival) == DATA
         assert coming.finish().network_bytes < 1000
     assert pull.wait(20) == 0
     assert hub.log().blob_bytes <= 1.01 * len(DATA)
@@ -126,8 +130,7 @@ def test_another_program_that_is_killed_is_taken_over(hub: ChaosHub) -> None:
         arrival = at_a_third(coming)
         pull.kill()
         pull.wait()
-        assert read(arrival) == DATA
-        arrival.settle()
+        assert settled(arrival) == DATA
         assert coming.finish().network_bytes < len(DATA)
 
 
@@ -138,8 +141,7 @@ def test_what_another_client_publishes_meanwhile_is_as_good(hub: ChaosHub, tmp_p
         fresh = blobs / "mine.incomplete"
         fresh.write_bytes(DATA)
         fresh.rename(blobs / arrival.entry.digest.hex)
-        assert read(arrival) == DATA
-        arrival.settle()
+        assert settled(arrival) == DATA
         assert (coming.finish().path / WEIGHTS).read_bytes() == DATA
 
 
@@ -148,9 +150,8 @@ def test_a_partial_that_is_removed_by_hand_is_told_and_fetched_again(hub: ChaosH
         arrival = at_a_third(coming)
         for path in (tmp_path / "cache" / ".locks" / "headrace").glob("*.partial"):
             path.unlink()
-        with pytest.raises(HeadraceError):
-            read(arrival)
-            arrival.settle()
+        with pytest.raises(StoreError):
+            settled(arrival)
     assert (headrace.pull("org/model").path / WEIGHTS).read_bytes() == DATA
 
 

@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import pairwise, starmap
 from pathlib import Path
 
 from headrace.facade.prefetch import Prefetch
@@ -28,7 +29,7 @@ def weights(coming: Prefetch) -> Entry:
 def read(arrival: Arrival) -> bytes:
     """All of it, a MiB at a time, each as soon as it is there."""
     ends = [*range(0, arrival.entry.size, MIB), arrival.entry.size]
-    wanted = [Range(*pair) for pair in zip(ends, ends[1:], strict=False)]
+    wanted = starmap(Range, pairwise(ends))
     return b"".join(arrival.reach(one).read(one) for one in wanted)
 
 

@@ -27,7 +27,7 @@ from headrace.errors import LoadError
 
 _FAREWELL_S = 5.0  # a prefetcher ends by itself before
 _MESSAGE_S = 20.0  # half of a message is not waited for any longer
-_STOPPED_S = 2.0  # who presses Ctrl-Z stops this program as well, and wakes both
+_STOPPED_S = 2.0  # who stops all that somebody runs stops this program as well, and wakes both
 _LOOK_S = 0.2
 _WORDS_BYTES = 16 * 1024
 _BEGIN = (
@@ -91,7 +91,13 @@ class Companion:
 
     def hear(self) -> object | None:
         """The next word, if there is one. Raises `EOFError` or `OSError` where it has ended."""
-        return self._line.recv() if self._line.poll() else None
+        try:
+            return self._line.recv() if self._line.poll() else None
+        except (EOFError, OSError):
+            raise
+        except BaseException:  # an interrupt: where the next word begins is not known any more
+            self.end(0.0)
+            raise
 
     def is_stopped(self) -> bool:
         """Whether somebody stopped the process, and has not let it go on since."""

@@ -52,7 +52,7 @@ class Prefetch:
         self._snapshot: Snapshot | None = None
         self._error: HeadraceError | None = None
         self._arrivals: dict[Entry, Arrival] = {}
-        self._asked: list[Wish | Doubt] = []
+        self._asked: dict[Wish | Doubt, None] = {}  # in order, for who comes after a process that died
         self._owner = os.getpid()
         self._begun = self._users = 0
         self._companion = self._begin()
@@ -112,6 +112,7 @@ class Prefetch:
             if self._error is None and self._snapshot is None:
                 self._error = Interrupted(f"the prefetch of {self._order.repo} was closed")
                 self._companion.end()
+            self._arrivals.clear()  # they know this object, too: files would stay open until Python finds that out
 
     def __enter__(self) -> Prefetch:  # noqa: PYI034  # typing.Self came with Python 3.11
         with self._lock:
@@ -157,7 +158,7 @@ class Prefetch:
 
     def _say(self, word: Wish | Doubt) -> None:
         with self._lock, suppress(OSError):  # it has ended; `check` sees to that
-            self._asked.append(word)
+            self._asked[word] = None
             self._companion.say(word)
 
     def _wait(self, answer: Callable[[], _Answer | None]) -> _Answer:
