@@ -13,7 +13,7 @@ import transformers
 
 import headrace
 from headrace.testing import ChaosHub
-from tests.load.models import ARCHITECTURES, Hubful, differences
+from tests.load.zoo import ARCHITECTURES, Hubful, differences
 
 SHARDS = 120_000
 

@@ -16,7 +16,7 @@ import headrace
 from headrace.load.checkpoint import layout_of, way_around
 from headrace.load.hook import TESTED, install
 from headrace.testing import ChaosHub
-from tests.load.models import ARCHITECTURES, Hubful, differences
+from tests.load.zoo import ARCHITECTURES, Hubful, differences
 
 Llama: Any = transformers.AutoModelForCausalLM
 

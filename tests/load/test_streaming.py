@@ -22,7 +22,7 @@ from headrace.errors import DigestMismatch
 from headrace.events import BlobPublished, Event
 from headrace.testing import ChaosHub, Fault
 from tests.conftest import Instead
-from tests.load.models import ARCHITECTURES, Hubful, differences
+from tests.load.zoo import ARCHITECTURES, Hubful, differences
 
 Llama: Any = transformers.AutoModelForCausalLM
 

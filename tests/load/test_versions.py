@@ -19,7 +19,7 @@ import torch
 
 import headrace
 from headrace.testing import ChaosHub
-from tests.load.models import Hubful
+from tests.load.zoo import Hubful
 
 BESIDE = Path(sys.prefix)
 PROGRAM = """
