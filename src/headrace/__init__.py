@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from headrace.facade.prefetch import Prefetch, prefetch
     from headrace.facade.probe import probe
     from headrace.facade.pull import Preview, preview, pull
+    from headrace.facade.tensors import Tensors, open_safetensors
     from headrace.facade.urls import Urls, urls
     from headrace.plan.verdict import Probed
     from headrace.settings import Settings, load_settings
@@ -34,11 +35,13 @@ __all__ = [
     "PulledFile",
     "Settings",
     "Snapshot",
+    "Tensors",
     "Urls",
     "environment",
     "load",
     "load_settings",
     "lock",
+    "open_safetensors",
     "prefetch",
     "preview",
     "preview_file",
@@ -60,6 +63,7 @@ _HOMES = {
     "Probed": "plan.verdict",
     "probe": "facade.probe",
     **dict.fromkeys(("Prefetch", "prefetch"), "facade.prefetch"),
+    **dict.fromkeys(("Tensors", "open_safetensors"), "facade.tensors"),
     **dict.fromkeys(("Urls", "urls"), "facade.urls"),
     **dict.fromkeys(("Preview", "preview", "pull"), "facade.pull"),
     **dict.fromkeys(("FilePreview", "PulledFile", "preview_file", "pull_file"), "facade.file"),
