@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 import headrace
 from headrace.errors import DigestMismatch, LoadError
+from headrace.load.localfile import LocalFile
 from headrace.load.tensors import ArrivingTensors
+from headrace.ranges import Range
 from headrace.testing import ChaosHub, Fault, write_repo
 from tests.load.headers import tensor, written
 
@@ -138,6 +145,48 @@ def test_a_lying_header_is_told_as_a_lie(offset: int, hub: ChaosHub, tmp_path: P
     with pytest.raises(DigestMismatch), headrace.open_safetensors("org/lied") as tensors:
         tensors.get_tensor("weight")
     assert not list((tmp_path / "cache").glob("models--*/snapshots/*/*.safetensors"))
+
+
+@settings(max_examples=300)
+@given(
+    changes=st.lists(
+        st.tuples(st.integers(8, 300), st.sampled_from(b'0123456789{}[],:"FBU8\\ \x00')), max_size=4
+    ),
+    cut=st.integers(0, 3),
+)
+def test_any_header_means_what_the_library_takes_it_for(
+    changes: list[tuple[int, int]], cut: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    header = {
+        "x": tensor("F32", [2, 3], 0, 24),
+        "y": tensor("BF16", [], 24, 26),
+        "e": tensor("I64", [0], 26, 26),
+    }
+    header |= {
+        "z": tensor("F4", [2, 2], 26, 28),
+        "b": tensor("BOOL", [4], 28, 32),
+        "c": tensor("C64", [1], 32, 40),
+    }
+    made = bytearray(written({"__metadata__": {"a": "b"}, **header}, bytes(range(28)) + bytes(12)))
+    for place, byte in changes:
+        made[place] = byte
+    file = tmp_path_factory.mktemp("any") / "x.safetensors"
+    file.write_bytes(made[: len(made) - cut])
+    assert verdict(lambda: headrace.open_safetensors(file)) == verdict(lambda: safe_open(file, "pt"))
+    with suppress(SafetensorError):
+        ours = ArrivingTensors(LocalFile(file))
+        stock: Any = safe_open(file, "pt")
+        header_bytes = int.from_bytes(made[:8], "little")
+        told = json.loads(made[8 : 8 + header_bytes])
+        for name in ours:
+            start, stop = told[name]["data_offsets"]
+            assert ours.range_of(name) == Range(start + 8 + header_bytes, stop + 8 + header_bytes)
+            assert torch.equal(as_bytes(ours.get_tensor(name)), as_bytes(stock.get_tensor(name)))
+
+
+def as_bytes(tensor: torch.Tensor) -> torch.Tensor:
+    """What it is made of."""
+    return tensor.clone().reshape(-1).view(torch.uint8)
 
 
 def test_a_repo_without_safetensors_says_so(hub: ChaosHub, tmp_path: Path) -> None:

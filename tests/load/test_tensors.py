@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -303,6 +304,22 @@ def test_a_program_that_never_closes_it_ends_tidily(hub: ChaosHub, tmp_path: Pat
     while _marked(str(tmp_path)) and time.monotonic() < until:
         time.sleep(0.05)
     assert not _marked(str(tmp_path))
+
+
+def test_the_guide_does_what_it_shows(
+    hub: ChaosHub, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    weights = {
+        "model.embed_tokens.weight": torch.ones(4, 2, dtype=torch.bfloat16),
+        "lm_head.weight": torch.ones(2),
+    }
+    write_repo(tmp_path / "hub", "org/model", {"model.safetensors": save(weights)})
+    guide = Path(__file__).parents[2] / "docs" / "guides" / "tensors.md"
+    blocks = re.findall("^```python\n(.*?)^```", guide.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    for block in blocks:
+        exec(compile(block, str(guide), "exec"), {})  # the page is ours
+    assert "2 tensors\ntorch.Size([4, 2]) torch.bfloat16\n" in capsys.readouterr().out
+    assert len(blocks) == 3
 
 
 def test_taking_all_tensors_costs_no_memory_of_its_own(hub: ChaosHub, tmp_path: Path) -> None:
