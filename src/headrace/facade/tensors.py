@@ -65,7 +65,7 @@ class Tensors:
         Nothing is certain of it before `verify`, but where the trusted source gave a block list.
 
         Raises:
-            SafetensorError: there is none of this name, or the library does not know its type.
+            SafetensorError: the headers that came have none of this name, or the library does not know its type.
             DigestMismatch: what came was not what was promised.
             StoreError: a file was changed on this disk. Whoever goes on with tensors of a file that was cut short is
                 ended by the kernel (SIGBUS).
@@ -106,8 +106,6 @@ class Tensors:
         self._end()
 
     def _home(self, name: str) -> ArrivingTensors:
-        if name not in self._homes:
-            self.verify()  # a header that was not sent as promised may lack it
         return self._homes.get(name, self._files[-1])  # which says that there is none
 
     def __contains__(self, name: object) -> bool:

@@ -20,7 +20,7 @@ class LocalFile:
         self.name = str(path)
         try:
             self._file = OpenFile.at(path)
-            facts = self._file.path.stat()
+            facts = self._file.facts
         except OSError as error:
             raise StoreError(f"cannot read {path}: {error.strerror}") from error
         self.size = facts.st_size
@@ -31,7 +31,7 @@ class LocalFile:
 
     def reach(self, wanted: Range) -> OpenFile:  # noqa: ARG002  # of any other file it would depend on them
         """The file, if nobody has changed it. Raises `StoreError`."""
-        facts = self._file.path.stat()
+        facts = self._file.facts
         if (facts.st_size, facts.st_mtime_ns) != (self.size, self._changed_ns):
             raise StoreError(
                 f"{self.name} was changed while it was read: it has {facts.st_size} bytes, and had {self.size}",

@@ -92,17 +92,18 @@ class ArrivingTensors:
         nothing is certain before `settle`.
 
         Raises:
-            SafetensorError: there is none of this name, or the library does not know its type.
+            SafetensorError: the header that came has none of this name, or the library does not know its type.
             StoreError: the file was cut short.
             HeadraceError: it does not arrive.
         """
+        if name not in self._places:
+            return self._handle.get_tensor(name)  # what it says of that, at once
         with self._promised():
             return _aligned(self._landed(name).get_tensor(name))
 
     def get_slice(self, name: str) -> ArrivingSlice:
         """A tensor of which nothing is waited for before a part of it is taken."""
-        with self._promised():
-            return ArrivingSlice(self, name, self._handle.get_slice(name))
+        return ArrivingSlice(self, name, self._handle.get_slice(name))
 
     def tensors(self) -> dict[str, Any]:
         """All tensors, in the order in which they arrive."""
@@ -161,8 +162,6 @@ class ArrivingTensors:
 
     def _landed(self, name: str) -> Any:
         """The library's handle of the file in which all of this tensor is."""
-        if name not in self._places:
-            return self._handle  # what it says of that
         file = self._whole(self.arrival.reach(self._places[name]))
         with self._lock:
             for known, handle in self._handles:
