@@ -55,7 +55,7 @@ def hold_alone(path: Path) -> int | None:
         os.close(fd)
         return None
     except OSError:
-        pass  # no locks here
+        return fd  # there are no locks here, and nobody else has one
     return fd
 
 
