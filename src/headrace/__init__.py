@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from headrace.facade.probe import probe
     from headrace.facade.pull import Preview, preview, pull
     from headrace.facade.streaming import disable, enable, streaming
+    from headrace.facade.tensors import Tensors, open_safetensors
     from headrace.facade.urls import Urls, urls
     from headrace.plan.verdict import Probed
     from headrace.settings import Settings, load_settings
@@ -35,6 +36,7 @@ __all__ = [
     "PulledFile",
     "Settings",
     "Snapshot",
+    "Tensors",
     "Urls",
     "disable",
     "enable",
@@ -42,6 +44,7 @@ __all__ = [
     "load",
     "load_settings",
     "lock",
+    "open_safetensors",
     "prefetch",
     "preview",
     "preview_file",
@@ -65,6 +68,7 @@ _HOMES = {
     "probe": "facade.probe",
     **dict.fromkeys(("Prefetch", "prefetch"), "facade.prefetch"),
     **dict.fromkeys(("disable", "enable", "streaming"), "facade.streaming"),
+    **dict.fromkeys(("Tensors", "open_safetensors"), "facade.tensors"),
     **dict.fromkeys(("Urls", "urls"), "facade.urls"),
     **dict.fromkeys(("Preview", "preview", "pull"), "facade.pull"),
     **dict.fromkeys(("FilePreview", "PulledFile", "preview_file", "pull_file"), "facade.file"),

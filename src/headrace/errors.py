@@ -17,6 +17,7 @@
     │   ├── BadAnswer           an answer that cannot be what was asked (HTML, wrong range or length)
     │   ├── RangeIgnored        asked for a part, got the whole: usable as one whole stream only
     │   ├── Busy                429 or 5xx, with the time it asked us to wait if it did
+    │   ├── SourceFull          507: it has no room to bring it for us
     │   └── AllSourcesFailed    nobody could deliver; `causes` says why, source by source
     ├── IntegrityError        bytes or a manifest are not what was promised
     │   ├── BadManifest
@@ -158,6 +159,13 @@ class Busy(SourceError):
     """The source answers 429 or 5xx."""
 
     code = "busy"
+
+
+class SourceFull(SourceError):
+    """A mirror would have to fetch the content itself, and has no room for it."""
+
+    code = "source_full"
+    permanent = True
 
 
 class AllSourcesFailed(SourceError):

@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+import headrace
+from headrace.errors import SourceFull
 from headrace.node.process import NodeProcess
 from headrace.plan.eviction import Care
 from headrace.testing import ChaosHub, Fault, content, write_repo
@@ -146,11 +148,15 @@ def test_a_file_larger_than_the_quota_is_refused_at_once_and_nothing_goes_for_it
         for reply in (ask(url(node, "big.bin")), ask(url(node, "big.bin"), Range="bytes=0-9")):
             assert reply.status == HTTPStatus.INSUFFICIENT_STORAGE
             assert reply.json() == {"error": reply.headers["x-error-message"]}
+            assert str(9 * MIB) in reply.json()["error"]
+            assert str(8 * MIB) in reply.json()["error"]
+        with pytest.raises(SourceFull, match=str(8 * MIB)):  # and it is not asked again for a minute
+            headrace.pull("org/x", include="big.bin", sources=node.endpoint, dest=tmp_path / "pulled")
         for path in ("small.json", "warm.bin"):
             assert ask(url(node, path)).body == files[path]
         assert hub.settled_log().blob_bytes == 2
         assert figures(node)["headrace_evicted_blobs_total"] == 0
-        assert figures(node)["headrace_no_room_total"] == 2
+        assert figures(node)["headrace_no_room_total"] == 3
         head = ask(url(node, "big.bin"), "HEAD")
         assert head.status == HTTPStatus.OK
 

@@ -75,6 +75,16 @@ class Arrival:
         return f"<Arrival {self.entry.path}, {self._onlooker.landed.total} of {self.entry.size}>"
 
     @property
+    def name(self) -> str:
+        """Its path in the repo."""
+        return self.entry.path
+
+    @property
+    def size(self) -> int:
+        """In bytes, when it is complete."""
+        return self.entry.size
+
+    @property
     def landed_bytes(self) -> int:
         """How much of it was there at the last look."""
         return self.entry.size if self._final is not None else self._onlooker.landed.total

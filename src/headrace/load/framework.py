@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import pickle
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,6 +12,8 @@ from headrace.errors import HeadraceError, LoadError, UsageError
 from headrace.names import Repo
 
 _OURS = frozenset(("revision", "cache_dir", "local_files_only"))
+_NAMED = re.compile(r"GLOBAL ([\w.]+)")
+"""What a pickle wanted to call, as PyTorch says it when it loads weights only."""
 
 
 class Loadable(Protocol):
@@ -26,6 +30,11 @@ def as_loadable(cls: Any, arguments: Mapping[str, Any]) -> Loadable:
             f"{min(ours)!r} is not for from_pretrained here: the files are found already",
             hint="write the revision as REPO@REVISION; the cache is a setting",
         )
+    if arguments.get("weights_only") is False:
+        raise UsageError(
+            "weights_only=False would run whatever code the files hold",
+            hint="leave it out; who trusts them pulls them, and loads them without headrace",
+        )
     if not isinstance(cls, type) or not callable(getattr(cls, "from_pretrained", None)):
         raise UsageError(
             f"{getattr(cls, '__name__', cls)!r} has no from_pretrained",
@@ -39,7 +48,7 @@ def load_from_cache(cls: Loadable, repo: Repo, commit: str, cache: Path, argumen
     """Let the framework load the repo at this commit from the cache, and from nowhere else.
 
     Raises:
-        LoadError: it cannot.
+        LoadError: it cannot, or files in PyTorch's older format hold more than weights: they would run code.
     """
     own = {"revision": commit, "cache_dir": str(cache), "local_files_only": True}
     try:
@@ -51,5 +60,25 @@ def load_from_cache(cls: Loadable, repo: Repo, commit: str, cache: Path, argumen
     except TypeError:
         raise  # an argument the class does not know: the caller's own mistake, and its own message
     except Exception as error:  # frameworks raise whatever the libraries below them do
+        if any(isinstance(one, pickle.UnpicklingError) for one in _causes(error)):
+            raise _refusal(repo, error) from error
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise LoadError(f"{repo} is here and verified, but {type(error).__name__}: {first}") from error
+
+
+def _refusal(repo: Repo, error: Exception) -> LoadError:
+    """PyTorch's own words recommend to load it all the same."""
+    named = next((found.group(1) for one in _causes(error) if (found := _NAMED.search(str(one)))), None)
+    would = f"call {named}" if named else "do more than give tensors"
+    return LoadError(
+        f"{repo} is here and verified, but a pickle among its weights would {would}: loading it could run anything, "
+        "so it was refused, and nothing of it ran",
+        hint="look for the same weights as safetensors, or have them converted where nothing can be lost",
+    )
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and what led to it."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

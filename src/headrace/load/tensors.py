@@ -2,26 +2,52 @@
 
 The file has its full length from the start, so that the library maps it, parses and checks the header, and makes views
 of the mapping, as of any other file. What is added is to wait, before a tensor is handed out, until its bytes are
-there: where they are, the header says (https://huggingface.co/docs/safetensors, "Format").
+there. Where they are follows from what the library made of the header, which is parsed once and by nobody else: the
+format has tensors lie side by side and fill the file (https://huggingface.co/docs/safetensors, "Format").
+
+Who reads a mapping of a file that another process cuts short gets SIGBUS from the kernel, and no error can be had in its
+place. So a file is looked at before each tensor is handed out, and once more at the end.
 """
 
 from __future__ import annotations
 
-import json
+import math
+import re
 import struct
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 from safetensors import SafetensorError, safe_open
 
-from headrace.load.arrival import Arrival
+from headrace.errors import StoreError
 from headrace.ranges import Range
 from headrace.store.onlooker import OpenFile
 
 _LENGTH = struct.Struct("<Q")
 _HEADER_BYTES_MOST = 100_000_000  # as the library bounds it
+_BITS = re.compile("[A-Z]+([0-9]+)")  # of one number, in the name of its type: BF16, F8_E4M3, F6_E2M3
+_BITS_OF_BOOL = 8
+
+
+class Readable(Protocol):
+    """A file that is here, or on its way. For any thread."""
+
+    @property
+    def name(self) -> str:
+        """What users call it."""
+
+    @property
+    def size(self) -> int:
+        """In bytes, when it is complete."""
+
+    def reach(self, wanted: Range) -> OpenFile:
+        """Wait until these bytes may be read, and say where. Raises `HeadraceError`: they will not come."""
+
+    def settle(self) -> OpenFile:
+        """Wait until what was read can be relied upon. Raises `HeadraceError`: it cannot."""
 
 
 class ArrivingTensors:
@@ -30,7 +56,7 @@ class ArrivingTensors:
     As a context manager it ends when the whole file was verified. For any thread.
     """
 
-    def __init__(self, arrival: Arrival, framework: str = "pt", device: Any = "cpu", **options: Any) -> None:
+    def __init__(self, arrival: Readable, framework: str = "pt", device: Any = "cpu", **options: Any) -> None:
         """Wait for the header.
 
         Raises:
@@ -44,7 +70,7 @@ class ArrivingTensors:
         self._handle, self._places = self._begin()
 
     def __repr__(self) -> str:
-        return f"<ArrivingTensors {self.arrival.entry.path}, {len(self._places)} tensors>"
+        return f"<ArrivingTensors {self.arrival.name}, {len(self._places)} tensors>"
 
     def keys(self) -> list[str]:
         """The tensors' names, as the library orders them."""
@@ -52,7 +78,7 @@ class ArrivingTensors:
 
     def offset_keys(self) -> list[str]:
         """The tensors' names, in the order of the file."""
-        return list(self._handle.offset_keys())
+        return list(self._places)
 
     def metadata(self) -> dict[str, str] | None:
         """What the file says of itself."""
@@ -60,10 +86,20 @@ class ArrivingTensors:
         return told
 
     def get_tensor(self, name: str) -> Any:
-        """A tensor, when all of it has landed. Raises as `Arrival.reach`, and `SafetensorError` for unknown names."""
+        """A tensor, when all of it has landed.
+
+        A view of the file; a copy where it lies in the file so that its numbers are not aligned. Of a file on its way
+        nothing is certain before `settle`.
+
+        Raises:
+            SafetensorError: the header that came has none of this name, or the library does not know its type.
+            StoreError: the file was cut short.
+            HeadraceError: it does not arrive.
+        """
         if name not in self._places:
-            return self._handle.get_tensor(name)  # what it says of that
-        return self._landed(name).get_tensor(name)
+            return self._handle.get_tensor(name)  # what it says of that, at once
+        with self._promised():
+            return _aligned(self._landed(name).get_tensor(name))
 
     def get_slice(self, name: str) -> ArrivingSlice:
         """A tensor of which nothing is waited for before a part of it is taken."""
@@ -78,12 +114,16 @@ class ArrivingTensors:
         return self._places[name]
 
     def take(self, name: str, index: Any) -> Any:
-        """A part of a tensor, when the tensor has landed."""
-        return self._landed(name).get_slice(name)[index]
+        """A part of a tensor, when the tensor has landed. Raises as `get_tensor`."""
+        with self._promised():
+            return _aligned(self._landed(name).get_slice(name)[index])
 
     def settle(self) -> None:
-        """Wait until the whole file was verified. Raises as `Arrival.settle`."""
-        self.arrival.settle()
+        """Wait until the whole file was verified. Raises as `Readable.settle`, and `StoreError` as `get_tensor`."""
+        self._whole(self.arrival.settle())
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._places
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.keys())
@@ -98,26 +138,31 @@ class ArrivingTensors:
             self.settle()
 
     def _begin(self) -> tuple[Any, Mapping[str, Range]]:
-        size = self.arrival.entry.size
+        size = self.arrival.size
         length = 0
         if size >= _LENGTH.size:
             file = self.arrival.reach(Range(0, _LENGTH.size))
-            (length,) = _LENGTH.unpack(file.read(Range(0, _LENGTH.size)))
+            (length,) = _LENGTH.unpack(self._whole(file).read(Range(0, _LENGTH.size)))
         data = _LENGTH.size + length
         if not 0 < length <= _HEADER_BYTES_MOST or data > size:
             # None that could be waited for. What the library says of it counts for the file that was promised.
             return self._open(self.arrival.settle()), {}
-        file = self.arrival.reach(Range(0, data))
+        with self._promised():
+            handle = self._open(self.arrival.reach(Range(0, data)))
+        return handle, _places(handle, Range(data, size))
+
+    @contextmanager
+    def _promised(self) -> Iterator[None]:
+        """What the library refuses may be wrong only because it was not sent as promised: that is told instead."""
         try:
-            handle = self._open(file)
+            yield
         except SafetensorError:
-            self.arrival.settle()  # it may be wrong because it was not sent as promised
+            self.settle()
             raise
-        return handle, _places(file.read(Range(_LENGTH.size, data)), data)
 
     def _landed(self, name: str) -> Any:
         """The library's handle of the file in which all of this tensor is."""
-        file = self.arrival.reach(self._places[name])
+        file = self._whole(self.arrival.reach(self._places[name]))
         with self._lock:
             for known, handle in self._handles:
                 if known is file:
@@ -125,10 +170,19 @@ class ArrivingTensors:
         return self._open(file)
 
     def _open(self, file: OpenFile) -> Any:
-        handle = safe_open(str(file.path), **self._how)
+        handle = safe_open(str(self._whole(file).path), **self._how)
         with self._lock:
             self._handles.append((file, handle))
         return handle
+
+    def _whole(self, file: OpenFile) -> OpenFile:
+        """The same file, which is as long as it was when it was mapped."""
+        if (found := file.size) != self.arrival.size:
+            raise StoreError(
+                f"{self.arrival.name} has {found} bytes instead of {self.arrival.size}: somebody changed it",
+                hint="tensors taken from it before must not be touched any more: load it again",
+            )
+        return file
 
 
 class ArrivingSlice:
@@ -156,11 +210,25 @@ class ArrivingSlice:
         return self._tensors.take(self._name, index)
 
 
-def _places(header: bytes, data: int) -> dict[str, Range]:
-    """Where each tensor is, by a header that the library has found to be right; `data` is where the first byte is."""
-    told = json.loads(header)
-    told.pop("__metadata__", None)
-    return {
-        name: Range(data + facts["data_offsets"][0], data + facts["data_offsets"][1])
-        for name, facts in told.items()
-    }
+def _places(handle: Any, data: Range) -> dict[str, Range]:
+    """Where each tensor is, in the order of the file; `data` is what the header leaves of the file.
+
+    Where the library is too old to tell the order, or tells of a type that this does not know, all of it is waited for.
+    """
+    names = handle.offset_keys() if hasattr(handle, "offset_keys") else []
+    places, start = {}, data.start
+    for name in names:
+        part = handle.get_slice(name)
+        bits = _BITS.match(part.get_dtype())
+        each = int(bits.group(1)) if bits else _BITS_OF_BOOL
+        stop = start + math.prod(part.get_shape()) * each // 8
+        places[name] = Range(start, stop)
+        start = stop
+    return places if names and start == data.stop else dict.fromkeys(handle.keys(), data)
+
+
+def _aligned(tensor: Any) -> Any:
+    """The same tensor, copied where its numbers do not lie as processors and their libraries expect it."""
+    if hasattr(tensor, "data_ptr") and tensor.data_ptr() % tensor.element_size():
+        return tensor.clone()
+    return tensor

@@ -238,7 +238,7 @@ SPECS = (
         _parse_patience,
         30.0,
         "days after which a node reads a file again",
-        "days",
+        "days, more than 0; `scrub_rate` 0 is never",
     ),
     Spec(
         "trusted_proxies",
@@ -250,7 +250,12 @@ SPECS = (
         between=",",
     ),
     Spec(
-        "workers", ("HEADRACE_WORKERS",), _parse_count, 1, "processes with which `serve` serves", "a number"
+        "workers",
+        ("HEADRACE_WORKERS",),
+        _parse_count,
+        1,
+        "processes with which `serve` serves",
+        "a number from 1",
     ),
     Spec(
         "connections",

@@ -13,7 +13,16 @@ from http import HTTPStatus
 from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
 
-from headrace.errors import AccessDenied, BadAnswer, Busy, EntryNotFound, HeadraceError, SourceError, Stalled
+from headrace.errors import (
+    AccessDenied,
+    BadAnswer,
+    Busy,
+    EntryNotFound,
+    HeadraceError,
+    SourceError,
+    SourceFull,
+    Stalled,
+)
 from headrace.source.access import NOBODY, Access
 from headrace.source.budget import Allowance, Budget
 from headrace.source.http import URL_SAFE, Dialer, HttpResponse, HttpSession
@@ -212,8 +221,11 @@ class Home:
     def refusal(self, response: HttpResponse, what: str, said: str = "") -> HeadraceError:
         """The error that an answer other than success means, by its status alone; `what` was asked for."""
         status, told = response.status, said or f"HTTP {response.status}"
+        wait_s = retry_after_s(response.headers)
+        if status == HTTPStatus.INSUFFICIENT_STORAGE and wait_s is None:
+            hint = "whoever runs it can give it more room; others may be named with --source"
+            return SourceFull(f"{self.name} has no room for {what}: {told}", hint=hint)
         if is_passing(status):
-            wait_s = retry_after_s(response.headers)
             return Busy(f"{self.name} cannot give {what} now: {told}", retry_after_s=wait_s)
         if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             blame = (

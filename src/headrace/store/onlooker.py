@@ -49,7 +49,12 @@ class OpenFile:
     @property
     def size(self) -> int:
         """In bytes, now."""
-        return os.fstat(self._fd).st_size
+        return self.facts.st_size
+
+    @property
+    def facts(self) -> os.stat_result:
+        """What the file system says of it, now."""
+        return os.fstat(self._fd)
 
     def is_same(self, other: OpenFile) -> bool:
         """Whether both are one file."""

@@ -26,7 +26,7 @@ from headrace.errors import (
     UsageError,
 )
 from headrace.node.body.sender import Doubted
-from headrace.node.disk.holding import RoomTaken
+from headrace.node.disk.holding import RoomTaken, TooLarge
 from headrace.node.fill.fill import FillFailed
 from headrace.node.lines import flat
 from headrace.node.memory.catalog import Visibility
@@ -52,6 +52,7 @@ _STATUSES: tuple[tuple[type[HeadraceError], int], ...] = (
 _FILL_STATUSES = {
     "no_space": 507,
     "room_taken": 507,
+    "too_large": 507,
     "stalled": 504,
     "busy": 503,
     "spent": 503,
@@ -114,6 +115,8 @@ def refusal_of(error: HeadraceError, *, signed_in: bool, commit: str | None = No
 def _words_of(error: HeadraceError) -> str:
     """What happened, without the folders of this machine: what is said of a disk names them."""
     code = error.why if isinstance(error, FillFailed) else error.code
+    if code == TooLarge.code:
+        return error.message
     if code in (NoSpace.code, RoomTaken.code):
         return "this mirror has no room left on its disk"
     if isinstance(error, StoreError) or code in (StoreError.code, ReadOnly.code):

@@ -22,6 +22,12 @@ class RoomTaken(NoSpace):
     code = "room_taken"
 
 
+class TooLarge(NoSpace):
+    """It would not fit if there were nothing else here."""
+
+    code = "too_large"
+
+
 def hold(file: BinaryIO) -> bool:
     """Share in its use, until it is closed; whether it still has a name. Waits while it is being taken away."""
     with suppress(OSError):
@@ -49,7 +55,7 @@ def hold_alone(path: Path) -> int | None:
         os.close(fd)
         return None
     except OSError:
-        pass  # no locks here
+        return fd  # there are no locks here, and nobody else has one
     return fd
 
 

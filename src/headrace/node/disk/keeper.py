@@ -20,7 +20,7 @@ from headrace.errors import NoSpace
 from headrace.manifest import Digest
 from headrace.node.body.lists import ListFolder
 from headrace.node.body.tree import DataTree
-from headrace.node.disk.holding import RoomTaken, hold_alone, turn
+from headrace.node.disk.holding import RoomTaken, TooLarge, hold_alone, turn
 from headrace.node.disk.pins import Pins
 from headrace.node.disk.stock import ALIVE_S, Arrival, Candidate, Stock
 from headrace.plan.eviction import Care, Usage, excess, is_over, why_not
@@ -92,7 +92,7 @@ class Keeper:
             reason = why_not(self.care, replace(usage, left=self._stock.left_bytes()), size, coming)
         if reason is not None:
             self.forsake(digest)
-            raise self._no_room(digest, reason)
+            raise self._no_room(digest, size, reason)
         try:
             self._stock.expect(digest, size)
         except NoSpace:
@@ -201,8 +201,11 @@ class Keeper:
         except OSError:
             return 0
 
-    def _no_room(self, digest: Digest, reason: str) -> NoSpace:
+    def _no_room(self, digest: Digest, size: int, reason: str) -> NoSpace:
         self.account.refused += 1
+        if 0 < self.care.quota < size:
+            told = f"it has {size} bytes, and this mirror keeps {self.care.quota} at most"
+            return TooLarge(told, hint="raise --quota")
         return NoSpace(f"there is no room for {digest}: {reason}", hint="raise --quota, or free some space")
 
     # How things go

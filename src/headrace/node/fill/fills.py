@@ -256,7 +256,8 @@ class Fills:
         try:
             await self._admitted(digest, size)
         except HeadraceError as error:
-            _log.warning("%s", error.message)
+            path, repo = fill.content.entry.path, fill.content.repo
+            _log.warning("%s of %s is not fetched: %s", path, repo, error.message)
             again_s = _TAKEN_AGAIN_S if isinstance(error, RoomTaken) else None
             self._refuse(fill, FillFailed(error.message, error.code, again_s))
             return

@@ -1,0 +1,44 @@
+"""A file that is here, and has to stay as it is while tensors are read from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from headrace.errors import StoreError
+from headrace.ranges import Range
+from headrace.store.onlooker import OpenFile
+
+
+class LocalFile:
+    """One file, from the moment it is opened: see `Readable`. For any thread.
+
+    Another file under the same name is nobody's concern: this one is read on. One that is written to is told of.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open it. Raises `StoreError`."""
+        self.name = str(path)
+        try:
+            self._file = OpenFile.at(path)
+            facts = self._file.facts
+        except OSError as error:
+            raise StoreError(f"cannot read {path}: {error.strerror}") from error
+        self.size = facts.st_size
+        self._changed_ns = facts.st_mtime_ns
+
+    def __repr__(self) -> str:
+        return f"<LocalFile {self.name}>"
+
+    def reach(self, wanted: Range) -> OpenFile:  # noqa: ARG002  # of any other file it would depend on them
+        """The file, if nobody has changed it. Raises `StoreError`."""
+        facts = self._file.facts
+        if (facts.st_size, facts.st_mtime_ns) != (self.size, self._changed_ns):
+            raise StoreError(
+                f"{self.name} was changed while it was read: it has {facts.st_size} bytes, and had {self.size}",
+                hint="tensors taken from it before must not be touched any more: load it again",
+            )
+        return self._file
+
+    def settle(self) -> OpenFile:
+        """As `reach`."""
+        return self.reach(Range(0, self.size))
