@@ -77,6 +77,9 @@ class Finder(Protocol):
 _finder: ContextVar[Finder | None] = ContextVar("headrace_finder", default=None)
 _everywhere: list[Finder] = []  # one at most
 _installing = threading.Lock()
+_loading = threading.RLock()
+"""transformers replaces functions of its own while it makes a model, and puts back what was there: two threads at that
+leave models untied, for good. Models that are streamed are made one after the other; the line is the same for all."""
 
 
 @contextmanager
@@ -142,7 +145,7 @@ def _wrap_load(base: type) -> None:
         finder = _present()
         if finder is None:
             return load(cls, *positional, **named)
-        with finder.loading(named) as found, finding(found):
+        with _loading, finder.loading(named) as found, finding(found):
             return load(cls, *positional, **named)
 
     setattr(base, _LOAD, classmethod(loaded))
