@@ -8,13 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from headrace.errors import HeadraceError
 from headrace.events import Event
 from headrace.facade.client import Client, Snapshot, several
 from headrace.facade.dialogue import Order
 from headrace.facade.prefetch import Prefetch, begin, is_under_way
 from headrace.load.arrival import Arrival
 from headrace.load.checkpoint import can_stream, place_of, streamed
-from headrace.load.framework import Loadable, as_loadable, load_from_cache
+from headrace.load.framework import Loadable, as_loadable, is_of_diffusers, load_from_cache
 from headrace.load.needed import Need, need_of, needed
 from headrace.settings import Settings, load_settings
 from headrace.transfer.dispatch import Dispatcher
@@ -82,6 +83,8 @@ def _what_is_here(order: Order, dispatcher: Dispatcher) -> Snapshot | None:
 def _load_while_it_comes(
     loadable: Loadable, coming: Prefetch, order: Order, arguments: dict[str, Any]
 ) -> Any:
+    if is_of_diffusers(loadable):
+        return _parts_while_they_come(loadable, coming, order, arguments)
     planned = coming.plan()
     manifest, cache = planned.manifest, order.settings.cache
     early = streamed(manifest.entries) if order.need is Need.A_MODEL and can_stream(arguments) else ()
@@ -101,6 +104,38 @@ def _load_while_it_comes(
         arrival.settle()
     coming.finish()
     return model
+
+
+def _parts_while_they_come(
+    loadable: Loadable, coming: Prefetch, order: Order, arguments: dict[str, Any]
+) -> Any:
+    """As above, of diffusers."""
+    from headrace.load.diffusers import Stage, install, streamed  # noqa: PLC0415  # it imports what only this needs
+    from headrace.load.hook import finding  # noqa: PLC0415
+
+    planned = coming.plan()
+    manifest = planned.manifest
+    early = streamed(manifest.entries, arguments)
+    reason = (
+        install() if early else "nothing of it can be read while it comes, or it is loaded in another way"
+    )
+    if not reason:
+        coming.settle(entry for entry in manifest.entries if entry not in early)
+        arrivals = {entry.path: coming.arrival(entry) for entry in early}
+        try:
+            with Stage(planned.root, manifest.entries, arrivals) as stage, finding(stage):
+                made = stage.load(loadable, manifest.repo.name, arguments)
+                coming.finish()
+                for arrival in arrivals.values():
+                    arrival.settle()
+                return made
+        except HeadraceError:
+            raise
+        except Exception as error:  # noqa: BLE001  # the library's; what it then says of whole files counts
+            reason = f"{type(error).__name__}: {error}"
+    _log.info("%s is pulled, then loaded: %s", manifest.repo, reason)
+    coming.finish()
+    return load_from_cache(loadable, manifest.repo, manifest.commit, order.settings.cache, arguments)
 
 
 class _Found:

@@ -63,6 +63,12 @@ def finding(finder: Finder) -> Iterator[None]:
         _finder.reset(token)
 
 
+def arriving(path: str) -> Arrival | None:
+    """The file on its way to this place, as the code above has it; None where there is none."""
+    finder = _finder.get()
+    return finder.arrival(path) if finder is not None else None
+
+
 def install() -> str:
     """Put the hook in place. The answer says why that cannot be; empty where it is there."""
     try:
@@ -72,7 +78,7 @@ def install() -> str:
         return f"transformers cannot be imported: {error}"
     version = transformers.__version__
     first, end = TESTED
-    if not first <= _numbers(version) < end:
+    if not first <= release(version) < end:
         return f"transformers {version} was not tested with it"
     if not all(callable(getattr(modeling_utils, name, None)) for name in (_RESOLVE, _OPEN)):
         return f"transformers {version} is not as expected"
@@ -98,8 +104,7 @@ def _wrap(module: ModuleType) -> None:
         return resolve(*positional, **named)
 
     def opened(filename: Any, framework: str = "pt", device: Any = "cpu", **options: Any) -> Any:
-        finder = _finder.get()
-        arrival = finder.arrival(str(filename)) if finder is not None else None
+        arrival = arriving(str(filename))
         if arrival is not None:
             return ArrivingTensors(arrival, framework, device, **options)
         return open_file(filename, framework=framework, device=device, **options)
@@ -143,7 +148,8 @@ def _checkpoint(place: Path) -> tuple[list[str], dict[str, Any] | None] | None:
     return [str(place.parent / name) for name in names], metadata
 
 
-def _numbers(version: str) -> tuple[int, int]:
+def release(version: str) -> tuple[int, int]:
+    """The first two numbers of a version, to be compared; zeros where it has none."""
     parts = version.split(".")
     try:
         return int(parts[0]), int(parts[1])
