@@ -60,14 +60,14 @@ def load(
     settings = settings or load_settings()
     order = Order(settings, several(sources), repo, need_of(cls, arguments))
     with Dispatcher((on_event,) if on_event else ()) as dispatcher:
-        snapshot = _what_is_here(order, dispatcher)
+        snapshot = what_is_here(order, dispatcher)
         if snapshot is None:
             with begin(order, dispatcher.emit if on_event else None) as coming:
                 return _load_while_it_comes(loadable, coming, order, arguments)
     return load_from_cache(loadable, snapshot.repo, snapshot.commit, settings.cache, arguments)
 
 
-def _what_is_here(order: Order, dispatcher: Dispatcher) -> Snapshot | None:
+def what_is_here(order: Order, dispatcher: Dispatcher) -> Snapshot | None:
     """The snapshot, where all files are in place; a process of its own would only cost time."""
     if is_under_way(order):
         return None

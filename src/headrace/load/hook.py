@@ -82,6 +82,9 @@ def install() -> str:
         return f"transformers {version} was not tested with it"
     if not all(callable(getattr(modeling_utils, name, None)) for name in (_RESOLVE, _OPEN)):
         return f"transformers {version} is not as expected"
+    from headrace.load import device  # noqa: PLC0415  # it imports torch
+
+    device.install()
     with _installing:
         if not hasattr(getattr(modeling_utils, _OPEN), "__wrapped__"):
             _wrap(modeling_utils)

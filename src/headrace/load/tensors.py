@@ -38,7 +38,12 @@ class ArrivingTensors:
             HeadraceError: it does not arrive.
         """
         self.arrival = arrival
-        self._how = {"framework": framework, "device": device, **options}
+        self._target = device if is_accelerator(device) else None
+        self._how = {
+            "framework": framework,
+            "device": "cpu" if self._target is not None else device,
+            **options,
+        }
         self._lock = threading.Lock()
         self._handles: list[tuple[OpenFile, Any]] = []
         self._handle, self._places = self._begin()
@@ -63,7 +68,7 @@ class ArrivingTensors:
         """A tensor, when all of it has landed. Raises as `Arrival.reach`, and `SafetensorError` for unknown names."""
         if name not in self._places:
             return self._handle.get_tensor(name)  # what it says of that
-        return self._landed(name).get_tensor(name)
+        return self._placed(self._landed(name).get_tensor(name))
 
     def get_slice(self, name: str) -> ArrivingSlice:
         """A tensor of which nothing is waited for before a part of it is taken."""
@@ -71,15 +76,23 @@ class ArrivingTensors:
 
     def tensors(self) -> dict[str, Any]:
         """All tensors, in the order in which they arrive."""
+        if self._target is not None and self.arrival.final is not None:
+            from headrace.load.device import tensors_of  # noqa: PLC0415  # only this needs torch
+
+            return dict(tensors_of(self.arrival.final.path, self._target))
         return {name: self.get_tensor(name) for name in self.offset_keys()}
 
     def range_of(self, name: str) -> Range:
         """Where a tensor's bytes are in the file."""
         return self._places[name]
 
+    def has_landed(self, name: str) -> bool:
+        """Whether a tensor could be had at once. Raises as `Arrival.reach`."""
+        return name not in self._places or self.arrival.has_landed(self._places[name])
+
     def take(self, name: str, index: Any) -> Any:
         """A part of a tensor, when the tensor has landed."""
-        return self._landed(name).get_slice(name)[index]
+        return self._placed(self._landed(name).get_slice(name)[index])
 
     def settle(self) -> None:
         """Wait until the whole file was verified. Raises as `Arrival.settle`."""
@@ -124,6 +137,14 @@ class ArrivingTensors:
                     return handle
         return self._open(file)
 
+    def _placed(self, tensor: Any) -> Any:
+        """The tensor on the device that was asked for: never by the library, which copies out of the mapping."""
+        if self._target is None:
+            return tensor
+        from headrace.load.device import to_device  # noqa: PLC0415  # only this needs torch
+
+        return to_device(tensor, self._target)
+
     def _open(self, file: OpenFile) -> Any:
         handle = safe_open(str(file.path), **self._how)
         with self._lock:
@@ -154,6 +175,11 @@ class ArrivingSlice:
 
     def __getitem__(self, index: Any) -> Any:
         return self._tensors.take(self._name, index)
+
+
+def is_accelerator(device: Any) -> bool:
+    """Whether this names a device of CUDA's, as frameworks do: a number, `cuda`, `cuda:1`."""
+    return isinstance(device, int) or str(device).partition(":")[0] == "cuda"
 
 
 def _places(header: bytes, data: int) -> dict[str, Range]:
