@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from headrace.facade.prefetch import Prefetch, prefetch
     from headrace.facade.probe import probe
     from headrace.facade.pull import Preview, preview, pull
+    from headrace.facade.streaming import disable, enable, streaming
     from headrace.facade.urls import Urls, urls
     from headrace.plan.verdict import Probed
     from headrace.settings import Settings, load_settings
@@ -35,6 +36,8 @@ __all__ = [
     "Settings",
     "Snapshot",
     "Urls",
+    "disable",
+    "enable",
     "environment",
     "load",
     "load_settings",
@@ -45,6 +48,7 @@ __all__ = [
     "probe",
     "pull",
     "pull_file",
+    "streaming",
     "urls",
 ]
 
@@ -60,6 +64,7 @@ _HOMES = {
     "Probed": "plan.verdict",
     "probe": "facade.probe",
     **dict.fromkeys(("Prefetch", "prefetch"), "facade.prefetch"),
+    **dict.fromkeys(("disable", "enable", "streaming"), "facade.streaming"),
     **dict.fromkeys(("Urls", "urls"), "facade.urls"),
     **dict.fromkeys(("Preview", "preview", "pull"), "facade.pull"),
     **dict.fromkeys(("FilePreview", "PulledFile", "preview_file", "pull_file"), "facade.file"),

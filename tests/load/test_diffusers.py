@@ -41,10 +41,14 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("case", ["unet", "vae", "cast", "shards", "pipeline", "variant", "old"])
+@pytest.mark.parametrize("case", ["unet", "vae", "cast", "shards", "pipeline", "variant", "old", "streamed"])
 def test_it_is_loaded_while_it_comes_and_bit_equal(told: dict[str, Any], case: str) -> None:
     assert told[case]["same"]
     assert told[case]["said"] == []
+
+
+def test_a_program_that_calls_from_pretrained_itself_is_served(told: dict[str, Any]) -> None:
+    assert told["streamed"]["events"] > 0
 
 
 @pytest.mark.parametrize("case", ["unet", "vae", "shards"])
@@ -65,7 +69,7 @@ def test_other_formats_and_variants_are_not_fetched(told: dict[str, Any]) -> Non
 
 
 @pytest.mark.parametrize(
-    ("case", "reason"), [("coded", "nothing of it can be read"), ("other", "SafetensorError")]
+    ("case", "reason"), [("coded", "none of its files can be read earlier"), ("other", "SafetensorError")]
 )
 def test_what_cannot_be_read_while_it_comes_is_pulled_then_loaded(
     told: dict[str, Any], case: str, reason: str

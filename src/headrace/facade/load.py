@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headrace.errors import HeadraceError
 from headrace.events import Event
-from headrace.facade.client import Client, Snapshot, several
+from headrace.facade.checkpoint import Checkpoint, in_place
+from headrace.facade.client import several
 from headrace.facade.dialogue import Order
-from headrace.facade.prefetch import Prefetch, begin, is_under_way
+from headrace.facade.parts import load_parts
+from headrace.facade.prefetch import Prefetch, is_under_way, joined
 from headrace.load.arrival import Arrival
-from headrace.load.checkpoint import can_stream, place_of, streamed
 from headrace.load.framework import Loadable, as_loadable, is_of_diffusers, load_from_cache
-from headrace.load.needed import Need, need_of, needed
+from headrace.load.needed import Need, need_of
 from headrace.settings import Settings, load_settings
 from headrace.transfer.dispatch import Dispatcher
 
 if TYPE_CHECKING:
-    from headrace.load.hook import Asked
-
-_log = logging.getLogger("headrace.load")
+    from headrace.load.hook import Asked, Finder
 
 
 def load(
@@ -35,7 +32,7 @@ def load(
     on_event: Callable[[Event], None] | None = None,
     **arguments: Any,
 ) -> Any:
-    """Load a model of transformers, from its cache or while its files come: `load(AutoModel, "org/name")`.
+    """Load a model of transformers or diffusers, from the cache or while it comes: `load(AutoModel, "org/name")`.
 
     Tensors are views of the files in the hub cache, made as soon as their bytes have landed. It returns when every
     file was verified. What cannot be read while it comes is pulled, then loaded.
@@ -59,102 +56,59 @@ def load(
     loadable = as_loadable(cls, arguments)
     settings = settings or load_settings()
     order = Order(settings, several(sources), repo, need_of(cls, arguments))
+    has_parts = is_of_diffusers(loadable)
+    if order.need is Need.A_MODEL and not has_parts:
+        # Where peft is installed the Auto classes look for adapters first, and would ask the hub for them.
+        here = {"cache_dir": str(settings.cache), "local_files_only": True}
+        arguments["adapter_kwargs"] = here | (arguments.get("adapter_kwargs") or {})
     with Dispatcher((on_event,) if on_event else ()) as dispatcher:
-        snapshot = what_is_here(order, dispatcher)
+        snapshot = None if is_under_way(order) else in_place(order, dispatcher.emit)
         if snapshot is None:
-            with begin(order, dispatcher.emit if on_event else None) as coming:
-                return _load_while_it_comes(loadable, coming, order, arguments)
+            with joined(order, dispatcher.emit if on_event else None) as coming:
+                bring = load_parts if has_parts else _load_while_it_comes
+                return bring(loadable, coming, order, arguments)
     return load_from_cache(loadable, snapshot.repo, snapshot.commit, settings.cache, arguments)
-
-
-def what_is_here(order: Order, dispatcher: Dispatcher) -> Snapshot | None:
-    """The snapshot, where all files are in place; a process of its own would only cost time."""
-    if is_under_way(order):
-        return None
-    client = Client(order.settings, order.sources, dispatcher.emit)
-    whole = client.listing(order.repo)
-    manifest = replace(whole, entries=needed(whole.entries, order.need))
-    store = client.store(whole, None)
-    if not (order.settings["offline"] or all(map(store.holds, manifest.entries))):
-        return None
-    return client.bring(manifest, store)
 
 
 def _load_while_it_comes(
     loadable: Loadable, coming: Prefetch, order: Order, arguments: dict[str, Any]
 ) -> Any:
-    if is_of_diffusers(loadable):
-        return _parts_while_they_come(loadable, coming, order, arguments)
-    planned = coming.plan()
-    manifest, cache = planned.manifest, order.settings.cache
-    early = streamed(manifest.entries) if order.need is Need.A_MODEL and can_stream(arguments) else ()
-    reason = _hooked() if early else "it has no safetensors at its top, or is loaded in another way"
-    if reason:
-        _log.info("%s is pulled, then loaded: %s", manifest.repo, reason)
-        coming.finish()
-        return load_from_cache(loadable, manifest.repo, manifest.commit, cache, arguments)
+    obstacle = _obstacle() if order.need is Need.A_MODEL else "it is no model's weights"
+    found = Checkpoint.of(coming, order.need, arguments, obstacle)
+    repo, commit = found.manifest.repo, found.manifest.commit
+    if not found.arrivals:
+        return load_from_cache(loadable, repo, commit, order.settings.cache, arguments)
     from headrace.load.hook import finding  # noqa: PLC0415  # it imports what only this needs
 
-    coming.settle(entry for entry in manifest.entries if entry not in early)
-    arrivals = {str(planned.root / entry.path): coming.arrival(entry) for entry in early}
-    place = planned.root / (place_of(manifest.entries) or "")
-    with finding(_Found(manifest.repo.name, manifest.commit, place, arrivals)):
-        model = load_from_cache(loadable, manifest.repo, manifest.commit, cache, arguments)
-    for arrival in arrivals.values():
-        arrival.settle()
-    coming.finish()
+    with finding(_Found(found)):
+        model = load_from_cache(loadable, repo, commit, order.settings.cache, arguments)
+    found.settle()
     return model
-
-
-def _parts_while_they_come(
-    loadable: Loadable, coming: Prefetch, order: Order, arguments: dict[str, Any]
-) -> Any:
-    """As above, of diffusers."""
-    from headrace.load.diffusers import Stage, install, streamed  # noqa: PLC0415  # it imports what only this needs
-    from headrace.load.hook import finding  # noqa: PLC0415
-
-    planned = coming.plan()
-    manifest = planned.manifest
-    early = streamed(manifest.entries, arguments)
-    reason = (
-        install() if early else "nothing of it can be read while it comes, or it is loaded in another way"
-    )
-    if not reason:
-        coming.settle(entry for entry in manifest.entries if entry not in early)
-        arrivals = {entry.path: coming.arrival(entry) for entry in early}
-        try:
-            with Stage(planned.root, manifest.entries, arrivals) as stage, finding(stage):
-                made = stage.load(loadable, manifest.repo.name, arguments)
-                coming.finish()
-                for arrival in arrivals.values():
-                    arrival.settle()
-                return made
-        except HeadraceError:
-            raise
-        except Exception as error:  # noqa: BLE001  # the library's; what it then says of whole files counts
-            reason = f"{type(error).__name__}: {error}"
-    _log.info("%s is pulled, then loaded: %s", manifest.repo, reason)
-    coming.finish()
-    return load_from_cache(loadable, manifest.repo, manifest.commit, order.settings.cache, arguments)
 
 
 class _Found:
     """The finder of one repo whose files are known; see `Finder`."""
 
-    def __init__(self, name: str, commit: str, place: Path, arrivals: dict[str, Arrival]) -> None:
-        self._name = name
-        self._commit = commit
-        self._place = place
-        self._arrivals = arrivals
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._checkpoint = checkpoint
+
+    @contextmanager
+    def loading(self, _: Mapping[str, Any]) -> Iterator[Finder]:
+        yield self  # `load` itself sees to the end
 
     def find(self, asked: Asked) -> Path | None:
-        return self._place if (asked.name, asked.revision) == (self._name, self._commit) else None
+        manifest = self._checkpoint.manifest
+        is_this = (asked.name, asked.revision) == (manifest.repo.name, manifest.commit) and not asked.only
+        return self._checkpoint.place if is_this else None
 
     def arrival(self, path: str) -> Arrival | None:
-        return self._arrivals.get(path)
+        return self._checkpoint.arrivals.get(path)
+
+    def settle(self) -> None:
+        self._checkpoint.settle()
 
 
-def _hooked() -> str:
+def _obstacle() -> str:
     from headrace.load.hook import install  # noqa: PLC0415  # it imports what only this needs
 
     return install()

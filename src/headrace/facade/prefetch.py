@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import os
-import socket
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
-from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
 from headrace.blocklist import BlockList
-from headrace.errors import HeadraceError, Interrupted, LoadError
+from headrace.errors import HeadraceError, Interrupted, LoadError, UsageError
 from headrace.events import Event
 from headrace.facade.client import Snapshot, several
+from headrace.facade.companion import Companion
 from headrace.facade.dialogue import Doubt, Listed, Order, Over, Planned, Settled, Wish
 from headrace.layout import WorkshopLayout
 from headrace.load.arrival import Arrival
@@ -30,18 +28,22 @@ from headrace.settings import Settings, load_settings
 from headrace.store.onlooker import Onlooker
 
 _Answer = TypeVar("_Answer")
+_log = logging.getLogger("headrace.load")
 _LOOK_S = 0.005
-_FAREWELL_S = 5.0  # a prefetcher ends by itself before
+_AGAIN_MOST = 2  # what kills three of them will kill the next one
 
 
 class Prefetch:
     """Files on their way. For any thread, but for one process: a child that was forked starts its own.
 
-    Waits raise what the pull raised. `close` it, or use it as a context manager: what has landed by then is kept.
+    Waits raise what the pull raised. A process that was killed or stopped is followed by another one, which goes on
+    with what has landed. `close` it, or use it as a context manager, where the last to leave closes it: what has
+    landed by then is kept.
     """
 
     def __init__(self, order: Order, on_event: Callable[[Event], None] | None = None) -> None:
         """Begin, and return at once. Raises `LoadError` where there is no Python to run."""
+        self._order = order
         self._on_event = on_event
         self._lock = threading.RLock()
         self._planned: Planned | None = None
@@ -50,13 +52,22 @@ class Prefetch:
         self._snapshot: Snapshot | None = None
         self._error: HeadraceError | None = None
         self._arrivals: dict[Entry, Arrival] = {}
+        self._asked: list[Wish | Doubt] = []
         self._owner = os.getpid()
-        self._process, self._line = _start()
-        self._line.send(order)
+        self._begun = self._users = 0
+        self._companion = self._begin()
 
     def __repr__(self) -> str:
-        state = self._error or self._snapshot or self._planned or "not planned yet"
-        return f"<Prefetch {state}>"
+        if self._error is not None:
+            state = f"failed: {self._error}"
+        elif self._snapshot is not None:
+            state = f"done, {self._snapshot.path}"
+        elif self._planned is not None:
+            here = sum(str(one.digest) in self._settled for one in self._planned.manifest.entries)
+            state = f"{here} of {len(self._planned.manifest.entries)} files are here"
+        else:
+            state = "not planned yet"
+        return f"<Prefetch {self._order.repo}: {state}>"
 
     def plan(self) -> Planned:
         """Wait until it is known what will come."""
@@ -81,31 +92,46 @@ class Prefetch:
             return self._arrivals[entry]
 
     @property
-    def is_closed(self) -> bool:
-        """Whether it was closed."""
-        return self._line.closed
+    def is_used(self) -> bool:
+        """Whether somebody uses it as a context manager."""
+        return self._users > 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it failed or was closed: who wants the files has to begin another one."""
+        with self._lock:
+            self._hear()
+            return self._error is not None
 
     def close(self) -> None:
-        """Let it end: with what it has, where it is not done."""
+        """Let it end: with what it has, where it is not done. Who still waits for more gets `Interrupted`."""
+        if self._owner != os.getpid():
+            return
         with self._lock:
-            if self._line.closed:
-                return
-            self._line.close()
-            if self._owner == os.getpid():
-                _see_off(self._process)
+            self._hear()
+            if self._error is None and self._snapshot is None:
+                self._error = Interrupted(f"the prefetch of {self._order.repo} was closed")
+                self._companion.end()
 
     def __enter__(self) -> Prefetch:  # noqa: PYI034  # typing.Self came with Python 3.11
+        with self._lock:
+            self._users += 1
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        with self._lock:
+            self._users -= 1
+            if self._users == 0:
+                self.close()
 
     # As a `Carrier`
 
     def check(self) -> None:
         """See `Carrier.check`."""
+        if self._owner != os.getpid():
+            raise UsageError("a prefetch is for the process that began it", hint="begin another one here")
         with self._lock:
             self._hear()
             if self._error is not None:
@@ -129,9 +155,10 @@ class Prefetch:
         """See `Carrier.doubt`."""
         self._say(Doubt(entry.digest, block))
 
-    def _say(self, word: object) -> None:
-        with self._lock, suppress(OSError):  # it has ended; `check` says how
-            self._line.send(word)
+    def _say(self, word: Wish | Doubt) -> None:
+        with self._lock, suppress(OSError):  # it has ended; `check` sees to that
+            self._asked.append(word)
+            self._companion.say(word)
 
     def _wait(self, answer: Callable[[], _Answer | None]) -> _Answer:
         while True:
@@ -142,22 +169,62 @@ class Prefetch:
             time.sleep(_LOOK_S)
 
     def _hear(self) -> None:
-        """Take what it has told since the last time."""
+        """Take what it has told since the last time; where it can tell no more, begin another one."""
+        while self._error is None and self._snapshot is None:
+            try:
+                word = self._companion.hear()
+            except (EOFError, OSError):
+                self._go_on(self._companion.end())
+                continue
+            if word is not None:
+                self._take(word)
+            elif self._companion.is_stopped():
+                self._go_on(self._companion.end(0.0))
+            else:
+                return
+        self._companion.end(0.0)  # it has done what it was for
+
+    def _go_on(self, code: int) -> None:
+        """Its process has ended before it was done: begin another one, unless that would end likewise."""
+        how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
+        told = self._companion.last_words
+        if code >= 0 or self._begun > _AGAIN_MOST:
+            often = f" {self._begun} times, in the end" if self._begun > 1 else ""
+            self._error = LoadError(f"the process that fetches ended{often} {how}{told and ': '}{told}")
+            return
+        _log.warning(
+            "the process that fetches %s ended %s; another one goes on with what has landed",
+            self._order.repo,
+            how,
+        )
         try:
-            while self._error is None and self._snapshot is None and self._line.poll():
-                self._take(self._line.recv())
-        except (EOFError, OSError) as error:
-            closed = self._line.closed
-            self._error = (
-                Interrupted("the prefetch was closed")
-                if closed
-                else LoadError(f"the process that fetches ended: {_end_of(self._process) or error}")
+            self._companion = self._begin()
+        except LoadError as error:
+            self._error = error
+
+    def _begin(self) -> Companion:
+        self._begun += 1
+        companion = Companion()
+        with suppress(OSError):  # it has ended already; `_hear` sees to that
+            for word in (self._order, *self._asked):
+                companion.say(word)
+        return companion
+
+    def _plan(self, planned: Planned) -> None:
+        before = self._planned
+        if before is not None and before.manifest.entries != planned.manifest.entries:
+            self._error = LoadError(
+                f"{planned.manifest.repo} changed while it was fetched: {before.manifest.commit} became "
+                f"{planned.manifest.commit}",
+                hint="load it once more, or name the commit: REPO@COMMIT",
             )
+        else:
+            self._planned = before or planned
 
     def _take(self, word: object) -> None:
         match word:
             case Planned():
-                self._planned = word
+                self._plan(word)
             case Settled():
                 self._settled.add(word.digest)
             case Listed():
@@ -191,63 +258,67 @@ def prefetch(
         UsageError: as for `pull`, of settings and sources that make no sense.
         LoadError: no process can be started.
     """
-    return begin(Order(settings or load_settings(), several(sources), repo, Need.A_MODEL), on_event)
+    order = Order(settings or load_settings(), several(sources), repo, Need.A_MODEL)
+    return _under_way.begin(order, on_event)
 
 
-_under_way: dict[tuple[str, Path, Need, int], Prefetch] = {}
+class _UnderWay:
+    """The prefetches of this process that others may join."""
+
+    def __init__(self) -> None:
+        self._forget()
+        os.register_at_fork(after_in_child=self._forget)
+
+    def find(self, order: Order) -> Prefetch | None:
+        """The one of the same."""
+        with self._lock:
+            known = self._known.get(_key(order))
+            return None if known is None or known.is_over else known
+
+    @contextmanager
+    def joined(self, order: Order, on_event: Callable[[Event], None] | None) -> Iterator[Prefetch]:
+        """The one of the same, or a new one; when its last user has left, it is closed and known no more."""
+        with self._lock:
+            coming = self._begin(order, on_event).__enter__()
+        try:
+            yield coming
+        finally:
+            with self._lock:  # nobody joins what is about to be closed
+                coming.__exit__(None, None, None)
+                if not coming.is_used and self._known.get(_key(order)) is coming:
+                    del self._known[_key(order)]
+
+    def begin(self, order: Order, on_event: Callable[[Event], None] | None) -> Prefetch:
+        """The one of the same, or a new one."""
+        with self._lock:
+            return self._begin(order, on_event)
+
+    def _begin(self, order: Order, on_event: Callable[[Event], None] | None) -> Prefetch:
+        known = self.find(order)
+        if known is None:
+            known = Prefetch(replace(order, tells=on_event is not None), on_event)
+            self._known[_key(order)] = known
+        return known
+
+    def _forget(self) -> None:
+        self._lock = (
+            threading.RLock()
+        )  # another thread may have had the former one when this process was forked
+        self._known: dict[tuple[str, Path, Need], Prefetch] = {}
 
 
-def begin(order: Order, on_event: Callable[[Event], None] | None = None) -> Prefetch:
-    """The prefetch that is under way for the same, or a new one."""
-    if is_under_way(order):
-        return _under_way[_key(order)]
-    made = _under_way[_key(order)] = Prefetch(replace(order, tells=on_event is not None), on_event)
-    return made
+_under_way = _UnderWay()
+
+
+def joined(order: Order, on_event: Callable[[Event], None] | None = None) -> AbstractContextManager[Prefetch]:
+    """The prefetch that is under way for the same, or a new one; the last who leaves closes it."""
+    return _under_way.joined(order, on_event)
 
 
 def is_under_way(order: Order) -> bool:
-    """Whether a prefetch of the same was begun and not yet closed."""
-    known = _under_way.get(_key(order))
-    return known is not None and not known.is_closed
+    """Whether a prefetch of the same was begun and has neither failed nor been closed."""
+    return _under_way.find(order) is not None
 
 
-def _key(order: Order) -> tuple[str, Path, Need, int]:
-    return order.repo, order.settings.cache, order.need, os.getpid()
-
-
-def _start() -> tuple[subprocess.Popen[bytes], Connection]:
-    if not sys.executable:
-        raise LoadError("this program does not know which Python runs it", hint="use headrace.pull instead")
-    ours, theirs = socket.socketpair()
-    # This process may have found the package by other means than an environment that is inherited.
-    search = os.pathsep.join(filter(None, [str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH")]))
-    command = [sys.executable, "-m", "headrace.facade.prefetcher", str(theirs.fileno())]
-    try:
-        process = subprocess.Popen(  # our own interpreter and module
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            pass_fds=[theirs.fileno()],
-            env={**os.environ, "PYTHONPATH": search, "PYTHONSAFEPATH": "1"},
-        )
-    except OSError as error:
-        ours.close()
-        raise LoadError(f"cannot start {sys.executable}: {error.strerror}") from error
-    finally:
-        theirs.close()
-    return process, Connection(ours.detach())
-
-
-def _see_off(process: subprocess.Popen[bytes]) -> None:
-    try:
-        process.wait(_FAREWELL_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-
-
-def _end_of(process: subprocess.Popen[bytes]) -> str:
-    with suppress(subprocess.TimeoutExpired):
-        code = process.wait(_FAREWELL_S)
-        return f"by signal {-code}" if code < 0 else f"with exit code {code}"
-    return ""
+def _key(order: Order) -> tuple[str, Path, Need]:
+    return order.repo, order.settings.cache, order.need

@@ -12,15 +12,16 @@ import copy
 import logging
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from headrace.facade.checkpoint import in_place
 from headrace.facade.client import Snapshot
 from headrace.facade.dialogue import Order
-from headrace.facade.load import what_is_here
-from headrace.facade.prefetch import Prefetch, begin
+from headrace.facade.prefetch import joined
 from headrace.load.arrival import Arrival
 from headrace.load.checkpoint import streamed
 from headrace.load.needed import Need
@@ -132,7 +133,9 @@ class _Coming:
     """A repo on its way, and the files of it that are read meanwhile."""
 
     def __init__(self, order: Order) -> None:
-        self._prefetch: Prefetch = begin(order)
+        self._is_settled = False
+        self._ends = ExitStack()
+        self._prefetch = self._ends.enter_context(joined(order))
         entries = streamed(self._prefetch.plan().manifest.entries)
         self.arrivals: tuple[Arrival, ...] = tuple(map(self._prefetch.arrival, entries))
 
@@ -142,15 +145,16 @@ class _Coming:
 
     def settle(self) -> None:
         """Wait until everything that was read is verified, then let it end."""
-        if not self._prefetch.is_closed:
+        if not self._is_settled:
             for arrival in self.arrivals:
                 arrival.settle()
             self._prefetch.finish()
-            self._prefetch.close()
+            self._is_settled = True
+            self.close()
 
     def close(self) -> None:
         """Let it end with what it has."""
-        self._prefetch.close()
+        self._ends.close()
 
 
 def _order(load_config: Any, name: str, revision: str | None) -> Order | None:
@@ -164,12 +168,12 @@ def _order(load_config: Any, name: str, revision: str | None) -> Order | None:
 
 def _here(order: Order) -> Snapshot | None:
     with Dispatcher(()) as dispatcher:
-        return what_is_here(order, dispatcher)
+        return in_place(order, dispatcher.emit)
 
 
 def _bring(order: Order) -> Snapshot:
     found = _here(order)
     if found is not None:
         return found
-    with begin(order) as coming:
+    with joined(order) as coming:
         return coming.finish()

@@ -130,7 +130,9 @@ class Arrival:
         file, pages = self._final, self._widened(wanted)
         if file is None:
             file = self._onlooker.file
-            if file is None or not self._onlooker.landed.covers(pages) or not self._proven(file, pages):
+            if file is None or self._is_doubtful() or not self._onlooker.landed.covers(pages):
+                return None
+            if not self._proven(file, pages):
                 return None
             self._note(file, pages)
         return file
@@ -143,7 +145,7 @@ class Arrival:
         self._onlooker.look()
         if self._onlooker.retracted and not self._given:
             self._onlooker.accept()
-        if self._onlooker.retracted and self._carrier.blocks(self.entry) is None:
+        if self._given and self._is_doubtful():
             raise DigestMismatch(
                 f"what arrived of {self.entry.path!r} was not what was promised, and had been read already",
                 hint="it is fetched again: load once more",
@@ -155,6 +157,10 @@ class Arrival:
                     raise DigestMismatch(f"what was read of {self.entry.path!r} is not what was verified")
             # The same file needs no second mapping.
             self._final = next((file for file, _ in self._given if file.is_same(final)), final)
+
+    def _is_doubtful(self) -> bool:
+        """Whether bytes are forgotten without a list that says which of those that were read were right."""
+        return self._onlooker.retracted and self._carrier.blocks(self.entry) is None
 
     def _note(self, file: OpenFile, pages: Range) -> None:
         if not self._given or self._given[-1][0] is not file:

@@ -1,24 +1,48 @@
-"""Which files of a repo are the checkpoint that can be read while it comes."""
+"""Which files of a repo are the checkpoint that can be read while it comes, and which are read in another way."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from headrace.manifest import Entry
 
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
-_ELSEWHERE = frozenset(
-    ["quantization_config", "disable_mmap", "offload_folder", "state_dict", "key_mapping_file"]
-)
+_ELSEWHERE = frozenset(["quantization_config", "disable_mmap", "state_dict"])
 """Arguments with which transformers reads the files by other means than the one that is hooked, or not at all."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The files of a checkpoint, and what its index says of them; None where it is one file."""
+
+    files: tuple[Path, ...]
+    index: Mapping[str, Any] | None = None
 
 
 def place_of(entries: Iterable[Entry]) -> str | None:
     """The path of the checkpoint, whole or its index, as transformers chooses; None where there is none of these."""
     paths = {entry.path for entry in entries}
     return next((path for path in (WHOLE, INDEX) if path in paths), None)
+
+
+def layout_of(place: Path) -> Layout | None:
+    """The files of the checkpoint at this place, whose index is here; None where that says nonsense."""
+    if place.name != INDEX:
+        return Layout((place,))
+    index = _json(place)
+    places, metadata = index.get("weight_map"), index.get("metadata")
+    if not isinstance(places, dict) or not isinstance(metadata, dict):
+        return None
+    names = sorted(set(map(str, places.values())))
+    if any(PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts for name in names):
+        return None
+    known = {"all_checkpoint_keys": list(places), "weight_map": dict(places)}
+    return Layout(tuple(place.parent / name for name in names), {**metadata, **known})
 
 
 def streamed(entries: Iterable[Entry]) -> tuple[Entry, ...]:
@@ -31,9 +55,25 @@ def streamed(entries: Iterable[Entry]) -> tuple[Entry, ...]:
     )
 
 
-def can_stream(arguments: Mapping[str, Any]) -> bool:
-    """Whether `from_pretrained(..., **arguments)` reads its checkpoint by the hook."""
-    if any(arguments.get(name) for name in _ELSEWHERE):
-        return False
-    device_map = arguments.get("device_map")
-    return not (isinstance(device_map, Mapping) and "disk" in device_map.values())
+def way_around(arguments: Mapping[str, Any]) -> str:
+    """Why `from_pretrained(..., **arguments)` reads its checkpoint by another way than the hook; empty where not."""
+    found = sorted(name for name in _ELSEWHERE if arguments.get(name))
+    if found:
+        return f"{found[0]} reads it in another way"
+    if getattr(arguments.get("config"), "quantization_config", None) is not None:
+        return "a quantizer may read it in another way"
+    return ""
+
+
+def is_quantized(folder: Path) -> bool:
+    """Whether the config of the repo in this folder names a quantizer: some of them open the checkpoint themselves."""
+    return _json(folder / "config.json").get("quantization_config") is not None
+
+
+def _json(path: Path) -> Mapping[str, Any]:
+    """What a small file of a repo says; nothing where it is not there, or no object."""
+    try:
+        told = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return told if isinstance(told, dict) else {}

@@ -14,10 +14,11 @@ import shutil
 import tempfile
 import threading
 from collections.abc import ItemsView, Iterable, Iterator, Mapping, ValuesView
+from contextlib import contextmanager
 from functools import wraps
 from importlib import import_module
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from headrace.load import hook
 from headrace.load.arrival import Arrival
@@ -47,8 +48,25 @@ _ELSEWHERE = frozenset(
 )
 """Arguments with which files are read by other means, or with which more than these files is read."""
 
+_CLASSES = (
+    ("diffusers.models.modeling_utils", "ModelMixin"),
+    ("diffusers.pipelines.pipeline_utils", "DiffusionPipeline"),
+)
+_BEGIN = "from_pretrained"
+_STOCK = frozenset(["force_download", "local_files_only", "mirror", "proxies"])
+"""Arguments that say where files come from, in another way than we do."""
+
 _OWN, _OF_TRANSFORMERS = "diffusion_pytorch_model", "model"
+_MARK = "_asks_headrace"  # the library's own decorators leave `__wrapped__` behind
 _installing = threading.Lock()
+
+
+@runtime_checkable
+class Loader(Protocol):
+    """A finder that loads things of parts by itself."""
+
+    def load(self, cls: type, name: str, arguments: dict[str, Any], /) -> Any:
+        """What `from_pretrained` would give; None to have that do it."""
 
 
 def streamed(entries: Iterable[Entry], arguments: Mapping[str, Any]) -> tuple[Entry, ...]:
@@ -82,6 +100,18 @@ def install() -> str:
             if not hasattr(getattr(module, _LOAD), "__wrapped__"):
                 setattr(module, _LOAD, _wrapped(getattr(module, _LOAD)))
     return ""
+
+
+def listen() -> str:
+    """Have `from_pretrained` of models and pipelines ask a `Loader` first, where one is present. Answers as `install`."""
+    obstacle = install()
+    if not obstacle:
+        with _installing:
+            for module, name in _CLASSES:
+                base = getattr(import_module(module), name)
+                if not hasattr(base.__dict__[_BEGIN].__func__, _MARK):
+                    _wrap_begin(base)
+    return obstacle
 
 
 class Stage:
@@ -119,6 +149,16 @@ class Stage:
         for part in [made, *(parts.values() if isinstance(parts, dict) else ())]:
             self._rename(part, name)
         return made
+
+    @contextmanager
+    def loading(self, _arguments: Mapping[str, Any]) -> Iterator[Stage]:
+        """See `Finder.loading`: what this is entered for ends later."""
+        yield self
+
+    def settle(self) -> None:
+        """See `Finder.settle`."""
+        for arrival in self._arrivals.values():
+            arrival.settle()
 
     def find(self, _asked: hook.Asked) -> Path | None:
         """See `Finder.find`: this is a folder, and found as any other."""
@@ -212,6 +252,23 @@ def _wrapped(load: Any) -> Any:
         return ComingTensors(ArrivingTensors(arrival))
 
     return loaded
+
+
+def _wrap_begin(base: type) -> None:
+    begin = base.__dict__[_BEGIN].__func__
+
+    @wraps(begin)
+    def begun(cls: type, name: Any = None, *positional: Any, **named: Any) -> Any:
+        loader: object = hook.present()
+        is_ours = isinstance(name, str) and not (positional or Path(name).exists())
+        if is_ours and isinstance(loader, Loader) and not any(named.get(one) for one in _STOCK):
+            made = loader.load(cls, name, dict(named))
+            if made is not None:
+                return made
+        return begin(cls, name, *positional, **named)
+
+    setattr(begun, _MARK, True)
+    setattr(base, _BEGIN, classmethod(begun))
 
 
 def _is_opened_by(path: str, stems: Iterable[str]) -> bool:

@@ -3,7 +3,7 @@
 What the journal vouches for is in the page cache, and may be read through whichever name or descriptor. A file that
 is replaced, by who took over from a silent holder, is another file: what was read of the former one has yet to be
 compared with what is published in the end. Bytes that were forgotten leave a retraction behind, which outlives journal
-and partial: without it nobody who looks in between only now and then could know.
+and partial (`retraction.py`).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from headrace.layout import WorkshopLayout
 from headrace.ranges import Range, RangeSet
 from headrace.store.journal import JournalHeader, Tail
 from headrace.store.lease import boot_id
+from headrace.store.retraction import is_begun, retraction
 
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
 _DESCRIPTORS = Path("/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd")  # noqa: PTH112
@@ -76,10 +77,29 @@ class Onlooker:
         self._size = size
         self._inode = 0
         self._tail: Tail | None = None
-        self._word = self._retraction()
+        self._word = self._accepted = retraction(layout)
 
     def look(self) -> None:
-        """See what has changed."""
+        """See what has changed: `landed` is what could be read before the last word that `retracted` tells of."""
+        while True:
+            before = self._word
+            self._see()
+            self._word = retraction(self._layout)
+            if self._word == before:  # what was forgotten from here on, another word will tell
+                break
+        # One that was swept away, as nobody needs it any more, takes nothing back.
+        self.retracted |= self._word not in ("", self._accepted) or is_begun(self._word)
+
+    def accept(self) -> None:
+        """Nothing was read so far: what was retracted before the last look is nobody's concern.
+
+        Where somebody is about to retract, `retracted` stays as it is.
+        """
+        if not is_begun(self._word):
+            self.retracted = False
+            self._accepted = self._word
+
+    def _see(self) -> None:
         with suppress(OSError):  # there is none yet, or none any more: what was seen stays readable
             facts = self._layout.partial.lstat()
             if facts.st_ino != self._inode and facts.st_size == self._size:
@@ -87,12 +107,6 @@ class Onlooker:
         if self._tail is not None:
             self.retracted |= self._tail.read()
             self.landed = self._tail.landed
-        self.retracted |= self._retraction() != self._word
-
-    def accept(self) -> None:
-        """Nothing was read so far: what was retracted until now is nobody's concern."""
-        self.retracted = False
-        self._word = self._retraction()
 
     def _open(self) -> None:
         fd = os.open(self._layout.partial, _FLAGS)
@@ -102,9 +116,3 @@ class Onlooker:
         header = JournalHeader(str(self._layout.digest), self._size, facts.st_ino, boot_id())
         self.file, self._inode = file, facts.st_ino
         self._tail = Tail(self._layout.journal, header)
-
-    def _retraction(self) -> str:
-        try:
-            return self._layout.retraction.read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            return ""

@@ -18,7 +18,7 @@ import stat
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 
 from headrace.errors import Locked, NoSpace, StoreError
@@ -30,6 +30,7 @@ from headrace.store.journal import Journal, JournalHeader, Vouched, inode_in, re
 from headrace.store.lasting import SETTLING, settle
 from headrace.store.lease import Lease, boot_id
 from headrace.store.reserving import reserve, take_over
+from headrace.store.retraction import end_retraction, retracting
 
 JOURNALLED_FROM_BYTES = 4 * 1024 * 1024
 """Smaller blobs have no journal: a kill may cost up to 4 MiB a lane anyway, and a thousand small files are fast."""
@@ -120,8 +121,7 @@ class Partial:
     def forget(self, ranges: RangeSet) -> None:
         """Record that these bytes are not believed any more. For the owner."""
         if self._journal is not None:
-            with storing(self._layout.journal):
-                self._retract()
+            with storing(self._layout.journal), self._retracting():
                 self._journal.forgotten(ranges)
 
     def beat(self, now: float) -> None:
@@ -250,7 +250,10 @@ class Partial:
             is_plain = stat.S_ISREG(facts.st_mode) and facts.st_nlink == 1
             if is_plain and facts.st_size == self.size:
                 self._preallocate(fd)
-                self._record(fd, read_journal(self._layout.journal, self._header(fd)))
+                vouched = read_journal(self._layout.journal, self._header(fd))
+                # Without a record all of it is fetched again, into the very file that somebody may have read.
+                with nullcontext() if vouched.landed else self._retracting():
+                    self._record(fd, vouched)
                 return fd
         except BaseException:
             os.close(fd)
@@ -312,6 +315,7 @@ class Partial:
         self._mine()
         self._journal = Journal(self._layout.journal, self._header(fd), vouched)
         self.have = vouched.landed
+        end_retraction(self._layout)
 
     def _header(self, fd: int) -> JournalHeader:
         return JournalHeader(str(self._layout.digest), self.size, os.fstat(fd).st_ino, boot_id())
@@ -381,19 +385,16 @@ class Partial:
         if self._journal is None:
             return
         try:
-            self._retract()
-            self._journal.distrust()
+            with self._retracting():
+                self._journal.distrust()
         except OSError:
             with suppress(OSError):
                 if self._lease.still_held():
                     self._layout.journal.unlink(missing_ok=True)
 
-    def _retract(self) -> None:
-        """Leave word for who may have read what is about to be forgotten; it outlives journal and partial."""
-        if self._lease.still_held():
-            word = scratch(self._layout.folder, "text")
-            word.write_text(word.name)
-            word.replace(self._layout.retraction)
+    def _retracting(self) -> AbstractContextManager[None]:
+        """Leave word for who may have read what is about to be forgotten: not for those of who took over."""
+        return retracting(self._layout) if self._lease.still_held() else nullcontext()
 
     def _forget_all(self) -> None:
         """Remove partial and journal, unless they are somebody else's by now."""

@@ -152,6 +152,7 @@ def make() -> None:
     repo("org/variant", FOLDER / "variant")
     old = {"unet/diffusion_pytorch_model.bin": b"x", "sd.ckpt": b"x", "sd.safetensors": b"x"}
     repo("org/old", FOLDER / "pipeline", **old, **{"unet/diffusion_pytorch_model.fp16.safetensors": b"x"})
+    repo("org/streamed", FOLDER / "pipeline")
     repo("org/coded", FOLDER / "pipeline", **{"pipeline.py": b"raise SystemExit"})
 
 
@@ -175,6 +176,22 @@ class Cases:
             "said": list(self._said.words),
             "names": names(ours),
             "saved": ours.save_pretrained(FOLDER / "saved" / name),
+        }
+
+    def streamed(self) -> None:
+        """As a program does that knows nothing of us; in a thread beside it nothing is different."""
+        self._said.words.clear()
+        events: list[Any] = []
+        with headrace.streaming(on_event=events.append):
+            ours = diffusers.DiffusionPipeline.from_pretrained(
+                "org/streamed", revision="main", use_safetensors=True
+            )
+            unet = diffusers.UNet2DModel.from_pretrained(FOLDER / "unet")
+        stock = diffusers.DiffusionPipeline.from_pretrained(FOLDER / "pipeline")
+        self.told["streamed"] = {
+            "same": same(tensors(ours), tensors(stock)) and unet.config["_name_or_path"] == FOLDER / "unet",
+            "said": list(self._said.words),
+            "events": len(events),
         }
 
     def wrong(self) -> None:
@@ -207,6 +224,7 @@ def main() -> None:
         cases.told["unneeded"] = sum(hub.log().count(path_glob=glob) for glob in unneeded)
         cases.case("coded", pipe, "coded", "pipeline")
         cases.case("other", Other, "other", "other")
+        cases.streamed()
         hub.set_faults(Fault("flip", offset=20_000))
         cases.wrong()
     sys.stdout.write(json.dumps(cases.told) + "\n")

@@ -1,0 +1,155 @@
+"""A program that forks, while files come and afterwards: its children are no part of it, and may begin their own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save
+
+import headrace
+from headrace.testing import ChaosHub, Fault, write_repo
+from tests.load.watching import MIB, WEIGHTS, companions, start, until
+
+DATA = save({f"layers.{number}.weight": torch.full((512, 1024), float(number)) for number in range(6)})
+
+FORK = """
+import os, sys
+import headrace
+from headrace.errors import UsageError
+coming = headrace.prefetch("org/model")
+coming.plan()
+ours, theirs = os.pipe()
+child = os.fork()
+if not child:
+    try:
+        coming.finish()
+    except UsageError as error:
+        assert "process that began it" in str(error)
+    coming.close()
+    {child}
+    os.write(theirs, b"done")
+    os.read(os.open(sys.argv[1], os.O_RDONLY), 1)  # a child that stays
+    os._exit(0)
+{parent}
+assert os.read(ours, 4) == b"done"
+print("parent", flush=True)
+os._exit(0)
+"""
+
+LOADERS = """
+import torch
+import headrace
+from headrace.load.tensors import ArrivingTensors
+
+class Squares(torch.utils.data.Dataset):
+    def __len__(self):
+        return 8
+    def __getitem__(self, index):
+        return torch.tensor(index * index)
+
+def squares():
+    loader = torch.utils.data.DataLoader(Squares(), batch_size=2, num_workers=2)
+    return sum(int(batch.sum()) for batch in loader)
+
+with headrace.prefetch("org/model") as coming:
+    (entry,) = (one for one in coming.plan().manifest.entries if one.path == "model.safetensors")
+    assert squares() == 140
+    with ArrivingTensors(coming.arrival(entry)) as tensors:
+        held = tensors.tensors()
+        assert squares() == 140
+assert squares() == 140
+assert [int(one[0, 0]) for one in held.values()] == list(range(6))
+print("fine")
+"""
+
+SPAWN = """
+import multiprocessing
+import headrace
+
+def size(_):
+    with headrace.prefetch("org/model") as coming:
+        return coming.finish().bytes
+
+if __name__ == "__main__":
+    with headrace.prefetch("org/model") as coming:
+        with multiprocessing.get_context("spawn").Pool(2) as pool:
+            assert set(pool.map(size, range(2))) == {coming.finish().bytes}
+    print("fine")
+"""
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ChaosHub]:
+    """A hub with 12 MiB of tensors, on a line of 6 MiB a second."""
+    write_repo(tmp_path / "hub", "org/model", {"config.json": b"{}", WEIGHTS: DATA})
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+    with ChaosHub(tmp_path / "hub") as running:
+        monkeypatch.setenv("HF_ENDPOINT", running.endpoint)
+        running.set_faults(Fault("total", rate=6 * MIB))
+        yield running
+
+
+@pytest.mark.parametrize("parent", ["coming.close()", "coming.finish()", "pass"])
+@pytest.mark.parametrize("child", ["pass", "with headrace.prefetch('org/model') as own: own.finish()"])
+def test_a_forked_child_has_nothing_to_do_with_it(
+    parent: str, child: str, hub: ChaosHub, tmp_path: Path
+) -> None:
+    stays = tmp_path / "stays"
+    os.mkfifo(stays)
+    program = start(FORK.format(child=child, parent=parent), str(stays))
+    assert program.stdout is not None
+    assert program.stdout.readline() == "parent\n"
+    assert program.wait(10) == 0
+    until(lambda: not companions(), within_s=6)  # though the child is there
+    stays.write_bytes(b".")
+    program.communicate()
+    assert (headrace.pull("org/model").path / WEIGHTS).read_bytes() == DATA
+
+
+def test_forking_data_loaders_work_while_files_come_and_afterwards(hub: ChaosHub) -> None:
+    program = start(LOADERS)
+    out, errors = program.communicate(timeout=60)
+    assert (out, program.returncode) == ("fine\n", 0), errors
+
+
+def test_spawned_children_share_the_fill(hub: ChaosHub, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(SPAWN)
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.stdout, done.returncode) == ("fine\n", 0), done.stderr
+    assert hub.log().blob_bytes < 1.2 * len(DATA)
+    assert not companions()
+
+
+@pytest.mark.parametrize("flags", [["-I"], ["-E"], ["-P"] if sys.version_info >= (3, 11) else ["-s"]])
+def test_what_is_for_another_python_or_lies_about_misleads_nobody(
+    flags: list[str], hub: ChaosHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.clear_faults()
+    for name in ("queue", "socket", "headrace"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('the wrong one')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONWARNINGS", "error")
+    package = str(Path(headrace.__file__).parents[1])
+    program = (
+        f"import sys; sys.path[:] = [one for one in sys.path if one not in ('', {str(tmp_path)!r})];"
+        f"sys.path.append({package!r}); import headrace;"
+        "headrace.prefetch('org/model').finish(); print('fine')"
+    )
+    done = subprocess.run(
+        [sys.executable, *flags, "-c", program],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    assert (done.stdout, done.returncode) == ("fine\n", 0), done.stderr

@@ -1,0 +1,198 @@
+"""Many who want the same files at once: one fill, one mapping, and the same answer for all."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import save
+
+import headrace
+from headrace.errors import DigestMismatch, Interrupted
+from headrace.facade.client import several
+from headrace.facade.dialogue import Order
+from headrace.facade.prefetch import joined
+from headrace.load.needed import Need
+from headrace.settings import load_settings
+from headrace.testing import ChaosHub, Fault, write_repo
+from tests.load.watching import MIB, WEIGHTS, companions, read, start, until, weights
+
+TENSORS = {f"layers.{number}.weight": torch.full((1024, 1024), number + 1.0) for number in range(8)}
+DATA = save(TENSORS)
+
+# Each maps all tensors while they come, says so, and is looked at before it ends.
+LOAD = """
+import json, sys
+import headrace
+coming = headrace.prefetch("org/model")
+from headrace.load.tensors import ArrivingTensors
+(entry,) = (one for one in coming.plan().manifest.entries if one.path == "model.safetensors")
+with coming:
+    with ArrivingTensors(coming.arrival(entry)) as tensors:
+        held = tensors.tensors()
+    path = coming.finish().path / "model.safetensors"
+sums = [float(one.sum()) for one in held.values()]
+print(json.dumps({"sums": sums, "inode": path.stat().st_ino}), flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture(scope="module")
+def repos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """8 tensors of 4 MiB, and a Llama in two halves of bf16."""
+    root = tmp_path_factory.mktemp("hub")
+    write_repo(root, "org/model", {"config.json": b"{}", WEIGHTS: DATA})
+    config = transformers.LlamaConfig(
+        hidden_size=256,
+        intermediate_size=704,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        vocab_size=8000,
+    )
+    made: Any = transformers.LlamaForCausalLM(config)
+    made.to(torch.bfloat16).save_pretrained(root / "made")
+    files = {path.name: path.read_bytes() for path in (root / "made").iterdir()}
+    write_repo(root, "org/llama", files)
+    return root
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The cache that all share."""
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def hub(repos: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ChaosHub]:
+    """A hub with a line of 16 MiB a second."""
+    with ChaosHub(repos) as running:
+        monkeypatch.setenv("HF_ENDPOINT", running.endpoint)
+        running.set_faults(Fault("total", rate=16 * MIB))
+        yield running
+
+
+def shared_bytes(pid: int, inode: int) -> int:
+    """The proportional share that a process has of the memory of a file."""
+    total, counts = 0, False
+    for line in Path(f"/proc/{pid}/smaps").read_text().splitlines():
+        words = line.split()
+        if not words[0].endswith(":"):
+            counts = words[4] == str(inode)
+        elif words[0] == "Pss:" and counts:
+            total += int(words[1]) * 1024
+    return total
+
+
+def test_four_programs_fetch_once_and_map_once(hub: ChaosHub) -> None:
+    programs = [start(LOAD) for _ in range(4)]
+    try:
+        told = [json.loads(program.stdout.readline()) for program in programs if program.stdout]
+        assert all(one["sums"] == [float(tensor.sum()) for tensor in TENSORS.values()] for one in told)
+        assert len({one["inode"] for one in told}) == 1
+        inode = told[0]["inode"]
+        shares = [shared_bytes(program.pid, inode) for program in programs]
+        assert 0.95 * len(DATA) < sum(shares) < 1.05 * len(DATA)
+    finally:
+        errors = [program.communicate()[1] for program in programs]
+    assert [program.returncode for program in programs] == [0] * 4, errors
+    assert hub.log().blob_bytes <= 1.01 * len(DATA) + 4 * MIB  # a theft's bytes on their way, of a small file
+    assert not companions()
+
+
+def test_a_prefetch_in_one_program_is_read_in_another(hub: ChaosHub) -> None:
+    program = start("import headrace, sys; coming = headrace.prefetch('org/model'); sys.stdin.read()")
+    until(lambda: hub.log().blob_bytes > MIB)
+    with headrace.prefetch("org/model") as coming:
+        assert read(coming.arrival(weights(coming))) == DATA
+        assert coming.finish().network_bytes < 1000
+    program.communicate()
+    assert program.returncode == 0
+    until(lambda: not companions())
+
+
+def test_two_threads_share_one_and_the_first_to_fail_takes_nothing_away(hub: ChaosHub) -> None:
+    order = Order(load_settings(), several(()), "org/model", Need.A_MODEL)
+    got: list[bytes] = []
+
+    def reads() -> None:
+        with joined(order) as coming:
+            got.append(read(coming.arrival(weights(coming))))
+
+    with pytest.raises(ZeroDivisionError), joined(order) as coming:
+        coming.plan()
+        assert len(companions()) == 1
+        other = threading.Thread(target=reads)
+        other.start()
+        until(lambda: coming._users == 2)
+        raise ZeroDivisionError
+    other.join()
+    assert [hashlib.sha256(one).digest() for one in got] == [hashlib.sha256(DATA).digest()]
+    assert not companions()
+
+
+def test_who_waits_for_what_is_closed_is_told(hub: ChaosHub) -> None:
+    hub.set_faults(Fault("total", rate=MIB))
+    coming = headrace.prefetch("org/model")
+    arrival = coming.arrival(weights(coming))
+    assert "0 of" in repr(coming) or "1 of" in repr(coming)
+    threading.Timer(0.3, coming.close).start()
+    with pytest.raises(Interrupted, match="was closed"):
+        read(arrival)
+    coming.close()
+    assert "failed" in repr(coming)
+    assert not companions()
+    hub.clear_faults()
+    with headrace.prefetch("org/model") as again:  # another one
+        assert read(again.arrival(weights(again))) == DATA
+
+
+def test_another_need_than_was_prefetched_waits_for_its_own_files_alone(hub: ChaosHub) -> None:
+    hub.set_faults(Fault("total", rate=2 * MIB))
+    with headrace.prefetch("org/llama") as coming:
+        entry = weights(coming)
+        config: Any = headrace.load(transformers.AutoConfig, "org/llama")
+        assert config.hidden_size == 256
+        assert coming.verified(entry) is None
+    assert not companions()
+
+
+def test_offline_nothing_is_fetched(hub: ChaosHub) -> None:
+    settings = load_settings(offline=True)
+    with (
+        pytest.raises(headrace.HeadraceError, match="org/model"),
+        headrace.prefetch("org/model", settings=settings) as coming,
+    ):
+        coming.plan()
+    hub.clear_faults()
+    headrace.pull("org/model")
+    hub.clear_log()
+    with headrace.prefetch("org/model", settings=settings) as coming:
+        assert read(coming.arrival(weights(coming))) == DATA
+    assert hub.log().count() == 0
+
+
+@pytest.mark.parametrize("dtype", [None, torch.float32])
+def test_what_one_source_lied_about_leaves_no_load_though_it_is_mended(
+    dtype: torch.dtype | None, hub: ChaosHub, repos: Path, cache: Path
+) -> None:
+    liar = Fault("flip", offset=6 * MIB, times=1)
+    hub.set_faults(liar)
+    arguments = {} if dtype is None else {"dtype": dtype}
+    with ChaosHub(repos) as other:
+        sources = [hub.endpoint, other.endpoint]
+        with pytest.raises(DigestMismatch):
+            headrace.load(transformers.AutoModelForCausalLM, "org/llama", sources=sources, **arguments)
+        headrace.pull("org/llama", sources=sources)
+        stock = transformers.AutoModelForCausalLM.from_pretrained(repos / "made", **arguments)
+        model = headrace.load(transformers.AutoModelForCausalLM, "org/llama", sources=sources, **arguments)
+    ours, theirs = model.state_dict(), stock.state_dict()
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)

@@ -1,0 +1,216 @@
+"""Whoever brings a file may die, stall or be overtaken: who reads it meanwhile goes on, or is told."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import headrace
+from headrace.blocklist import BlockList
+from headrace.errors import DigestMismatch, HeadraceError, LoadError
+from headrace.facade.prefetch import Prefetch
+from headrace.layout import WorkshopLayout
+from headrace.load.arrival import Arrival
+from headrace.manifest import Digest, Entry
+from headrace.ranges import Range
+from headrace.store.lease import LeaseWatch
+from headrace.store.onlooker import Onlooker
+from headrace.store.partial import Partial, claim_partial
+from headrace.testing import ChaosHub, Fault, content, write_repo
+from tests.conftest import Instead
+from tests.load.watching import MIB, WEIGHTS, companions, is_alive, read, until, weights
+from tests.store.holders import seize
+
+DATA = content(12 * MIB + 1000, seed=7)
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ChaosHub]:
+    """A hub with one large file, on a line of 6 MiB a second."""
+    write_repo(tmp_path / "hub", "org/model", {"config.json": b"{}", WEIGHTS: DATA})
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+    with ChaosHub(tmp_path / "hub") as running:
+        monkeypatch.setenv("HF_ENDPOINT", running.endpoint)
+        running.set_faults(Fault("total", rate=6 * MIB))
+        yield running
+
+
+def at_a_third(coming: Prefetch) -> Arrival:
+    arrival = coming.arrival(weights(coming))
+    arrival.reach(Range(0, len(DATA) // 3))
+    return arrival
+
+
+@pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_prefetcher_that_is_killed_or_stopped_is_followed_by_another(
+    blow: signal.Signals, hub: ChaosHub, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "headrace.load")
+    with headrace.prefetch("org/model") as coming:
+        arrival = at_a_third(coming)
+        (first,) = companions()
+        os.kill(first, blow)
+        assert read(arrival) == DATA
+        arrival.settle()
+        coming.finish()
+    assert "another one goes on" in caplog.text
+    assert hub.log().blob_bytes < 1.3 * len(DATA)  # what was on its way is lost
+    assert not is_alive(first)
+    assert not companions()
+
+
+def test_what_kills_three_is_told(hub: ChaosHub) -> None:
+    hub.set_faults(Fault("total", rate=MIB))
+    killed: set[int] = set()
+    with headrace.prefetch("org/model") as coming:
+        arrival = coming.arrival(weights(coming))
+
+        def killing() -> bool:
+            for pid in companions() - killed:
+                os.kill(pid, signal.SIGKILL)
+                killed.add(pid)
+            return coming.is_over
+
+        until(killing)
+        with pytest.raises(LoadError, match="3 times, in the end by signal 9"):
+            arrival.settle()
+    assert len(killed) == 3
+
+
+def test_its_last_words_are_in_the_error_and_not_on_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:
+    nonsense: Any = SimpleNamespace(repo="org/model")
+    coming = Prefetch(nonsense)
+    with pytest.raises(LoadError, match=r"with exit code 1: AttributeError: .*tells"):
+        coming.finish()
+    assert "failed" in repr(coming)
+    coming.close()
+    coming.close()
+    told = capfd.readouterr()
+    assert told.out + told.err == ""
+
+
+def test_without_a_python_to_run_that_is_told(instead: Instead) -> None:
+    for executable, reason in (("", "does not know which Python"), ("/nowhere/python", "No such file")):
+        instead(sys, executable=executable)
+        with pytest.raises(LoadError, match=reason) as raised:
+            headrace.prefetch("org/model")
+        assert "headrace.pull" in str(raised.value.hint)
+
+
+def test_another_programs_pull_is_looked_on(hub: ChaosHub, tmp_path: Path) -> None:
+    pull = subprocess.Popen([sys.executable, "-c", "import headrace; headrace.pull('org/model')"])
+    until(lambda: hub.log().blob_bytes > MIB)
+    with headrace.prefetch("org/model") as coming:
+        arrival = at_a_third(coming)
+        assert coming.verified(arrival.entry) is None
+        assert read(arrival) == DATA
+        arrival.settle()
+        assert coming.finish().network_bytes < 1000
+    assert pull.wait(20) == 0
+    assert hub.log().blob_bytes <= 1.01 * len(DATA)
+
+
+def test_another_program_that_is_killed_is_taken_over(hub: ChaosHub) -> None:
+    pull = subprocess.Popen([sys.executable, "-c", "import headrace; headrace.pull('org/model')"])
+    until(lambda: hub.log().blob_bytes > MIB)
+    with headrace.prefetch("org/model") as coming:
+        arrival = at_a_third(coming)
+        pull.kill()
+        pull.wait()
+        assert read(arrival) == DATA
+        arrival.settle()
+        assert coming.finish().network_bytes < len(DATA)
+
+
+def test_what_another_client_publishes_meanwhile_is_as_good(hub: ChaosHub, tmp_path: Path) -> None:
+    with headrace.prefetch("org/model") as coming:
+        arrival = at_a_third(coming)
+        blobs = tmp_path / "cache" / "models--org--model" / "blobs"
+        fresh = blobs / "mine.incomplete"
+        fresh.write_bytes(DATA)
+        fresh.rename(blobs / arrival.entry.digest.hex)
+        assert read(arrival) == DATA
+        arrival.settle()
+        assert (coming.finish().path / WEIGHTS).read_bytes() == DATA
+
+
+def test_a_partial_that_is_removed_by_hand_is_told_and_fetched_again(hub: ChaosHub, tmp_path: Path) -> None:
+    with headrace.prefetch("org/model") as coming:
+        arrival = at_a_third(coming)
+        for path in (tmp_path / "cache" / ".locks" / "headrace").glob("*.partial"):
+            path.unlink()
+        with pytest.raises(HeadraceError):
+            read(arrival)
+            arrival.settle()
+    assert (headrace.pull("org/model").path / WEIGHTS).read_bytes() == DATA
+
+
+class Bystander:
+    """A carrier that brings nothing: others do."""
+
+    def __init__(self) -> None:
+        self.final: Path | None = None
+
+    def check(self) -> None:
+        """Nothing to tell."""
+
+    def verified(self, entry: Entry) -> Path | None:
+        return self.final
+
+    def blocks(self, entry: Entry) -> BlockList | None:
+        return None
+
+    def wish(self, entry: Entry, wanted: Range) -> None:
+        """Nothing comes faster."""
+
+    def doubt(self, entry: Entry, block: int) -> None:
+        """There is no list."""
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> WorkshopLayout:
+    """The names of the file."""
+    folder = tmp_path / "workshop"
+    folder.mkdir()
+    return WorkshopLayout(folder, Digest(Digest.SHA256, "ab" * 32))
+
+
+def bring(partial: Partial, data: bytes, one: Range) -> None:
+    partial.write(memoryview(data)[one.start : one.stop], one.start)
+    partial.landed(one)
+
+
+@pytest.mark.parametrize("sent", ["what was promised", "something else"])
+def test_what_was_read_of_a_silent_holders_file_is_compared_in_the_end(
+    sent: str, layout: WorkshopLayout, tmp_path: Path
+) -> None:
+    third, carrier = Range(0, 4 * MIB), Bystander()
+    entry = Entry(WEIGHTS, len(DATA), layout.digest)
+    lease = LeaseWatch(layout).acquire()
+    assert lease is not None
+    sleeper = claim_partial(layout.folder, layout.digest, len(DATA), lease)
+    bring(sleeper, DATA if sent == "what was promised" else bytes(len(DATA)), third)
+    arrival = Arrival(entry, Onlooker(layout, len(DATA)), carrier)
+    before = arrival.reach(third)
+    taker = seize(layout, len(DATA))
+    bring(taker, DATA, Range(0, len(DATA)))  # it did not believe what it had copied
+    assert not arrival.reach(Range(5 * MIB, 6 * MIB)).is_same(before)
+    taker.publish(tmp_path / "final")
+    carrier.final = tmp_path / "final"
+    if sent == "what was promised":
+        assert arrival.settle().read(third) == DATA[: third.stop]
+    else:
+        with pytest.raises(DigestMismatch, match="not what was verified"):
+            arrival.settle()
+        with pytest.raises(DigestMismatch):  # for everybody who has read of it
+            arrival.reach(Range(0, 1))
+    sleeper.close()

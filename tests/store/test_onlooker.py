@@ -1,0 +1,189 @@
+"""Who looks on believes what the holder vouches for, and learns of all that is taken back, whenever it looks."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from headrace.layout import WorkshopLayout
+from headrace.ranges import Range, RangeSet
+from headrace.store.leftovers import SCRATCH_S, sweep
+from headrace.store.onlooker import Onlooker
+from headrace.store.partial import Partial
+from headrace.store.retraction import end_retraction, is_begun, retracting, retraction
+from tests.conftest import Instead
+from tests.store.holders import HALF, SIZE, Claim, seize
+
+WRONG = Range(1000, 2000)
+
+
+@pytest.fixture
+def half(layout: WorkshopLayout, claim: Claim) -> Partial:
+    """A partial of which half has landed."""
+    partial = claim(layout, SIZE)
+    land(partial, HALF, b"x")
+    return partial
+
+
+def land(partial: Partial, one: Range, data: bytes) -> None:
+    partial.write(memoryview(data * len(one)), one.start)
+    partial.landed(one)
+
+
+def onlooker(layout: WorkshopLayout) -> Onlooker:
+    one = Onlooker(layout, SIZE)
+    one.look()
+    return one
+
+
+def is_retracted(seen: Onlooker) -> bool:
+    seen.look()
+    return seen.retracted
+
+
+def test_it_sees_what_landed_and_nothing_else(layout: WorkshopLayout, claim: Claim) -> None:
+    early = onlooker(layout)
+    partial = claim(layout, SIZE)
+    early.look()
+    assert early.file is not None
+    assert not early.landed
+    partial.write(memoryview(b"x" * len(HALF)), 0)
+    early.look()
+    assert not early.landed  # written, and not yet said to be
+    partial.landed(HALF)
+    early.look()
+    assert early.landed == RangeSet([HALF])
+    assert early.file.read(Range(0, 3)) == b"xxx"
+    partial.publish(layout.folder / "final")
+    early.look()
+    assert early.landed == RangeSet([HALF])
+    assert early.file.path.stat().st_ino == (layout.folder / "final").stat().st_ino
+
+
+def test_what_is_forgotten_and_comes_again_between_two_looks_is_told(
+    half: Partial, layout: WorkshopLayout
+) -> None:
+    seen = onlooker(layout)
+    half.forget(RangeSet([WRONG]))
+    land(half, WRONG, b"y")
+    half.publish(layout.folder / "final")  # the journal is gone
+    seen.look()
+    assert seen.retracted
+
+
+def test_what_is_forgotten_before_it_is_read_is_no_matter(half: Partial, layout: WorkshopLayout) -> None:
+    half.forget(RangeSet([WRONG]))
+    late = onlooker(layout)
+    assert not late.retracted
+    assert not late.landed.touches(WRONG)
+    half.forget(RangeSet([HALF]))
+    assert is_retracted(late)
+    late.accept()
+    assert not is_retracted(late)
+    half.forget(RangeSet([HALF]))  # what it did not even believe: another word all the same
+    assert is_retracted(late)
+    half.close()
+
+
+def test_while_somebody_forgets_nobody_begins(half: Partial, layout: WorkshopLayout, claim: Claim) -> None:
+    seen = onlooker(layout)
+    with retracting(layout):
+        assert is_retracted(seen)
+        seen.accept()
+        assert is_retracted(seen)  # the journal still vouches for what will be forgotten
+        assert onlooker(layout).retracted
+        half.close()
+        again = claim(layout, SIZE)  # whoever comes next ends what a killed holder began
+        assert not is_begun(retraction(layout))
+        seen.look()
+        seen.accept()
+        assert not is_retracted(seen)
+        again.close()
+
+
+def test_a_retraction_that_cannot_be_written_keeps_the_bytes_from_being_forgotten(
+    half: Partial, layout: WorkshopLayout
+) -> None:
+    layout.retraction.mkdir()
+    with pytest.raises(OSError, match="directory"), retracting(layout):
+        pytest.fail("nothing may be forgotten that nobody hears of")
+    layout.retraction.rmdir()
+    end_retraction(layout)
+    assert retraction(layout) == ""
+    half.close()
+
+
+def test_a_record_that_was_lost_is_a_retraction(half: Partial, layout: WorkshopLayout, claim: Claim) -> None:
+    seen = onlooker(layout)
+    half.close()
+    layout.journal.unlink()
+    again = claim(layout, SIZE)  # the same file, of which nothing is known
+    land(again, HALF, b"y")
+    seen.look()
+    assert seen.landed == RangeSet([HALF])
+    assert seen.retracted
+    again.close()
+
+
+def test_one_that_is_swept_away_after_a_day_takes_nothing_back(
+    half: Partial, layout: WorkshopLayout, instead: Instead
+) -> None:
+    half.forget(RangeSet([WRONG]))
+    seen = onlooker(layout)
+    sweep(layout.folder)
+    assert layout.retraction.exists()
+    tomorrow = layout.retraction.stat().st_ctime + SCRATCH_S + 10
+    instead(time, time=lambda: tomorrow)
+    sweep(layout.folder)
+    assert not layout.retraction.exists()
+    assert not is_retracted(seen)
+    half.forget(RangeSet([WRONG]))
+    assert is_retracted(seen)
+    half.close()
+
+
+def test_who_was_taken_over_takes_nothing_back_of_the_other_file(
+    half: Partial, layout: WorkshopLayout
+) -> None:
+    seen = onlooker(layout)
+    former = seen.file
+    taker = seize(layout, SIZE)
+    half.forget(RangeSet([HALF]))
+    assert not layout.retraction.exists()
+    seen.look()
+    assert seen.file is not None
+    assert former is not None
+    assert not seen.file.is_same(former)
+    assert not seen.retracted
+    assert seen.landed == RangeSet([HALF])  # it was copied
+    assert former.read(Range(0, 3)) == b"xxx"
+    taker.close()
+
+
+def test_a_small_file_has_no_retractions(layout: WorkshopLayout, claim: Claim) -> None:
+    small = claim(layout, 100)
+    small.landed(Range(0, 100))
+    seen = Onlooker(layout, 100)
+    small.forget(RangeSet([Range(0, 100)]))
+    seen.look()
+    assert not seen.landed
+    assert not seen.retracted
+    assert not layout.retraction.exists()
+    small.close()
+
+
+def test_what_is_no_plain_file_of_that_size_is_not_opened(layout: WorkshopLayout, tmp_path: Path) -> None:
+    seen = Onlooker(layout, SIZE)
+    os.mkfifo(layout.partial)
+    seen.look()
+    layout.partial.unlink()
+    (tmp_path / "other").write_bytes(bytes(SIZE))
+    layout.partial.symlink_to(tmp_path / "other")
+    seen.look()
+    layout.partial.unlink()
+    layout.partial.write_bytes(b"short")
+    seen.look()
+    assert seen.file is None
