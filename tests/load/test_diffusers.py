@@ -41,7 +41,9 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize("case", ["unet", "vae", "cast", "shards", "pipeline", "variant", "old", "streamed"])
+@pytest.mark.parametrize(
+    "case", ["unet", "vae", "cast", "shards", "pipeline", "variant", "old", "part", "streamed"]
+)
 def test_it_is_loaded_while_it_comes_and_bit_equal(told: dict[str, Any], case: str) -> None:
     assert told[case]["same"]
     assert told[case]["said"] == []
@@ -62,6 +64,7 @@ def test_everything_goes_by_the_name_that_it_has_when_it_is_loaded_from_the_cach
     assert told["pipeline"]["names"] == told["again"]["names"]
     assert told["pipeline"]["names"][""][0] == "org/pipeline"
     assert told["unet"]["names"][""][0] == "org/unet"
+    assert told["part"]["names"][""][0] == "org/old"
 
 
 def test_other_formats_and_variants_are_not_fetched(told: dict[str, Any]) -> None:
@@ -115,7 +118,6 @@ def test_what_a_class_of_diffusers_needs() -> None:
     assert need_of(model, {}) is Need.A_MODEL
     assert need_of(model, {"use_safetensors": True}) is Need.A_MODEL
     assert need_of(model, {"variant": "fp16"}) is Need.VARIANTS
-    assert (
-        need_of(model, {"use_safetensors": False}) is need_of(model, {"subfolder": "unet"}) is Need.EVERYTHING
-    )
+    assert need_of(model, {"subfolder": "unet"}) is Need.VARIANTS
+    assert need_of(model, {"use_safetensors": False}) is need_of(model, {"use_onnx": True}) is Need.EVERYTHING
     assert need_of(scheduler, {}) is Need.NO_WEIGHTS

@@ -64,7 +64,7 @@ _PARTS = frozenset(["DiffusionPipeline", "ModelMixin"])
 _UNUSUAL = frozenset(
     ["variant", "subfolder", "gguf_file", "use_safetensors", "from_tf", "from_flax", "transformers_weights"]
 )
-_OTHER_FORMATS = frozenset(["from_flax", "provider", "subfolder", "use_flashpack", "use_onnx"])
+_OTHER_FORMATS = frozenset(["from_flax", "provider", "use_flashpack", "use_onnx"])
 
 
 class Need(enum.Enum):
@@ -86,7 +86,7 @@ def need_of(cls: type, arguments: Mapping[str, Any]) -> Need:
     if family & _PARTS and not (
         arguments.keys() & _OTHER_FORMATS or arguments.get("use_safetensors") is False
     ):
-        return Need.VARIANTS if arguments.get("variant") else Need.A_MODEL
+        return Need.VARIANTS if arguments.get("variant") or arguments.get("subfolder") else Need.A_MODEL
     return Need.EVERYTHING
 
 

@@ -222,6 +222,7 @@ def main() -> None:
         cases.case("old", pipe, "old", "pipeline")
         unneeded = ("*.bin", "sd.*", "*.fp16.*")
         cases.told["unneeded"] = sum(hub.log().count(path_glob=glob) for glob in unneeded)
+        cases.case("part", diffusers.AutoencoderKL, "old", "pipeline", subfolder="vae")
         cases.case("coded", pipe, "coded", "pipeline")
         cases.case("other", Other, "other", "other")
         cases.streamed()
