@@ -66,25 +66,24 @@ def _bert() -> Any:
 
 
 def _t5() -> Any:
-    return transformers.T5ForConditionalGeneration(
-        transformers.T5Config(
-            d_model=64, d_kv=16, d_ff=128, num_layers=2, num_heads=4, vocab_size=500, decoder_start_token_id=0
-        )
+    config: Any = transformers.T5Config(
+        d_model=64, d_kv=16, d_ff=128, num_layers=2, num_heads=4, vocab_size=500
     )
+    config.decoder_start_token_id = 0
+    return transformers.T5ForConditionalGeneration(config)
 
 
 def _vit() -> Any:
-    return transformers.ViTForImageClassification(
-        transformers.ViTConfig(
-            hidden_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            intermediate_size=128,
-            image_size=32,
-            patch_size=8,
-            num_labels=7,
-        )
+    config: Any = transformers.ViTConfig(
+        hidden_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        intermediate_size=128,
+        image_size=32,
+        patch_size=8,
     )
+    config.num_labels = 7
+    return transformers.ViTForImageClassification(config)
 
 
 def _mixtral() -> Any:

@@ -90,13 +90,8 @@ def test_arguments_mean_what_they_mean(case: str, hubful: Hubful, hub: ChaosHub)
 )
 def test_what_is_missing_or_too_much_is_reported_alike(cls: Any, hubful: Hubful, hub: ChaosHub) -> None:
     repo = hubful.model("bert")
-    (model, told), (stock, expected) = (
-        get(output_loading_info=True)
-        for get in (
-            lambda **how: headrace.load(cls, repo, **how),
-            lambda **how: cls.from_pretrained(hubful.at(repo), **how),
-        )
-    )
+    model, told = headrace.load(cls, repo, output_loading_info=True)
+    stock, expected = cls.from_pretrained(hubful.at(repo), output_loading_info=True)
     assert told == expected
     assert told["missing_keys"] or told["unexpected_keys"]
     ours, theirs = model.state_dict(), stock.state_dict()
@@ -107,9 +102,10 @@ def test_what_is_missing_or_too_much_is_reported_alike(cls: Any, hubful: Hubful,
 
 def test_sizes_that_do_not_match_are_reported_alike(hubful: Hubful, hub: ChaosHub) -> None:
     repo = hubful.model("vit")
-    how = {"num_labels": 3, "ignore_mismatched_sizes": True, "output_loading_info": True}
-    _, told = headrace.load(transformers.ViTForImageClassification, repo, **how)
-    _, expected = transformers.ViTForImageClassification.from_pretrained(hubful.at(repo), **how)
+    how: dict[str, Any] = {"num_labels": 3, "ignore_mismatched_sizes": True, "output_loading_info": True}
+    cls: Any = transformers.ViTForImageClassification
+    _, told = headrace.load(cls, repo, **how)
+    _, expected = cls.from_pretrained(hubful.at(repo), **how)
     assert told == expected
     assert told["mismatched_keys"]
 

@@ -24,7 +24,7 @@ from headrace.testing import ChaosHub, Fault
 from tests.conftest import Instead
 from tests.load.models import ARCHITECTURES, Hubful, differences
 
-Llama = transformers.AutoModelForCausalLM
+Llama: Any = transformers.AutoModelForCausalLM
 
 
 @pytest.fixture(scope="module")
@@ -139,8 +139,8 @@ def test_other_threads_and_tasks_notice_nothing(hubful: Hubful, hub: ChaosHub) -
             await asyncio.sleep(0)
             return Llama.from_pretrained(repo)
 
-    async def both() -> list[Any]:
-        return await asyncio.gather(load(ours, stream=True), load(stock, stream=False))
+    async def both() -> None:
+        await asyncio.gather(load(ours, stream=True), load(stock, stream=False))
 
     asyncio.run(both())
     assert carriers(hub, ours) == {"headrace"}
@@ -300,7 +300,7 @@ def test_what_goes_to_disk_is_waited_for(hubful: Hubful, hub: ChaosHub, tmp_path
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_models_that_load_models_are_given_each(hubful: Hubful, hub: ChaosHub, told: list[str]) -> None:
     parts = [hubful.model(name) for name in ("vit", "bert")]
-    made = transformers.VisionEncoderDecoderModel.from_encoder_decoder_pretrained
+    made: Any = transformers.VisionEncoderDecoderModel.from_encoder_decoder_pretrained
     with headrace.streaming():
         model = made(*parts)
     assert (carriers(hub), told) == ({"headrace"}, [])
@@ -314,7 +314,7 @@ def test_models_that_load_models_are_given_each(hubful: Hubful, hub: ChaosHub, t
 
 
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")  # peft's own
-def test_an_adapter_brings_its_base(hubful: Hubful, hub: ChaosHub) -> None:
+def test_an_adapter_brings_its_base(hubful: Hubful, hub: ChaosHub, tmp_path: Path) -> None:
     peft = pytest.importorskip("peft")
     base = hubful.model("llama")
     config = peft.LoraConfig(r=4, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
@@ -329,3 +329,12 @@ def test_an_adapter_brings_its_base(hubful: Hubful, hub: ChaosHub) -> None:
     assert carriers(hub) == {"headrace"}
     with torch.no_grad():
         assert torch.equal(model(**asked).logits, adapted(**asked).logits)
+    ours, report = headrace.load(
+        Llama, repo, settings=headrace.load_settings(cache=tmp_path / "other"), output_loading_info=True
+    )
+    with torch.no_grad():
+        assert torch.equal(ours(**asked).logits, adapted(**asked).logits)
+    assert not report["missing_keys"]
+    again = headrace.load(Llama, repo, settings=headrace.load_settings(cache=tmp_path / "other"))
+    with torch.no_grad():
+        assert torch.equal(again(**asked).logits, adapted(**asked).logits)

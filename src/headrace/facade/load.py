@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headrace.events import Event
+from headrace.errors import LoadError
+from headrace.events import Emit, Event
 from headrace.facade.checkpoint import Checkpoint, in_place
 from headrace.facade.client import several
 from headrace.facade.dialogue import Order
 from headrace.facade.parts import load_parts
 from headrace.facade.prefetch import Prefetch, is_under_way, joined
+from headrace.load.adapter import adapted, base_of, is_adapter
 from headrace.load.arrival import Arrival
 from headrace.load.framework import Loadable, as_loadable, is_of_diffusers, load_from_cache
 from headrace.load.needed import Need, need_of
+from headrace.names import Repo
 from headrace.settings import Settings, load_settings
 from headrace.transfer.dispatch import Dispatcher
 
@@ -35,7 +40,7 @@ def load(
     """Load a model of transformers or diffusers, from the cache or while it comes: `load(AutoModel, "org/name")`.
 
     Tensors are views of the files in the hub cache, made as soon as their bytes have landed. It returns when every
-    file was verified. What cannot be read while it comes is pulled, then loaded.
+    file was verified. What cannot be read while it comes is pulled, then loaded. An adapter brings its base model.
 
     Args:
         cls: a class with `from_pretrained`, of transformers or its kin.
@@ -54,20 +59,33 @@ def load(
         HeadraceError: as for `pull`.
     """
     loadable = as_loadable(cls, arguments)
-    settings = settings or load_settings()
-    order = Order(settings, several(sources), repo, need_of(cls, arguments))
-    has_parts = is_of_diffusers(loadable)
-    if order.need is Need.A_MODEL and not has_parts:
-        # Where peft is installed the Auto classes look for adapters first, and would ask the hub for them.
-        here = {"cache_dir": str(settings.cache), "local_files_only": True}
-        arguments["adapter_kwargs"] = here | (arguments.get("adapter_kwargs") or {})
+    order = Order(settings or load_settings(), several(sources), repo, need_of(cls, arguments))
     with Dispatcher((on_event,) if on_event else ()) as dispatcher:
-        snapshot = None if is_under_way(order) else in_place(order, dispatcher.emit)
-        if snapshot is None:
-            with joined(order, dispatcher.emit if on_event else None) as coming:
-                bring = load_parts if has_parts else _load_while_it_comes
-                return bring(loadable, coming, order, arguments)
-    return load_from_cache(loadable, snapshot.repo, snapshot.commit, settings.cache, arguments)
+        bring = load_parts if is_of_diffusers(loadable) else _load
+        return bring(loadable, order, dispatcher.emit if on_event else None, arguments)
+
+
+def _load(
+    loadable: Loadable,
+    order: Order,
+    emit: Emit | None,
+    arguments: dict[str, Any],
+    *,
+    is_base: bool = False,
+) -> Any:
+    snapshot = None if is_under_way(order) else in_place(order, emit or _unheard)
+    if snapshot is None:
+        with joined(order, emit) as coming:
+            if not (order.need is Need.A_MODEL and is_adapter(coming.plan().manifest.entries)):
+                return _load_while_it_comes(loadable, coming, order, arguments)
+            snapshot = coming.finish()
+    base = base_of(snapshot.path) if order.need is Need.A_MODEL else None
+    if base is None:
+        return _from_cache(loadable, snapshot.repo, snapshot.commit, order, arguments)
+    if is_base:
+        raise LoadError(f"{snapshot.repo} is an adapter, and another one is for it")
+    model = _load(loadable, replace(order, repo=base), emit, arguments, is_base=True)
+    return adapted(model, snapshot.path, arguments)
 
 
 def _load_while_it_comes(
@@ -77,13 +95,22 @@ def _load_while_it_comes(
     found = Checkpoint.of(coming, order.need, arguments, obstacle)
     repo, commit = found.manifest.repo, found.manifest.commit
     if not found.arrivals:
-        return load_from_cache(loadable, repo, commit, order.settings.cache, arguments)
+        return _from_cache(loadable, repo, commit, order, arguments)
     from headrace.load.hook import finding  # noqa: PLC0415  # it imports what only this needs
 
     with finding(_Found(found)):
-        model = load_from_cache(loadable, repo, commit, order.settings.cache, arguments)
+        model = _from_cache(loadable, repo, commit, order, arguments)
     found.settle()
     return model
+
+
+def _from_cache(loadable: Loadable, repo: Repo, commit: str, order: Order, arguments: dict[str, Any]) -> Any:
+    cache = order.settings.cache
+    if order.need is Need.A_MODEL and not _version().startswith("4."):  # which takes no such arguments
+        # Where peft is installed the Auto classes look for adapters first, and would ask the hub for them.
+        here = {"cache_dir": str(cache), "local_files_only": True}
+        arguments = {**arguments, "adapter_kwargs": here | (arguments.get("adapter_kwargs") or {})}
+    return load_from_cache(loadable, repo, commit, cache, arguments)
 
 
 class _Found:
@@ -106,6 +133,15 @@ class _Found:
 
     def settle(self) -> None:
         self._checkpoint.settle()
+
+
+def _version() -> str:
+    version: str = getattr(sys.modules.get("transformers"), "__version__", "")
+    return version
+
+
+def _unheard(_: Event) -> None:
+    pass
 
 
 def _obstacle() -> str:

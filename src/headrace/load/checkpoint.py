@@ -34,7 +34,7 @@ def layout_of(place: Path) -> Layout | None:
     """The files of the checkpoint at this place, whose index is here; None where that says nonsense."""
     if place.name != INDEX:
         return Layout((place,))
-    index = _json(place)
+    index = small_json(place)
     places, metadata = index.get("weight_map"), index.get("metadata")
     if not isinstance(places, dict) or not isinstance(metadata, dict):
         return None
@@ -67,10 +67,10 @@ def way_around(arguments: Mapping[str, Any]) -> str:
 
 def is_quantized(folder: Path) -> bool:
     """Whether the config of the repo in this folder names a quantizer: some of them open the checkpoint themselves."""
-    return _json(folder / "config.json").get("quantization_config") is not None
+    return small_json(folder / "config.json").get("quantization_config") is not None
 
 
-def _json(path: Path) -> Mapping[str, Any]:
+def small_json(path: Path) -> Mapping[str, Any]:
     """What a small file of a repo says; nothing where it is not there, or no object."""
     try:
         told = json.loads(path.read_text(encoding="utf-8"))
