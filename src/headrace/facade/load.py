@@ -14,10 +14,11 @@ from headrace.events import Emit, Event
 from headrace.facade.checkpoint import Checkpoint, in_place
 from headrace.facade.client import several
 from headrace.facade.dialogue import Order
+from headrace.facade.parts import load_parts
 from headrace.facade.prefetch import Prefetch, is_under_way, joined
 from headrace.load.adapter import adapted, base_of, is_adapter
 from headrace.load.arrival import Arrival
-from headrace.load.framework import Loadable, as_loadable, load_from_cache
+from headrace.load.framework import Loadable, as_loadable, is_of_diffusers, load_from_cache
 from headrace.load.needed import Need, need_of
 from headrace.names import Repo
 from headrace.settings import Settings, load_settings
@@ -36,7 +37,7 @@ def load(
     on_event: Callable[[Event], None] | None = None,
     **arguments: Any,
 ) -> Any:
-    """Load a model of transformers, from its cache or while its files come: `load(AutoModel, "org/name")`.
+    """Load a model of transformers or diffusers, from the cache or while it comes: `load(AutoModel, "org/name")`.
 
     Tensors are views of the files in the hub cache, made as soon as their bytes have landed. It returns when every
     file was verified. What cannot be read while it comes is pulled, then loaded. An adapter brings its base model.
@@ -60,7 +61,8 @@ def load(
     loadable = as_loadable(cls, arguments)
     order = Order(settings or load_settings(), several(sources), repo, need_of(cls, arguments))
     with Dispatcher((on_event,) if on_event else ()) as dispatcher:
-        return _load(loadable, order, dispatcher.emit if on_event else None, arguments)
+        bring = load_parts if is_of_diffusers(loadable) else _load
+        return bring(loadable, order, dispatcher.emit if on_event else None, arguments)
 
 
 def _load(

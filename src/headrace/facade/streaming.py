@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headrace.errors import HeadraceError, IntegrityError
+from headrace.errors import HeadraceError, IntegrityError, LoadError
 from headrace.events import Event
 from headrace.facade.checkpoint import Checkpoint, at_hand, in_place
 from headrace.facade.client import several
 from headrace.facade.dialogue import Order
+from headrace.facade.load import load
 from headrace.facade.prefetch import Prefetch, is_under_way, joined
 from headrace.facade.pull import pull
 from headrace.load.arrival import Arrival
@@ -41,6 +43,8 @@ def streaming(
     on_event: Callable[[Event], None] | None = None,
 ) -> Iterator[None]:
     """Have `from_pretrained` of transformers, called in the code below, load models while their files come.
+
+    Of diffusers, too, where that is imported by then.
 
     It returns when every file of weights was verified. Other threads, and other tasks, go on as ever. Where this cannot
     be done for a model, the log (`headrace.load`) says why, and the model is pulled, then loaded.
@@ -89,6 +93,11 @@ def _finder(
     obstacle = install()
     if obstacle:
         _log.info("models are not read while they come: %s", obstacle)
+    if "diffusers" in sys.modules:  # it takes seconds to import, and most programs have no use for it
+        from headrace.load.diffusers import listen  # noqa: PLC0415
+
+        if obstacle_there := listen():
+            _log.info("parts are not read while they come: %s", obstacle_there)
     return _Streams(settings or load_settings(), several(sources), on_event, obstacle)
 
 
@@ -107,6 +116,27 @@ class _Streams:
             load = _Load(self, arguments, ends)
             yield load
             load.settle()
+
+    def load(self, cls: type, name: str, arguments: dict[str, Any], /) -> Any:
+        """See `diffusers.Loader`."""
+        if self.settings["offline"]:
+            return None
+        named = {one: arguments.pop(one, None) for one in ("revision", "cache_dir", "token")}
+        cache = named["cache_dir"]
+        asked = _Place(None if cache is None else str(cache), named["token"])
+        address = f"{name}@{named['revision'] or 'main'}"
+        settings = _settings(self.settings, asked)
+        try:
+            return load(
+                cls, address, sources=self.sources, settings=settings, on_event=self.on_event, **arguments
+            )
+        except IntegrityError:
+            raise
+        except LoadError as error:
+            raise error.__cause__ or error from None
+        except HeadraceError as error:
+            _log.info("%s is left to diffusers: %s", name, error)
+            return None
 
     def find(self, _: Asked) -> Path | None:
         return None  # outside of a load nobody would see to its end
@@ -178,7 +208,15 @@ class _Load:
         return None
 
 
-def _settings(settings: Settings, asked: Asked) -> Settings:
+@dataclass(frozen=True)
+class _Place:
+    """Where a call wants its files, and as whom it asks."""
+
+    cache: str | None
+    token: str | bool | None
+
+
+def _settings(settings: Settings, asked: Asked | _Place) -> Settings:
     if asked.cache is not None:
         settings = settings.having(cache=Path(asked.cache))
     if asked.token is False:

@@ -89,6 +89,11 @@ class Arrival:
         """How much of it was there at the last look."""
         return self.entry.size if self._final is not None else self._onlooker.landed.total
 
+    @property
+    def final(self) -> OpenFile | None:
+        """The verified file, if it was in place at the last look."""
+        return self._final
+
     def reach(self, wanted: Range) -> OpenFile:
         """Wait until these bytes may be read, and say where.
 
@@ -109,6 +114,11 @@ class Arrival:
                 time.sleep(_LOOK_S)
         finally:
             self.waited_s += time.monotonic() - began
+
+    def has_landed(self, wanted: Range) -> bool:
+        """Whether `reach` would not wait. Raises as that."""
+        with self._lock:
+            return self._readable(wanted) is not None
 
     def settle(self) -> OpenFile:
         """Wait until the whole is verified and in place. What was read until then can be relied upon from now on.

@@ -44,6 +44,12 @@ def as_loadable(cls: Any, arguments: Mapping[str, Any]) -> Loadable:
     return loadable
 
 
+def is_of_diffusers(cls: Loadable) -> bool:
+    """Whether the library, or somebody who derived from its classes, made this one."""
+    ancestors = cls.__mro__ if isinstance(cls, type) else ()
+    return any(one.__module__.partition(".")[0] == "diffusers" for one in ancestors)
+
+
 def load_from_cache(cls: Loadable, repo: Repo, commit: str, cache: Path, arguments: dict[str, Any]) -> Any:
     """Let the framework load the repo at this commit from the cache, and from nowhere else.
 

@@ -106,11 +106,14 @@ def install() -> str:
         return f"transformers cannot be imported: {error}"
     version = transformers.__version__
     first, end = TESTED
-    reason = "" if first <= _numbers(version) < end else f"transformers {version} was not tested with it"
+    reason = "" if first <= release(version) < end else f"transformers {version} was not tested with it"
     base = getattr(modeling_utils, _CLASS, None)
     names = (_RESOLVE,) if reason else (_RESOLVE, _OPEN, _OFFLOAD)
     if base is None or not all(callable(getattr(modeling_utils, name, None)) for name in names):
         return f"transformers {version} is not as expected"
+    from headrace.load import device  # noqa: PLC0415  # it imports torch
+
+    device.install()
     with _installing:
         if not hasattr(getattr(modeling_utils, _RESOLVE), "__wrapped__"):
             _wrap_load(base)
@@ -133,7 +136,14 @@ class Lent(ArrivingTensors):
         pass
 
 
-def _present() -> Finder | None:
+def arriving(path: str) -> Arrival | None:
+    """The file on its way to this place, as whoever is asked here knows it; None where there is none."""
+    finder = present()
+    return finder.arrival(path) if finder is not None else None
+
+
+def present() -> Finder | None:
+    """Who is asked here; None where everything is as ever."""
     return _finder.get() or next(iter(_everywhere), None)
 
 
@@ -142,7 +152,7 @@ def _wrap_load(base: type) -> None:
 
     @wraps(load)
     def loaded(cls: type, *positional: Any, **named: Any) -> Any:
-        finder = _present()
+        finder = present()
         if finder is None:
             return load(cls, *positional, **named)
         with _loading, finder.loading(named) as found, finding(found):
@@ -157,7 +167,7 @@ def _wrap_resolve(module: ModuleType) -> None:
 
     @wraps(resolve)
     def resolved(*positional: Any, **named: Any) -> Any:
-        finder = _present()
+        finder = present()
         if finder is not None:
             asked = _asked(signature.bind(*positional, **named).arguments)
             place = finder.find(asked) if asked is not None else None
@@ -173,8 +183,7 @@ def _wrap_open(module: ModuleType) -> None:
     open_file = getattr(module, _OPEN)
 
     def opened(filename: Any, framework: str = "pt", device: Any = "cpu", **options: Any) -> Any:
-        finder = _present()
-        arrival = finder.arrival(str(filename)) if finder is not None else None
+        arrival = arriving(str(filename))
         if arrival is not None:
             return Lent(arrival, framework, device, **options)
         return open_file(filename, framework=framework, device=device, **options)
@@ -187,7 +196,7 @@ def _wrap_offload(module: ModuleType) -> None:
 
     @wraps(offload)
     def offloaded(*positional: Any, **named: Any) -> Any:
-        finder = _present()
+        finder = present()
         if finder is not None:
             finder.settle()
         return offload(*positional, **named)
@@ -228,7 +237,8 @@ def _globs(told: Mapping[str, Any]) -> tuple[str, ...]:
     return (f"{folder}*",) if folder else ()
 
 
-def _numbers(version: str) -> tuple[int, int]:
+def release(version: str) -> tuple[int, int]:
+    """The first two numbers of a version, to be compared; zeros where it has none."""
     parts = version.split(".")
     try:
         return int(parts[0]), int(parts[1])

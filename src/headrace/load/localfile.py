@@ -29,6 +29,11 @@ class LocalFile:
     def __repr__(self) -> str:
         return f"<LocalFile {self.name}>"
 
+    @property
+    def final(self) -> OpenFile:
+        """The file."""
+        return self._file
+
     def reach(self, wanted: Range) -> OpenFile:  # noqa: ARG002  # of any other file it would depend on them
         """The file, if nobody has changed it. Raises `StoreError`."""
         facts = self._file.facts
@@ -38,6 +43,10 @@ class LocalFile:
                 hint="tensors taken from it before must not be touched any more: load it again",
             )
         return self._file
+
+    def has_landed(self, wanted: Range) -> bool:
+        """It has."""
+        return bool(self.reach(wanted))
 
     def settle(self) -> OpenFile:
         """As `reach`."""

@@ -1,17 +1,21 @@
 """Which files of a repo a class needs to load: repos hold the same weights in several formats.
 
 Decided by names alone, as transformers does: `model.safetensors` or its shards before `pytorch_model.bin` or
-its, at the top of the repo. What the rules do not know is fetched: too much is slow, too little is an error.
+its, at the top of the repo; in each folder where diffusers says that these are parts. What the rules do not know is
+fetched: too much is slow, too little is an error.
 """
 
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
 from headrace.manifest import Entry
+
+PIPELINE = "model_index.json"
+"""Says which folders of a repo are the parts of a pipeline of diffusers."""
 
 _WEIGHTS = frozenset(
     [
@@ -52,12 +56,15 @@ _WITHOUT_WEIGHTS = frozenset(
         "PretrainedConfig",
         "PreTrainedTokenizerBase",
         "ProcessorMixin",
+        "SchedulerMixin",
     ]
 )
 _MODELS = frozenset(["PreTrainedModel", "_BaseAutoModelClass"])
+_PARTS = frozenset(["DiffusionPipeline", "ModelMixin"])
 _UNUSUAL = frozenset(
     ["variant", "subfolder", "gguf_file", "use_safetensors", "from_tf", "from_flax", "transformers_weights"]
 )
+_OTHER_FORMATS = frozenset(["from_flax", "provider", "use_flashpack", "use_onnx"])
 
 
 class Need(enum.Enum):
@@ -65,6 +72,7 @@ class Need(enum.Enum):
 
     EVERYTHING = "all its files"
     A_MODEL = "one format of its weights, and all that is no weights"
+    VARIANTS = "one format of its weights in all variants, and all that is no weights"
     NO_WEIGHTS = "all that is no weights"
 
 
@@ -75,6 +83,10 @@ def need_of(cls: type, arguments: Mapping[str, Any]) -> Need:
         return Need.NO_WEIGHTS
     if family & _MODELS and not any(arguments.get(name) for name in _UNUSUAL):
         return Need.A_MODEL
+    if family & _PARTS and not (
+        arguments.keys() & _OTHER_FORMATS or arguments.get("use_safetensors") is False
+    ):
+        return Need.VARIANTS if arguments.get("variant") or arguments.get("subfolder") else Need.A_MODEL
     return Need.EVERYTHING
 
 
@@ -84,8 +96,13 @@ def needed(entries: Iterable[Entry], need: Need) -> tuple[Entry, ...]:
     if need is Need.EVERYTHING:
         return everything
     weights: frozenset[str] = frozenset()
-    if need is Need.A_MODEL:
-        weights = _weights_of_a_model([entry.path for entry in everything])
+    if need in {Need.A_MODEL, Need.VARIANTS}:
+        paths = [entry.path for entry in everything]
+        weights = (
+            _weights_of_parts(paths, need)
+            if PIPELINE in paths or need is Need.VARIANTS
+            else _weights_of_a_model(paths)
+        )
     return tuple(entry for entry in everything if not _is_weights(entry.path) or entry.path in weights)
 
 
@@ -101,6 +118,22 @@ def _weights_of_a_model(paths: Iterable[str]) -> frozenset[str]:
         if found:
             return frozenset(shards or found)
     return frozenset(path for path in top if _is_weights(path))
+
+
+def _weights_of_parts(paths: Sequence[str], need: Need) -> frozenset[str]:
+    """Of each part's folder the format that is loaded: safetensors, else PyTorch's own."""
+    folders: dict[PurePosixPath, list[PurePosixPath]] = {}
+    for path in map(PurePosixPath, filter(_is_weights, paths)):
+        folders.setdefault(path.parent, []).append(path)
+    if PIPELINE in paths:
+        folders.pop(PurePosixPath(), None)  # the same once more as one file, for other programs
+    found: set[str] = set()
+    for inside in folders.values():
+        # `model.fp16.safetensors` is a variant of `model.safetensors`.
+        wanted = [path for path in inside if need is Need.VARIANTS or "." not in path.stem]
+        formats = ([path for path in wanted if path.suffix == suffix] for suffix in (".safetensors", ".bin"))
+        found.update(map(str, next(filter(None, formats), inside)))
+    return frozenset(found)
 
 
 def _is_weights(path: str) -> bool:

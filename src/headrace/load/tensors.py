@@ -43,8 +43,15 @@ class Readable(Protocol):
     def size(self) -> int:
         """In bytes, when it is complete."""
 
+    @property
+    def final(self) -> OpenFile | None:
+        """The file, where all of it is here and verified, or a user's own; None while it comes."""
+
     def reach(self, wanted: Range) -> OpenFile:
         """Wait until these bytes may be read, and say where. Raises `HeadraceError`: they will not come."""
+
+    def has_landed(self, wanted: Range) -> bool:
+        """Whether these bytes may be read now. Raises as `reach`."""
 
     def settle(self) -> OpenFile:
         """Wait until what was read can be relied upon. Raises `HeadraceError`: it cannot."""
@@ -64,7 +71,12 @@ class ArrivingTensors:
             HeadraceError: it does not arrive.
         """
         self.arrival = arrival
-        self._how = {"framework": framework, "device": device, **options}
+        self._target = device if is_accelerator(device) else None
+        self._how = {
+            "framework": framework,
+            "device": "cpu" if self._target is not None else device,
+            **options,
+        }
         self._lock = threading.Lock()
         self._handles: list[tuple[OpenFile, Any]] = []
         self._handle, self._places = self._begin()
@@ -99,7 +111,7 @@ class ArrivingTensors:
         if name not in self._places:
             return self._handle.get_tensor(name)  # what it says of that, at once
         with self._promised():
-            return _aligned(self._landed(name).get_tensor(name))
+            return self._placed(self._landed(name).get_tensor(name))
 
     def get_slice(self, name: str) -> ArrivingSlice:
         """A tensor of which nothing is waited for before a part of it is taken."""
@@ -107,16 +119,24 @@ class ArrivingTensors:
 
     def tensors(self) -> dict[str, Any]:
         """All tensors, in the order in which they arrive."""
+        if self._target is not None and self.arrival.final is not None:
+            from headrace.load.device import tensors_of  # noqa: PLC0415  # only this needs torch
+
+            return dict(tensors_of(self.arrival.final.path, self._target))
         return {name: self.get_tensor(name) for name in self.offset_keys()}
 
     def range_of(self, name: str) -> Range:
         """Where a tensor's bytes are in the file."""
         return self._places[name]
 
+    def has_landed(self, name: str) -> bool:
+        """Whether a tensor could be had at once. Raises as `Arrival.reach`."""
+        return name not in self._places or self.arrival.has_landed(self._places[name])
+
     def take(self, name: str, index: Any) -> Any:
         """A part of a tensor, when the tensor has landed. Raises as `get_tensor`."""
         with self._promised():
-            return _aligned(self._landed(name).get_slice(name)[index])
+            return self._placed(self._landed(name).get_slice(name)[index])
 
     def settle(self) -> None:
         """Wait until the whole file was verified. Raises as `Readable.settle`, and `StoreError` as `get_tensor`."""
@@ -169,6 +189,14 @@ class ArrivingTensors:
                     return handle
         return self._open(file)
 
+    def _placed(self, tensor: Any) -> Any:
+        """The tensor on the device that was asked for: never by the library, which copies out of the mapping."""
+        if self._target is None:
+            return _aligned(tensor)
+        from headrace.load.device import to_device  # noqa: PLC0415  # only this needs torch
+
+        return to_device(tensor, self._target)
+
     def _open(self, file: OpenFile) -> Any:
         handle = safe_open(str(self._whole(file).path), **self._how)
         with self._lock:
@@ -208,6 +236,11 @@ class ArrivingSlice:
 
     def __getitem__(self, index: Any) -> Any:
         return self._tensors.take(self._name, index)
+
+
+def is_accelerator(device: Any) -> bool:
+    """Whether this names a device of CUDA's, as frameworks do: a number, `cuda`, `cuda:1`."""
+    return isinstance(device, int) or str(device).partition(":")[0] == "cuda"
 
 
 def _places(handle: Any, data: Range) -> dict[str, Range]:

@@ -1,0 +1,59 @@
+"""Models and pipelines of diffusers, loaded while their files come."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from headrace.errors import HeadraceError
+from headrace.events import Emit, Event
+from headrace.facade.checkpoint import in_place
+from headrace.facade.dialogue import Order
+from headrace.facade.prefetch import Prefetch, is_under_way, joined
+from headrace.load.framework import Loadable, load_from_cache
+
+_log = logging.getLogger("headrace.load")
+
+
+def load_parts(cls: Loadable, order: Order, emit: Emit | None, arguments: dict[str, Any]) -> Any:
+    """What the class makes of the repo. It returns when every file was verified.
+
+    Raises:
+        HeadraceError: as the pull, and as `load_from_cache`.
+        DigestMismatch: what was read was something else.
+    """
+    snapshot = None if is_under_way(order) else in_place(order, emit or _unheard)
+    if snapshot is not None:
+        return load_from_cache(cls, snapshot.repo, snapshot.commit, order.settings.cache, arguments)
+    with joined(order, emit) as coming:
+        return _load_while_they_come(cls, coming, order, arguments)
+
+
+def _load_while_they_come(cls: Loadable, coming: Prefetch, order: Order, arguments: dict[str, Any]) -> Any:
+    from headrace.load.diffusers import Stage, install, streamed  # noqa: PLC0415  # it imports what only this needs
+    from headrace.load.hook import finding  # noqa: PLC0415
+
+    planned = coming.plan()
+    manifest = planned.manifest
+    early = streamed(manifest.entries, arguments)
+    reason = install() if early else "none of its files can be read earlier, or it is loaded in another way"
+    if not reason:
+        coming.settle(entry for entry in manifest.entries if entry not in early)
+        arrivals = {entry.path: coming.arrival(entry) for entry in early}
+        try:
+            with Stage(planned.root, manifest.entries, arrivals) as stage, finding(stage):
+                made = stage.load(cls, manifest.repo.name, arguments)
+                stage.settle()
+                coming.finish()
+                return made
+        except HeadraceError:
+            raise
+        except Exception as error:  # noqa: BLE001  # the library's; what it says of whole files is what counts
+            reason = f"{type(error).__name__}: {error}"
+    _log.info("%s is pulled, then loaded: %s", manifest.repo, reason)
+    coming.finish()
+    return load_from_cache(cls, manifest.repo, manifest.commit, order.settings.cache, arguments)
+
+
+def _unheard(_: Event) -> None:
+    pass
