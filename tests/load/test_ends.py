@@ -19,7 +19,7 @@ from headrace.testing import ChaosHub, Fault, content, write_repo
 from tests.load.watching import MIB, WEIGHTS, companions, read, start, until, weights
 
 DATA = content(12 * MIB + 1000, seed=7)
-RATE = 6 * MIB  # bytes/s
+RATE = 10 * MIB  # bytes/s
 
 READ = """
 import os, sys

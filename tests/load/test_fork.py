@@ -86,17 +86,24 @@ if __name__ == "__main__":
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ChaosHub]:
-    """A hub with 12 MiB of tensors, on a line of 6 MiB a second."""
+    """A hub with 12 MiB of tensors, on a line of 12 MiB a second."""
     write_repo(tmp_path / "hub", "org/model", {"config.json": b"{}", WEIGHTS: DATA})
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
     with ChaosHub(tmp_path / "hub") as running:
         monkeypatch.setenv("HF_ENDPOINT", running.endpoint)
-        running.set_faults(Fault("total", rate=6 * MIB))
+        running.set_faults(Fault("total", rate=12 * MIB))
         yield running
 
 
-@pytest.mark.parametrize("parent", ["coming.close()", "coming.finish()", "pass"])
-@pytest.mark.parametrize("child", ["pass", "with headrace.prefetch('org/model') as own: own.finish()"])
+@pytest.mark.parametrize(
+    ("parent", "child"),
+    [
+        ("coming.close()", "pass"),
+        ("pass", "pass"),
+        ("coming.finish()", "with headrace.prefetch('org/model') as own: own.finish()"),
+        ("coming.close()", "with headrace.prefetch('org/model') as own: own.finish()"),
+    ],
+)
 def test_a_forked_child_has_nothing_to_do_with_it(
     parent: str, child: str, hub: ChaosHub, tmp_path: Path
 ) -> None:

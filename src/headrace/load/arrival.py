@@ -155,12 +155,12 @@ class Arrival:
         self._onlooker.look()
         if self._onlooker.retracted and not self._given:
             self._onlooker.accept()
-        if self._given and self._is_doubtful():
-            raise DigestMismatch(
-                f"what arrived of {self.entry.path!r} was not what was promised, and had been read already",
-                hint="it is fetched again: load once more",
-            )
         if path is not None:
+            if self._given and self._is_doubtful():  # told when it is mended: then another load will do
+                raise DigestMismatch(
+                    f"what arrived of {self.entry.path!r} was not what was promised, and had been read already",
+                    hint="now it is here as promised: load once more",
+                )
             final = _opened(path, self.entry.size)
             for file, given in self._given:
                 if not file.is_same(final) and not _agree(file, final, given):
