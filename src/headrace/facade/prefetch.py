@@ -16,13 +16,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
-from headrace.blocklist import BlockList
 from headrace.errors import HeadraceError, Interrupted, LoadError
 from headrace.events import Event
 from headrace.facade.client import Snapshot, several
 from headrace.facade.dialogue import Doubt, Listed, Order, Over, Planned, Settled, Wish
 from headrace.layout import WorkshopLayout
-from headrace.load.arrival import Arrival
+from headrace.load.arrival import NO_PROOF, Arrival, Proof
 from headrace.load.needed import Need
 from headrace.manifest import Entry
 from headrace.ranges import Range
@@ -46,7 +45,7 @@ class Prefetch:
         self._lock = threading.RLock()
         self._planned: Planned | None = None
         self._settled: set[str] = set()
-        self._blocks: dict[str, BlockList] = {}
+        self._proofs: dict[str, Proof] = {}
         self._snapshot: Snapshot | None = None
         self._error: HeadraceError | None = None
         self._arrivals: dict[Entry, Arrival] = {}
@@ -70,6 +69,11 @@ class Prefetch:
         """Wait until these are in place and verified."""
         digests = {str(entry.digest) for entry in entries}
         self._wait(lambda: digests <= self._settled or None)
+
+    def is_on_demand(self, entry: Entry) -> bool:
+        """Wait until it is known whether only what is wished of a planned file will come."""
+        self.plan()
+        return self._wait(lambda: self.proof(entry)).on_demand
 
     def arrival(self, entry: Entry) -> Arrival:
         """One of the planned files, to be read while it comes."""
@@ -117,13 +121,16 @@ class Prefetch:
             return None
         return self._planned.root / entry.path
 
-    def blocks(self, entry: Entry) -> BlockList | None:
-        """See `Carrier.blocks`."""
-        return self._blocks.get(str(entry.digest))
+    def proof(self, entry: Entry) -> Proof | None:
+        """See `Carrier.proof`."""
+        if self._planned is None:
+            return None
+        digest = str(entry.digest)
+        return self._proofs.get(digest) if digest in self._planned.asked else NO_PROOF
 
-    def wish(self, entry: Entry, wanted: Range) -> None:
+    def wish(self, entry: Entry, wanted: Range, *, urgent: bool = True) -> None:
         """See `Carrier.wish`."""
-        self._say(Wish(entry.digest, wanted))
+        self._say(Wish(entry.digest, wanted, urgent))
 
     def doubt(self, entry: Entry, block: int) -> None:
         """See `Carrier.doubt`."""
@@ -161,7 +168,7 @@ class Prefetch:
             case Settled():
                 self._settled.add(word.digest)
             case Listed():
-                self._blocks[str(word.blocks.digest)] = word.blocks
+                self._proofs[word.digest] = word.proof
             case Over(outcome=HeadraceError() as error):
                 self._error = error
             case Over(outcome=Snapshot() as snapshot):
@@ -194,7 +201,9 @@ def prefetch(
     return begin(Order(settings or load_settings(), several(sources), repo, Need.A_MODEL), on_event)
 
 
-_under_way: dict[tuple[str, Path, Need, int], Prefetch] = {}
+_Key = tuple[str, Path, Need, bool, int]
+
+_under_way: dict[_Key, Prefetch] = {}
 
 
 def begin(order: Order, on_event: Callable[[Event], None] | None = None) -> Prefetch:
@@ -211,8 +220,8 @@ def is_under_way(order: Order) -> bool:
     return known is not None and not known.is_closed
 
 
-def _key(order: Order) -> tuple[str, Path, Need, int]:
-    return order.repo, order.settings.cache, order.need, os.getpid()
+def _key(order: Order) -> _Key:
+    return order.repo, order.settings.cache, order.need, order.on_demand, os.getpid()
 
 
 def _start() -> tuple[subprocess.Popen[bytes], Connection]:

@@ -251,9 +251,8 @@ class Engine:
         active.hasher.busy = True  # the file belongs to the publisher now
         self._workers.run(active, partial(publish, active.job, active.partial))
 
-    def _check(self, suspected: Suspected) -> None:
-        active = self._active.get(suspected.key)
-        if active is not None and active.may_check(suspected.block):
+    def _check(self, active: Active, suspected: Suspected) -> None:
+        if active.may_check(suspected.block):
             active.checking.add(suspected.block)
             self._menders.run(active, active.mending.check(suspected.block, suspected.hash))
 
@@ -305,8 +304,8 @@ class Engine:
                     self._plan.take(message, now)
                 else:
                     self._turns.wish(message)
-            case Suspected():
-                self._check(message)
+            case Suspected() if message.key in self._active:
+                self._check(self._active[message.key], message)
             case Unwanted():
                 self._leave(message.key)
             case Wanted():
@@ -428,8 +427,7 @@ class Engine:
         return active.job.content.entry.path if active is not None else self._doubted.get(key, "")
 
     def _send(self, order: orders.Fetch) -> None:
-        active = self._active[order.blob]
-        place = order.place
+        active, place = self._active[order.blob], order.place
         request = Request(
             active.job.content, order.range, order.whole, place.host, place.address, order.patience_s
         )
