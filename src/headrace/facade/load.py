@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,9 @@ from headrace.load.arrival import Arrival
 from headrace.load.checkpoint import can_stream, place_of, streamed
 from headrace.load.framework import Loadable, as_loadable, load_from_cache
 from headrace.load.needed import Need, need_of, needed
+from headrace.load.share import is_lone_rank
 from headrace.settings import Settings, load_settings
+from headrace.settings.environment import ranks
 from headrace.transfer.dispatch import Dispatcher
 
 if TYPE_CHECKING:
@@ -57,7 +59,8 @@ def load(
     """
     loadable = as_loadable(cls, arguments)
     settings = settings or load_settings()
-    order = Order(settings, several(sources), repo, need_of(cls, arguments))
+    need = need_of(cls, arguments)
+    order = Order(settings, several(sources), repo, need, on_demand=_takes_a_share(need, arguments))
     with Dispatcher((on_event,) if on_event else ()) as dispatcher:
         snapshot = _what_is_here(order, dispatcher)
         if snapshot is None:
@@ -99,8 +102,16 @@ def _load_while_it_comes(
         model = load_from_cache(loadable, manifest.repo, manifest.commit, cache, arguments)
     for arrival in arrivals.values():
         arrival.settle()
-    coming.finish()
+    if not any(map(coming.is_on_demand, early)):
+        coming.finish()
     return model
+
+
+def _takes_a_share(need: Need, arguments: Mapping[str, Any]) -> bool:
+    """Whether only the bytes that are read had better be fetched. It is certain then that they are read by the hook."""
+    if need is not Need.A_MODEL or not can_stream(arguments) or not is_lone_rank(arguments, *ranks()):
+        return False
+    return not _hooked()
 
 
 class _Found:

@@ -98,6 +98,12 @@ class Arrival:
         """How much of it was there at the last look."""
         return self.entry.size if self._final is not None else self._onlooker.landed.total
 
+    @property
+    def is_on_demand(self) -> bool:
+        """Whether nothing of it comes but what is wished, as far as is known."""
+        proof = self._carrier.proof(self.entry)
+        return proof is not None and proof.on_demand
+
     def reach(self, wanted: Range) -> OpenFile:
         """Wait until these bytes may be read, and say where.
 
@@ -115,7 +121,7 @@ class Arrival:
                 if file is not None and block is not None:
                     self._prove(file, block)  # not under the lock: readers hash side by side
                     continue
-                if not is_wished and self._is_to_be_wished(time.monotonic() - began):
+                if not is_wished and (self.is_on_demand or time.monotonic() - began >= _WISH_S):
                     is_wished = True
                     self._carrier.wish(self.entry, wanted)
                 time.sleep(_LOOK_S)
@@ -142,14 +148,9 @@ class Arrival:
                 self._look()
                 if self._final is not None:
                     return self._final
-                proof = self._carrier.proof(self.entry)
-                if self._given and proof is not None and proof.on_demand:
+                if self._given and self.is_on_demand:
                     return self._given[-1][0]
             time.sleep(_LOOK_S)
-
-    def _is_to_be_wished(self, waited_s: float) -> bool:
-        proof = self._carrier.proof(self.entry)
-        return waited_s >= _WISH_S or (proof is not None and proof.on_demand)
 
     def _seek(self, wanted: Range) -> tuple[OpenFile | None, int | None]:
         """The file to read these bytes in, if they are there; with a block of it that the caller has to prove first."""

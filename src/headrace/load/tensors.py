@@ -8,6 +8,7 @@ there: where they are, the header says (https://huggingface.co/docs/safetensors,
 from __future__ import annotations
 
 import json
+import re
 import struct
 import threading
 from collections.abc import Iterator, Mapping
@@ -17,9 +18,11 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from headrace.load.arrival import Arrival
+from headrace.load.slicing import part_of
 from headrace.ranges import Range
 from headrace.store.onlooker import OpenFile
 
+_NUMBER = re.compile("[0-9]+")
 _LENGTH = struct.Struct("<Q")
 _HEADER_BYTES_MOST = 100_000_000  # as the library bounds it
 
@@ -41,6 +44,7 @@ class ArrivingTensors:
         self._how = {"framework": framework, "device": device, **options}
         self._lock = threading.Lock()
         self._handles: list[tuple[OpenFile, Any]] = []
+        self._taken: frozenset[tuple[str, str]] = frozenset()  # kinds of tensors, and what was taken of them
         self._handle, self._places = self._begin()
 
     def __repr__(self) -> str:
@@ -78,8 +82,9 @@ class ArrivingTensors:
         return self._places[name]
 
     def take(self, name: str, index: Any) -> Any:
-        """A part of a tensor, when the tensor has landed."""
-        return self._landed(name).get_slice(name)[index]
+        """A part of a tensor, when that has landed."""
+        self._expect(name, index)
+        return self._landed(name, index).get_slice(name)[index]
 
     def settle(self) -> None:
         """Wait until the whole file was verified. Raises as `Arrival.settle`."""
@@ -115,9 +120,25 @@ class ArrivingTensors:
             raise
         return handle, _places(file.read(Range(_LENGTH.size, data)), data)
 
-    def _landed(self, name: str) -> Any:
-        """The library's handle of the file in which all of this tensor is."""
-        file = self.arrival.reach(self._places[name])
+    def _expect(self, name: str, index: Any) -> None:
+        """Who takes a part of one layer's tensor will take the same of the others' tensors of that name."""
+        kind = _kind_of(name), str(index)
+        with self._lock:
+            is_new, self._taken = kind not in self._taken, self._taken | {kind}
+        if is_new and self.arrival.is_on_demand:
+            for other in self._places:
+                if other != name and _kind_of(other) == kind[0]:
+                    self.arrival.expect(self._part(other, index))
+
+    def _part(self, name: str, index: Any) -> Range:
+        """Where the bytes are that an index reaches."""
+        place = self._places[name]
+        part = part_of(self._handle.get_slice(name).get_shape(), len(place), index)
+        return Range(place.start + part.start, place.start + part.stop)
+
+    def _landed(self, name: str, index: Any = ...) -> Any:
+        """The library's handle of the file in which this part of a tensor is."""
+        file = self.arrival.reach(self._part(name, index))
         with self._lock:
             for known, handle in self._handles:
                 if known is file:
@@ -154,6 +175,11 @@ class ArrivingSlice:
 
     def __getitem__(self, index: Any) -> Any:
         return self._tensors.take(self._name, index)
+
+
+def _kind_of(name: str) -> str:
+    """What a tensor is in whichever layer."""
+    return _NUMBER.sub("#", name)
 
 
 def _places(header: bytes, data: int) -> dict[str, Range]:

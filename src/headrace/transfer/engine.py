@@ -110,10 +110,7 @@ class Engine:
         self._inbox.put(orders.Wished(key_of(digest), wanted, urgent))
 
     def suspect(self, digest: Digest, block: Range, right: bytes) -> None:
-        """By the trusted source's list a block hashes to something else: where that is so it is fetched again.
-
-        For any thread. It may be said as often as the block is found wrong.
-        """
+        """By the trusted source's list a block is wrong: then it is fetched again. For any thread; it may be repeated."""
         self._inbox.put(Suspected(key_of(digest), block, right))
 
     def drop(self, digest: Digest) -> None:
@@ -263,6 +260,7 @@ class Engine:
             self._doubted[active.key] = active.job.content.entry.path
             error = mismatch(active.job, f"a block that its list at {self._mender.trusted} contradicts")
             self._plan.take(orders.Doubted(active.key, error, marks), now)
+            self._perform(now)  # it is forgotten before anything is decided about the whole
 
     def _let_go(self, active: Active, now: float) -> None:
         del self._active[active.key]
