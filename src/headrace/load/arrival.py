@@ -123,7 +123,8 @@ class Arrival:
                     continue
                 if not is_wished and (self.is_on_demand or time.monotonic() - began >= _WISH_S):
                     is_wished = True
-                    self._carrier.wish(self.entry, wanted)
+                    proof = self._carrier.proof(self.entry) or NO_PROOF
+                    self._carrier.wish(self.entry, self._widened(wanted, proof))
                 time.sleep(_LOOK_S)
         finally:
             self.waited_s += time.monotonic() - began
