@@ -21,6 +21,7 @@ from tests.load.models import write_llama
 from tests.ports import free_port
 
 pytest.importorskip("aiohttp", reason="a node needs the extra `serve`")
+pytest.importorskip("accelerate", reason="transformers needs it to spread a model")
 
 RANK = Path(__file__).with_name("rank.py")
 
@@ -62,8 +63,8 @@ def serve(root: Path, **shape: int) -> Iterator[Served]:
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """Of 110 MB: a block is not much of it."""
-    shape = {"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 3, "vocab_size": 4000}
+    """Of 90 MB: most is what is cut along its first dimension, and a block is not much of it."""
+    shape = {"num_hidden_layers": 1, "vocab_size": 40_000}
     yield from serve(tmp_path_factory.mktemp("small"), **shape)
 
 
@@ -108,4 +109,4 @@ def test_two_ranks_fetch_their_shares_and_agree(
     for rank in range(2):
         logits = torch.load(tmp_path / f"logits{rank}", weights_only=True)
         torch.testing.assert_close(logits, expected, rtol=0.05, atol=0.05)
-    assert all(0.4 * small.size < one <= 0.75 * small.size for one in fetched)
+    assert all(0.4 * small.size < one <= 0.7 * small.size for one in fetched)
