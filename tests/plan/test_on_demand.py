@@ -101,7 +101,8 @@ def test_a_lane_is_ceded_to_the_head_of_a_later_blob() -> None:
         play.land(number, start, start + 10)
     play.look()
     play.tell(Added("c", 100_000, RangeSet(), ("A",)), Wished("c", Range(0, 20)))
-    assert only(play.wait(0.4), Shorten)
+    ceded = only(play.wait(0.4), Shorten)
+    assert play.fetches[ceded.number].blob == "b"
 
 
 def doubt(start: int, stop: int) -> Doubted:
