@@ -94,6 +94,11 @@ class WorkshopLayout:
         """What tells onlookers that bytes which had landed are believed no more: another word each time."""
         return self.folder / f"{self.digest.hex}.retraction"
 
+    @property
+    def partly(self) -> Path:
+        """What tells that only what readers ask for is fetched; whoever waits for all of it says so in there."""
+        return self.folder / f"{self.digest.hex}.partly"
+
     def lease(self, generation: int) -> Path:
         """The claim of one process on this blob; each takeover is one generation later."""
         return self.folder / f"{self.digest.hex}.lease.{generation}"

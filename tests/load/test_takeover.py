@@ -15,11 +15,10 @@ from typing import Any
 import pytest
 
 import headrace
-from headrace.blocklist import BlockList
 from headrace.errors import DigestMismatch, LoadError, StoreError
 from headrace.facade.prefetch import Prefetch
 from headrace.layout import WorkshopLayout
-from headrace.load.arrival import Arrival
+from headrace.load.arrival import NO_PROOF, Arrival, Proof
 from headrace.manifest import Digest, Entry
 from headrace.ranges import Range
 from headrace.store.lease import LeaseWatch
@@ -167,10 +166,10 @@ class Bystander:
     def verified(self, entry: Entry) -> Path | None:
         return self.final
 
-    def blocks(self, entry: Entry) -> BlockList | None:
-        return None
+    def proof(self, entry: Entry) -> Proof | None:
+        return NO_PROOF
 
-    def wish(self, entry: Entry, wanted: Range) -> None:
+    def wish(self, entry: Entry, wanted: Range, *, urgent: bool = True) -> None:
         """Nothing comes faster."""
 
     def doubt(self, entry: Entry, block: int) -> None:

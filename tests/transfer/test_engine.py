@@ -216,7 +216,7 @@ def test_an_answer_for_a_blob_that_is_over_is_not_for_the_next_with_its_digest(b
 
 def test_lanes_that_live_at_once_have_names_of_their_own(bench: Bench) -> None:
     engine, before = bench.engine(), set(threading.enumerate())
-    lanes = [engine._new_lane() for _ in range(3)]  # none of them is on an errand
+    lanes = [engine._crew.hire() for _ in range(3)]  # none of them is on an errand
     assert len({thread.name for thread in set(threading.enumerate()) - before}) == len(lanes)
     for lane in lanes:
         lane.retire()
@@ -281,7 +281,7 @@ def test_stopped_in_the_middle_it_keeps_what_landed_and_lets_go(bench: Bench) ->
     thread = in_background(engine)
     assert gate.reached.wait(20)
     engine.stop()
-    while not all(lane._session._aborted for lane in engine._lanes.values()):
+    while not all(lane._session._aborted for lane in engine._crew.lanes.values()):
         time.sleep(0.01)
     gate.opened.set()
     thread.join()
@@ -330,8 +330,7 @@ def test_nothing_is_published_before_the_last_lane_has_answered(bench: Bench) ->
                 original(message)
 
     slow = SlowInbox()
-    engine._new_lane = lambda: type(lane)("lane", engine._dialer, slow.put)  # type: ignore[method-assign]
-    lane = Engine._new_lane(engine)
+    engine._crew._report = slow.put
     wish = bench.wish("small.txt")
 
     def emit(event: Event) -> None:
@@ -348,7 +347,6 @@ def test_nothing_is_published_before_the_last_lane_has_answered(bench: Bench) ->
         assert not wish.final.exists()
     original(late)
     thread.join()
-    lane.retire()
     assert wish.ends == [None]
 
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from headrace.errors import HeadraceError
 from headrace.manifest import Digest, Entry
 from headrace.names import Repo
+from headrace.plan.orders import Wished
+from headrace.ranges import Range
 from headrace.source.contract import Content
 from headrace.store.partial import Partial
 from headrace.transfer.job import NotYet, key_of
@@ -62,3 +64,29 @@ def test_what_nobody_wants_any_more_is_dropped_wherever_it_is() -> None:
     assert (turns.next(1.0), turns.next(1.0)) == (jobs[2], None)
     assert turns.began(jobs[2])
     assert not turns
+
+
+def test_whose_bytes_somebody_waits_for_begins_next_also_where_it_is_full() -> None:
+    turns, jobs = Turns(), [job(letter) for letter in "abc"]
+    for one in jobs:
+        turns.add(one)
+    keys = [key_of(one.content.entry.digest) for one in jobs]
+    assert turns.next(0.0, is_full=True) is None
+    wished = Wished(keys[2], Range(0, 1))
+    turns.wish(wished)
+    turns.wish(Wished("nobody's", Range(0, 1)))
+    assert turns.next(0.0, is_full=True) is jobs[2]
+    assert turns.next(0.0, is_full=True) is None
+    assert turns.next(0.0) is jobs[0]
+    assert turns.wishes(keys[2]) == [wished]  # for the plan, which knows it from now on
+    assert turns.wishes(keys[2]) == []
+
+
+def test_what_was_wished_of_a_blob_that_is_held_is_kept() -> None:
+    turns, a = Turns(), job("a")
+    turns.add(a)
+    turns.next(0.0)
+    turns.began(a)
+    turns.hold(a)
+    turns.wish(Wished(key_of(a.content.entry.digest), Range(0, 1)))
+    assert turns.next(1.0, is_full=True) is a

@@ -72,7 +72,8 @@ class Checkpoint:
         """Wait until everything is verified. Raises `DigestMismatch` where what was read was something else."""
         for arrival in self.arrivals.values():
             arrival.settle()
-        self.coming.finish()
+        if not any(arrival.is_on_demand for arrival in self.arrivals.values()):
+            self.coming.finish()
 
 
 def in_place(order: Order, emit: Emit) -> Snapshot | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING
 from headrace.errors import SourceError, UsageError
 from headrace.events import Done, Emit, PullStarted, Warned
 from headrace.facade.carry import carry_out
-from headrace.manifest import Manifest
+from headrace.manifest import Digest, Manifest
 from headrace.names import Repo, parse_address
 from headrace.plan.limits import Limits
 from headrace.settings import Settings
@@ -112,8 +113,12 @@ class Client:
         *,
         force: bool = False,
         begun: Callable[[Pull], None] = lambda _: None,
+        on_demand: AbstractSet[Digest] = frozenset(),
     ) -> Snapshot:
-        """Put every file of the manifest in place, and say what it came to. `begun` is given the pull that does it."""
+        """Put every file of the manifest in place, and say what it came to. `begun` is given the pull that does it.
+
+        Of those `on_demand` only what it is asked for, until somebody wants all; see `Pull`.
+        """
         if force and self._settings["offline"]:
             raise UsageError("force fetches what is here already, and offline fetches nothing")
         self._emit(
@@ -127,12 +132,16 @@ class Client:
                 manifest.source,
             )
         )
-        task = Pull(manifest, store, self._emit, force=force)
+        task = Pull(manifest, store, self._emit, force=force, on_demand=on_demand)
         begun(task)
         carry_out(task, self._settings, self._emit, store.root(manifest.commit), self._carriers)
         snapshot = self._snapshot(manifest, store, task.tally)
         self._emit(_done(snapshot))
         return snapshot
+
+    def trusted(self) -> Source | None:
+        """The source whose list of files is believed; None where a lock says what is wanted."""
+        return self._trusted() if self._lock is None else None
 
     def source(self, setting: SourceSetting) -> Source:
         """The source that this setting means. Raises `UsageError` where its kind is not known."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from headrace.blocklist import BlockList
 from headrace.errors import HeadraceError
 from headrace.facade.client import Snapshot
+from headrace.load.arrival import Proof
 from headrace.load.needed import Need
 from headrace.manifest import Digest, Manifest
 from headrace.ranges import Range
@@ -16,22 +16,32 @@ from headrace.settings import Settings
 
 @dataclass(frozen=True)
 class Order:
-    """What is to be brought; `tells` where every event is wanted."""
+    """What is to be brought.
+
+    Attributes:
+        tells: whether every event is wanted.
+        on_demand: whether of files whose blocks can be proved only what is wished is wanted.
+    """
 
     settings: Settings
     sources: tuple[str, ...]
     repo: str
     need: Need
     tells: bool = False
+    on_demand: bool = False
 
 
 @dataclass(frozen=True)
 class Planned:
-    """What will be brought, where that lands, and the folder that will look like the repo."""
+    """What will be brought, where that lands, and the folder that will look like the repo.
+
+    Of the contents `asked` about (digests) it will be `Listed` whether they can be proved block by block.
+    """
 
     manifest: Manifest
     workshop: Path
     root: Path
+    asked: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -43,9 +53,10 @@ class Settled:
 
 @dataclass(frozen=True)
 class Listed:
-    """What the blocks of a content hash to, on the trusted source's word."""
+    """What is known of a content before all of it is here."""
 
-    blocks: BlockList
+    digest: str
+    proof: Proof
 
 
 @dataclass(frozen=True)
@@ -57,10 +68,11 @@ class Over:
 
 @dataclass(frozen=True)
 class Wish:
-    """From the parent: somebody waits for these bytes."""
+    """From the parent: somebody waits for these bytes; or will, where it is not urgent."""
 
     digest: Digest
     range: Range
+    urgent: bool = True
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,13 @@ from headrace.facade.parts import load_parts
 from headrace.facade.prefetch import Prefetch, is_under_way, joined
 from headrace.load.adapter import adapted, base_of, is_adapter
 from headrace.load.arrival import Arrival
+from headrace.load.checkpoint import is_quantized, streamed, way_around
 from headrace.load.framework import Loadable, as_loadable, is_of_diffusers, load_from_cache
 from headrace.load.needed import Need, need_of
+from headrace.load.share import is_lone_rank
 from headrace.names import Repo
 from headrace.settings import Settings, load_settings
+from headrace.settings.environment import ranks
 from headrace.transfer.dispatch import Dispatcher
 
 if TYPE_CHECKING:
@@ -59,7 +62,8 @@ def load(
         HeadraceError: as for `pull`.
     """
     loadable = as_loadable(cls, arguments)
-    order = Order(settings or load_settings(), several(sources), repo, need_of(cls, arguments))
+    settings, need = settings or load_settings(), need_of(cls, arguments)
+    order = Order(settings, several(sources), repo, need, on_demand=_takes_a_share(need, arguments))
     with Dispatcher((on_event,) if on_event else ()) as dispatcher:
         bring = load_parts if is_of_diffusers(loadable) else _load
         return bring(loadable, order, dispatcher.emit if on_event else None, arguments)
@@ -76,6 +80,9 @@ def _load(
     snapshot = None if is_under_way(order) else in_place(order, emit or _unheard)
     if snapshot is None:
         with joined(order, emit) as coming:
+            if order.on_demand and _has_to_be_whole(coming):
+                whole = replace(order, on_demand=False)
+                return _load(loadable, whole, emit, arguments, is_base=is_base)
             if not (order.need is Need.A_MODEL and is_adapter(coming.plan().manifest.entries)):
                 return _load_while_it_comes(loadable, coming, order, arguments)
             snapshot = coming.finish()
@@ -111,6 +118,21 @@ def _from_cache(loadable: Loadable, repo: Repo, commit: str, order: Order, argum
         here = {"cache_dir": str(cache), "local_files_only": True}
         arguments = {**arguments, "adapter_kwargs": here | (arguments.get("adapter_kwargs") or {})}
     return load_from_cache(loadable, repo, commit, cache, arguments)
+
+
+def _takes_a_share(need: Need, arguments: Mapping[str, Any]) -> bool:
+    """Whether only the bytes that are read had better be fetched. It is certain then that they are read by the hook."""
+    if need is not Need.A_MODEL or way_around(arguments) or not is_lone_rank(arguments, *ranks()):
+        return False
+    return not _obstacle()
+
+
+def _has_to_be_whole(coming: Prefetch) -> bool:
+    """Whether a repo turns out to be one that is not read by the hook."""
+    planned = coming.plan()
+    early = streamed(planned.manifest.entries)
+    coming.settle(entry for entry in planned.manifest.entries if entry not in early)
+    return is_adapter(planned.manifest.entries) or is_quantized(planned.root)
 
 
 class _Found:

@@ -13,14 +13,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
-from headrace.blocklist import BlockList
 from headrace.errors import HeadraceError, Interrupted, LoadError, UsageError
 from headrace.events import Event
 from headrace.facade.client import Snapshot, several
 from headrace.facade.companion import Companion
 from headrace.facade.dialogue import Doubt, Listed, Order, Over, Planned, Settled, Wish
 from headrace.layout import WorkshopLayout
-from headrace.load.arrival import Arrival
+from headrace.load.arrival import NO_PROOF, Arrival, Proof
 from headrace.load.needed import Need
 from headrace.manifest import Entry
 from headrace.ranges import Range
@@ -28,6 +27,7 @@ from headrace.settings import Settings, load_settings
 from headrace.store.onlooker import Onlooker
 
 _Answer = TypeVar("_Answer")
+_Key = tuple[str, Path, Need, bool]
 _log = logging.getLogger("headrace.load")
 _LOOK_S = 0.005
 _AGAIN_MOST = 2  # what kills three of them will kill the next one
@@ -48,7 +48,7 @@ class Prefetch:
         self._lock = threading.RLock()
         self._planned: Planned | None = None
         self._settled: set[str] = set()
-        self._blocks: dict[str, BlockList] = {}
+        self._proofs: dict[str, Proof] = {}
         self._snapshot: Snapshot | None = None
         self._error: HeadraceError | None = None
         self._arrivals: dict[Entry, Arrival] = {}
@@ -81,6 +81,11 @@ class Prefetch:
         """Wait until these are in place and verified."""
         digests = {str(entry.digest) for entry in entries}
         self._wait(lambda: digests <= self._settled or None)
+
+    def is_on_demand(self, entry: Entry) -> bool:
+        """Wait until it is known whether only what is wished of a planned file will come."""
+        self.plan()
+        return self._wait(lambda: self.proof(entry)).on_demand
 
     def arrival(self, entry: Entry) -> Arrival:
         """One of the planned files, to be read while it comes."""
@@ -144,13 +149,15 @@ class Prefetch:
             return None
         return self._planned.root / entry.path
 
-    def blocks(self, entry: Entry) -> BlockList | None:
-        """See `Carrier.blocks`."""
-        return self._blocks.get(str(entry.digest))
+    def proof(self, entry: Entry) -> Proof | None:
+        """See `Carrier.proof`."""
+        if self._planned is None:
+            return None
+        return self._proofs.get(str(entry.digest))
 
-    def wish(self, entry: Entry, wanted: Range) -> None:
+    def wish(self, entry: Entry, wanted: Range, *, urgent: bool = True) -> None:
         """See `Carrier.wish`."""
-        self._say(Wish(entry.digest, wanted))
+        self._say(Wish(entry.digest, wanted, urgent))
 
     def doubt(self, entry: Entry, block: int) -> None:
         """See `Carrier.doubt`."""
@@ -221,6 +228,10 @@ class Prefetch:
             )
         else:
             self._planned = before or planned
+            # What was once said stays: it is by that that bytes were given out.
+            for entry in planned.manifest.entries:
+                if str(entry.digest) not in planned.asked:
+                    self._proofs.setdefault(str(entry.digest), NO_PROOF)
 
     def _take(self, word: object) -> None:
         match word:
@@ -229,7 +240,7 @@ class Prefetch:
             case Settled():
                 self._settled.add(word.digest)
             case Listed():
-                self._blocks[str(word.blocks.digest)] = word.blocks
+                self._proofs.setdefault(word.digest, word.proof)
             case Over(outcome=HeadraceError() as error):
                 self._error = error
             case Over(outcome=Snapshot() as snapshot):
@@ -305,7 +316,7 @@ class _UnderWay:
         self._lock = (
             threading.RLock()
         )  # another thread may have had the former one when this process was forked
-        self._known: dict[tuple[str, Path, Need], Prefetch] = {}
+        self._known: dict[_Key, Prefetch] = {}
 
 
 _under_way = _UnderWay()
@@ -321,5 +332,5 @@ def is_under_way(order: Order) -> bool:
     return _under_way.find(order) is not None
 
 
-def _key(order: Order) -> tuple[str, Path, Need]:
-    return order.repo, order.settings.cache, order.need
+def _key(order: Order) -> _Key:
+    return order.repo, order.settings.cache, order.need, order.on_demand

@@ -12,21 +12,34 @@ from __future__ import annotations
 
 import os
 import queue
+import resource
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from multiprocessing.connection import Connection
 
+from headrace.blocklist import BlockList, block_at
 from headrace.errors import HeadraceError, Interrupted
 from headrace.events import BlobPublished, Event, FileReused
 from headrace.facade.client import Client, Snapshot
-from headrace.facade.dialogue import Doubt, Order, Over, Planned, Settled, Wish
-from headrace.load.needed import needed
+from headrace.facade.dialogue import Doubt, Listed, Order, Over, Planned, Settled, Wish
+from headrace.load.arrival import Proof
+from headrace.load.checkpoint import streamed
+from headrace.load.needed import Need, needed
+from headrace.manifest import Digest
+from headrace.ranges import Range
+from headrace.source.contract import BlockListing, Content
+from headrace.source.http import Dialer
+from headrace.transfer.inquiry import lists_at_hand
 from headrace.transfer.pull import Pull
+from headrace.wire import BLOCK_BYTES
 
 _PENDING_MOST = 4096
+_HEAD_BYTES = 256 * 1024  # the header of most files of a model
 _FAREWELL_S = 3.0  # what hangs longer is a disk, and the journal has the rest
 
 
@@ -39,6 +52,8 @@ class Prefetcher:
         self._lock = threading.Lock()
         self._is_left = False
         self._tells = False
+        self._lists: dict[str, BlockList] = {}
+        self._early: list[object] = []  # what the parent said before there was a pull
         self._words: queue.SimpleQueue[object] = queue.SimpleQueue()
         self._sending = threading.Thread(target=self._send, daemon=True, name="words")
 
@@ -65,14 +80,44 @@ class Prefetcher:
         whole = client.listing(order.repo)
         manifest = replace(whole, entries=needed(whole.entries, order.need))
         store = client.store(whole, None)
-        self._words.put(Planned(manifest, store.workshop, store.root(whole.commit)))
-        return client.bring(manifest, store, begun=self._begun)
+        heads = [entry for entry in streamed(manifest.entries) if order.need is Need.A_MODEL]
+        lister = _lister(client)
+        asked = [one for one in heads if lister and one.size > BLOCK_BYTES and not store.holds(one)]
+        digests = frozenset(str(one.digest) for one in asked)
+        self._words.put(Planned(manifest, store.workshop, store.root(whole.commit), digests))
+        if lister is not None and asked:
+            contents = [Content(manifest.repo, manifest.commit, one, manifest.revision) for one in asked]
+            ask = partial(self._ask, lister, contents, client.dialer, on_demand=order.on_demand)
+            if order.on_demand:
+                ask()
+            else:
+                threading.Thread(target=ask, daemon=True, name="lists").start()
+
+        def begun(pull: Pull) -> None:
+            for entry in heads[1:]:  # a loader opens every file before it reads on in any
+                pull.wish(entry.digest, Range(0, min(_HEAD_BYTES, entry.size)))
+            self._begun(pull)
+
+        on_demand = {Digest.parse(one) for one in self._lists} if order.on_demand else frozenset()
+        return client.bring(manifest, store, begun=begun, on_demand=on_demand)
+
+    def _ask(
+        self, lister: BlockListing, contents: Sequence[Content], dialer: Dialer, *, on_demand: bool
+    ) -> None:
+        """Tell which of these can be proved block by block. The parent uses none of them before it knows."""
+        for content, blocks in lists_at_hand(lister, contents, dialer):
+            digest = str(content.entry.digest)
+            if blocks is not None:
+                self._lists[digest] = blocks
+            self._words.put(Listed(digest, Proof(blocks, on_demand and blocks is not None)))
 
     def _begun(self, pull: Pull) -> None:
         with self._lock:
             self._pull = pull
             if self._is_left:
                 raise Interrupted("nobody waits for it any more")
+            while self._early:
+                self._pass_on(pull, self._early.pop(0))
 
     def _emit(self, event: Event) -> None:
         if isinstance(event, FileReused | BlobPublished):
@@ -91,25 +136,38 @@ class Prefetcher:
                 word = self._line.recv()
             except (EOFError, OSError):
                 break
-            pull = self._pull
-            if pull is None:
-                continue
-            match word:
-                case Wish():
-                    pull.wish(word.digest, word.range)
-                case Doubt():
-                    pass
+            with self._lock:
+                if self._pull is None:
+                    self._early.append(word)
+                else:
+                    self._pass_on(self._pull, word)
         with self._lock:
             self._is_left = True
             if self._pull is not None:
                 self._pull.stop()
         threading.Timer(_FAREWELL_S, os._exit, (1,)).start()
 
+    def _pass_on(self, pull: Pull, word: object) -> None:
+        match word:
+            case Wish():
+                pull.wish(word.digest, word.range, urgent=word.urgent)
+            case Doubt() if (known := self._lists.get(str(word.digest))) is not None:
+                pull.suspect(word.digest, block_at(word.block, known.size), known.hash_of(word.block))
+
+
+def _lister(client: Client) -> BlockListing | None:
+    """The source that is believed, if it has block lists at all."""
+    trusted: object = client.trusted()
+    return trusted if isinstance(trusted, BlockListing) else None
+
 
 def main() -> None:
     """Run as the child of a process that has the other end of the socket."""
     # Ctrl-C reaches every process of a terminal; the parent says what comes of it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):  # a loader opens all files of a model at once, and each is begun
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     Prefetcher(Connection(int(sys.argv[1]))).run()
 
 

@@ -13,6 +13,7 @@ import hashlib
 import mmap
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -29,6 +30,22 @@ _DOUBT_S = 0.2  # how often a block that is wrong is looked at again
 _PIECE_BYTES = 1024 * 1024
 
 
+@dataclass(frozen=True)
+class Proof:
+    """What is known of a file before all of it is here.
+
+    Attributes:
+        blocks: what its blocks hash to, on the trusted source's word; None where nobody said.
+        on_demand: whether nothing of it comes but what is wished. It is never verified as a whole, so it has `blocks`.
+    """
+
+    blocks: BlockList | None = None
+    on_demand: bool = False
+
+
+NO_PROOF = Proof()
+
+
 class Carrier(Protocol):
     """Who sees to it that files arrive. For any thread."""
 
@@ -42,14 +59,14 @@ class Carrier(Protocol):
     def verified(self, entry: Entry) -> Path | None:
         """Where the file is in place and verified; None while it is not."""
 
-    def blocks(self, entry: Entry) -> BlockList | None:
-        """What its blocks hash to, on the trusted source's word; None where nobody said."""
+    def proof(self, entry: Entry) -> Proof | None:
+        """What is known of it before all is here; None while that is not known."""
 
-    def wish(self, entry: Entry, wanted: Range) -> None:
-        """Somebody waits for these bytes: they had better come first."""
+    def wish(self, entry: Entry, wanted: Range, *, urgent: bool = True) -> None:
+        """Somebody waits for these bytes, or will where it is not `urgent`: they had better come first."""
 
     def doubt(self, entry: Entry, block: int) -> None:
-        """A block does not match the block list: it has to be fetched again."""
+        """A block does not match the block list: it has to be fetched again. It may be said again and again."""
 
 
 class Arrival:
@@ -69,6 +86,8 @@ class Arrival:
         self._final: OpenFile | None = None
         self._given: list[tuple[OpenFile, RangeSet]] = []
         self._proved: set[int] = set()  # blocks of the file that is read now
+        self._proving: set[int] = set()  # those that some thread hashes
+        self._proved_in: OpenFile | None = None
         self._doubted: dict[int, float] = {}  # blocks that did not match, and when that was seen
 
     def __repr__(self) -> str:
@@ -94,6 +113,12 @@ class Arrival:
         """The verified file, if it was in place at the last look."""
         return self._final
 
+    @property
+    def is_on_demand(self) -> bool:
+        """Whether nothing of it comes but what is wished, as far as is known."""
+        proof = self._carrier.proof(self.entry)
+        return proof is not None and proof.on_demand
+
     def reach(self, wanted: Range) -> OpenFile:
         """Wait until these bytes may be read, and say where.
 
@@ -105,23 +130,39 @@ class Arrival:
         try:
             while True:
                 with self._lock:
-                    file = self._readable(wanted)
-                if file is not None:
+                    file, block = self._seek(wanted)
+                if file is not None and block is None:
                     return file
-                if not is_wished and time.monotonic() - began >= _WISH_S:
+                if file is not None and block is not None:
+                    self._prove(file, block)  # not under the lock: readers hash side by side
+                    continue
+                if not is_wished and (self.is_on_demand or time.monotonic() - began >= _WISH_S):
                     is_wished = True
-                    self._carrier.wish(self.entry, wanted)
+                    proof = self._carrier.proof(self.entry) or NO_PROOF
+                    self._carrier.wish(self.entry, self._widened(wanted, proof))
                 time.sleep(_LOOK_S)
         finally:
             self.waited_s += time.monotonic() - began
 
     def has_landed(self, wanted: Range) -> bool:
         """Whether `reach` would not wait. Raises as that."""
-        with self._lock:
-            return self._readable(wanted) is not None
+        while True:
+            with self._lock:
+                file, block = self._seek(wanted)
+            if file is None or block is None:
+                return file is not None
+            self._prove(file, block)
+
+    def expect(self, wanted: Range) -> None:
+        """These bytes will be reached for: a file that comes on demand has them come before."""
+        proof = self._carrier.proof(self.entry)
+        if proof is not None and proof.on_demand:
+            self._carrier.wish(self.entry, self._widened(wanted, proof), urgent=False)
 
     def settle(self) -> OpenFile:
         """Wait until the whole is verified and in place. What was read until then can be relied upon from now on.
+
+        Of a file that comes on demand every block that was read has been proved: there is nothing to wait for.
 
         Raises:
             HeadraceError: it will not come, as the carrier says.
@@ -132,20 +173,46 @@ class Arrival:
                 self._look()
                 if self._final is not None:
                     return self._final
+                if self._given and self.is_on_demand:
+                    return self._given[-1][0]
             time.sleep(_LOOK_S)
 
-    def _readable(self, wanted: Range) -> OpenFile | None:
-        """The file to read these bytes in, if they are there."""
+    def _seek(self, wanted: Range) -> tuple[OpenFile | None, int | None]:
+        """The file to read these bytes in, if they are there; with a block of it that the caller has to prove first."""
         self._look()
-        file, pages = self._final, self._widened(wanted)
-        if file is None:
-            file = self._onlooker.file
-            if file is None or self._is_doubtful() or not self._onlooker.landed.covers(pages):
-                return None
-            if not self._proven(file, pages):
-                return None
-            self._note(file, pages)
-        return file
+        if self._final is not None:
+            return self._final, None
+        file, proof = self._onlooker.file, self._carrier.proof(self.entry)
+        if file is None or proof is None:
+            return None, None
+        pages = self._widened(wanted, proof)
+        if proof.blocks is None:
+            if self._onlooker.retracted or not self._onlooker.landed.covers(pages):
+                return None, None
+        else:
+            if self._proved_in is not file:
+                self._begin_anew(file)
+            numbers = range(pages.start // BLOCK_BYTES, -(-pages.stop // BLOCK_BYTES))
+            lacking = [number for number in numbers if number not in self._proved]
+            if lacking:
+                return self._provable(file, lacking)
+        self._note(file, pages)
+        return file, None
+
+    def _provable(self, file: OpenFile, lacking: list[int]) -> tuple[OpenFile | None, int | None]:
+        """One of these blocks that has landed, and that nobody hashes yet."""
+        rested = time.monotonic() - _DOUBT_S
+        for number in lacking:
+            if number in self._proving or self._doubted.get(number, float("-inf")) > rested:
+                continue
+            if self._onlooker.landed.covers(block_at(number, self.entry.size)):
+                self._proving.add(number)
+                return file, number
+        return None, None
+
+    def _begin_anew(self, file: OpenFile) -> None:
+        """What was proved, or is being proved, is of another file or of bytes that were fetched again."""
+        self._proved_in, self._proved, self._proving = file, set(), set()
 
     def _look(self) -> None:
         self._carrier.check()
@@ -153,10 +220,15 @@ class Arrival:
             return
         path = self._carrier.verified(self.entry)  # asked first: what is retracted until then is seen
         self._onlooker.look()
-        if self._onlooker.retracted and not self._given:
+        proof = self._carrier.proof(self.entry)
+        has_blocks = proof is not None and proof.blocks is not None
+        if self._onlooker.retracted and (has_blocks or not self._given):
+            # What was given out is proved, and none of what was retracted.
             self._onlooker.accept()
+            self._proved_in = None
         if path is not None:
-            if self._given and self._is_doubtful():  # told when it is mended: then another load will do
+            # Told when it is mended: then another load will do.
+            if self._given and self._onlooker.retracted and not has_blocks:
                 raise DigestMismatch(
                     f"what arrived of {self.entry.path!r} was not what was promised, and had been read already",
                     hint="now it is here as promised: load once more",
@@ -168,44 +240,35 @@ class Arrival:
             # The same file needs no second mapping.
             self._final = next((file for file, _ in self._given if file.is_same(final)), final)
 
-    def _is_doubtful(self) -> bool:
-        """Whether bytes are forgotten without a list that says which of those that were read were right."""
-        return self._onlooker.retracted and self._carrier.blocks(self.entry) is None
-
     def _note(self, file: OpenFile, pages: Range) -> None:
         if not self._given or self._given[-1][0] is not file:
             self._given.append((file, RangeSet()))
         self._given[-1][1].add(pages)
 
-    def _widened(self, wanted: Range) -> Range:
+    def _widened(self, wanted: Range, proof: Proof) -> Range:
         """To whole pages; under a block list to whole blocks."""
-        unit = mmap.PAGESIZE if self._carrier.blocks(self.entry) is None else BLOCK_BYTES
+        unit = mmap.PAGESIZE if proof.blocks is None else BLOCK_BYTES
         stop = min(self.entry.size, -(-wanted.stop // unit) * unit)
         return Range(min(wanted.start // unit * unit, stop), stop)
 
-    def _proven(self, file: OpenFile, wanted: Range) -> bool:
-        """Whether all these blocks match the trusted block list, where there is one."""
-        blocks = self._carrier.blocks(self.entry)
-        if blocks is None:
-            return True
-        if self._given and self._given[-1][0] is not file:
-            self._proved.clear()
-        numbers = range(wanted.start // BLOCK_BYTES, -(-wanted.stop // BLOCK_BYTES))
-        return all(self._matches(file, blocks, number) for number in numbers)
-
-    def _matches(self, file: OpenFile, blocks: BlockList, number: int) -> bool:
-        if number in self._proved:
-            return True
-        now = time.monotonic()
-        if now - self._doubted.get(number, float("-inf")) < _DOUBT_S:
-            return False
-        if _hash(file, block_at(number, self.entry.size)) == blocks.hash_of(number):
-            self._proved.add(number)
-            return True
-        if number not in self._doubted:
+    def _prove(self, file: OpenFile, number: int) -> None:
+        """See whether a block is what the trusted block list says."""
+        proof, proving = self._carrier.proof(self.entry), self._proving
+        blocks = proof.blocks if proof is not None else None
+        is_right = False
+        try:
+            found = _hash(file, block_at(number, self.entry.size))
+            is_right = blocks is not None and found == blocks.hash_of(number)
+        finally:
+            with self._lock:
+                is_of_now = proving is self._proving
+                proving.discard(number)
+                if is_right and is_of_now:
+                    self._proved.add(number)
+                elif not is_right:
+                    self._doubted[number] = time.monotonic()
+        if not is_right:
             self._carrier.doubt(self.entry, number)
-        self._doubted[number] = now
-        return False
 
 
 def _opened(path: Path, size: int) -> OpenFile:

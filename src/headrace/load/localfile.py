@@ -30,6 +30,11 @@ class LocalFile:
         return f"<LocalFile {self.name}>"
 
     @property
+    def is_on_demand(self) -> bool:
+        """All of it is here."""
+        return False
+
+    @property
     def final(self) -> OpenFile:
         """The file."""
         return self._file
@@ -47,6 +52,9 @@ class LocalFile:
     def has_landed(self, wanted: Range) -> bool:
         """It has."""
         return bool(self.reach(wanted))
+
+    def expect(self, wanted: Range) -> None:
+        """It is here."""
 
     def settle(self) -> OpenFile:
         """As `reach`."""

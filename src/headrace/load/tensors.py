@@ -23,9 +23,11 @@ from typing import Any, Protocol
 from safetensors import SafetensorError, safe_open
 
 from headrace.errors import StoreError
+from headrace.load.slicing import part_of
 from headrace.ranges import Range
 from headrace.store.onlooker import OpenFile
 
+_NUMBER = re.compile("[0-9]+")
 _LENGTH = struct.Struct("<Q")
 _HEADER_BYTES_MOST = 100_000_000  # as the library bounds it
 _BITS = re.compile("[A-Z]+([0-9]+)")  # of one number, in the name of its type: BF16, F8_E4M3, F6_E2M3
@@ -44,6 +46,10 @@ class Readable(Protocol):
         """In bytes, when it is complete."""
 
     @property
+    def is_on_demand(self) -> bool:
+        """Whether nothing of it comes but what is asked for."""
+
+    @property
     def final(self) -> OpenFile | None:
         """The file, where all of it is here and verified, or a user's own; None while it comes."""
 
@@ -52,6 +58,9 @@ class Readable(Protocol):
 
     def has_landed(self, wanted: Range) -> bool:
         """Whether these bytes may be read now. Raises as `reach`."""
+
+    def expect(self, wanted: Range) -> None:
+        """These bytes will be asked for: what comes on demand had better come before."""
 
     def settle(self) -> OpenFile:
         """Wait until what was read can be relied upon. Raises `HeadraceError`: it cannot."""
@@ -79,6 +88,8 @@ class ArrivingTensors:
         }
         self._lock = threading.Lock()
         self._handles: list[tuple[OpenFile, Any]] = []
+        self._taken: frozenset[tuple[str, str]] = frozenset()  # kinds of tensors, and what was taken of them
+        self._data = Range(0, 0)  # what the header leaves of the file
         self._handle, self._places = self._begin()
 
     def __repr__(self) -> str:
@@ -134,9 +145,10 @@ class ArrivingTensors:
         return name not in self._places or self.arrival.has_landed(self._places[name])
 
     def take(self, name: str, index: Any) -> Any:
-        """A part of a tensor, when the tensor has landed. Raises as `get_tensor`."""
+        """A part of a tensor, when that has landed. Raises as `get_tensor`."""
+        self._expect(name, index)
         with self._promised():
-            return self._placed(self._landed(name).get_slice(name)[index])
+            return self._placed(self._landed(name, index).get_slice(name)[index])
 
     def settle(self) -> None:
         """Wait until the whole file was verified. Raises as `Readable.settle`, and `StoreError` as `get_tensor`."""
@@ -169,7 +181,8 @@ class ArrivingTensors:
             return self._open(self.arrival.settle()), {}
         with self._promised():
             handle = self._open(self.arrival.reach(Range(0, data)))
-        return handle, _places(handle, Range(data, size))
+        self._data = Range(data, size)
+        return handle, _places(handle, self._data)
 
     @contextmanager
     def _promised(self) -> Iterator[None]:
@@ -180,9 +193,27 @@ class ArrivingTensors:
             self.settle()
             raise
 
-    def _landed(self, name: str) -> Any:
-        """The library's handle of the file in which all of this tensor is."""
-        file = self._whole(self.arrival.reach(self._places[name]))
+    def _expect(self, name: str, index: Any) -> None:
+        """Who takes a part of one layer's tensor will take the same of the others' tensors of that name."""
+        kind = _kind_of(name), str(index)
+        with self._lock:
+            is_new, self._taken = kind not in self._taken, self._taken | {kind}
+        if is_new and self.arrival.is_on_demand:
+            for other in self._places:
+                if other != name and _kind_of(other) == kind[0]:
+                    self.arrival.expect(self._part(other, index))
+
+    def _part(self, name: str, index: Any) -> Range:
+        """Where the bytes are that an index reaches."""
+        place = self._places[name]
+        if place == self._data:  # it may be the place of all of them
+            return place
+        part = part_of(self._handle.get_slice(name).get_shape(), len(place), index)
+        return Range(place.start + part.start, place.start + part.stop)
+
+    def _landed(self, name: str, index: Any = ...) -> Any:
+        """The library's handle of the file in which this part of a tensor is."""
+        file = self._whole(self.arrival.reach(self._part(name, index)))
         with self._lock:
             for known, handle in self._handles:
                 if known is file:
@@ -236,6 +267,11 @@ class ArrivingSlice:
 
     def __getitem__(self, index: Any) -> Any:
         return self._tensors.take(self._name, index)
+
+
+def _kind_of(name: str) -> str:
+    """What a tensor is in whichever layer."""
+    return _NUMBER.sub("#", name)
 
 
 def is_accelerator(device: Any) -> bool:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
 from headrace.errors import AllSourcesFailed, BadAnswer, HeadraceError, Stalled
 from headrace.plan.limits import Limits
-from headrace.plan.marks import Marks
-from headrace.plan.orders import Added
+from headrace.plan.orders import Added, Doubted, Mismatched, Widened, Wished
 from headrace.plan.places import Door
 from headrace.plan.suspicion import Lie, Suspicion
 from headrace.plan.wishes import Wishes
@@ -44,6 +43,7 @@ class BlobPlan:
         self.asked_s = 0.0  # the same, when the sources had asked to be left alone
         self.waits = False  # whether time counts against it now
         self.obeys = False  # whether that is because the sources asked for it
+        self._wanted = RangeSet() if added.on_demand else None  # what alone is fetched
         self._sources = added.sources
         self._suspicion = Suspicion(added.size, added.sources, added.have, liars)
         self._taken = added.have.copy()
@@ -96,8 +96,11 @@ class BlobPlan:
     def free(self, limits: Limits) -> Range | None:
         """The lowest free run inside the window ahead of the frontier.
 
-        One that only the window cuts short grows as the frontier moves: no request for every step it makes.
+        One that only the window cuts short grows as the frontier moves: no request for every step it makes. On
+        demand it is the lowest of what is wanted.
         """
+        if self._wanted is not None:
+            return next(self._open(self._taken), None)
         edge = self.frontier + limits.window_bytes
         run = next(self._taken.gaps(Range(self.frontier, min(self.size, edge))), None)
         if run is None or run.stop < edge or edge >= self.size:
@@ -105,10 +108,29 @@ class BlobPlan:
         worth = max(limits.segment_least_bytes, limits.window_bytes // _WINDOW_STEPS)
         return run if len(run) >= min(worth, limits.window_bytes) else None
 
-    def wish(self, limits: Limits) -> Range | None:
-        """What goes before the lowest free run because somebody waits for it: no more than a usual segment."""
-        run = self.wishes.next(self._taken, self.free(limits), self.assigned) if self.wishes else None
+    def want(self, wanted: Wished | Widened, now: float) -> None:
+        """Somebody waits for these bytes, or will; or all of it is wanted."""
+        if isinstance(wanted, Widened):
+            self._wanted = None
+            return
+        if self._wanted is not None:
+            self._wanted.add(wanted.range)
+        if wanted.urgent:
+            self.wishes.add(wanted.range, now)
+
+    def wish(self, limits: Limits, *, in_turn: bool = True) -> Range | None:
+        """What goes before the lowest free run because somebody waits for it: no more than a usual segment.
+
+        Out of its turn a blob has only its wishes.
+        """
+        free = self.free(limits) if in_turn else None
+        run = self.wishes.next(self._taken, free, self.assigned) if self.wishes else None
         return run and Range(run.start, min(run.stop, run.start + limits.segment_bytes))
+
+    @property
+    def is_wished(self) -> bool:
+        """Whether somebody waits for what nobody fetches."""
+        return bool(self.wishes) and self.wishes.next(self._taken, None, 0) is not None
 
     def is_waited_for(self, now: float) -> bool:
         """Whether it has a lane, and somebody waits for one that fetches what others do not."""
@@ -116,8 +138,20 @@ class BlobPlan:
 
     @property
     def unclaimed_bytes(self) -> int:
-        """Bytes that nobody has fetched or is fetching."""
-        return self.size - self._taken.total
+        """Bytes that are to be fetched, and nobody is at it."""
+        return self._lacking(self._taken)
+
+    @property
+    def left_bytes(self) -> int:
+        """Bytes that are to come."""
+        return self._lacking(self.landed)
+
+    def _lacking(self, known: RangeSet) -> int:
+        return self.size - known.total if self._wanted is None else sum(map(len, self._open(known)))
+
+    def _open(self, known: RangeSet) -> Iterator[Range]:
+        """What is wanted on demand and not among these."""
+        return (gap for one in self._wanted or () for gap in known.gaps(one))
 
     def untouched(self) -> bool:
         """Whether nothing has landed and nobody is at it: a source without ranges may begin."""
@@ -142,12 +176,11 @@ class BlobPlan:
         """Bytes before `frontier` are hashed; word from before a `forget` counts only as far as bytes are here."""
         self.frontier = min(frontier, self.landed.end_of_run(0))
 
-    def mismatched(self, marks: Marks | None) -> RangeSet | None:
-        """What to fetch again after all bytes hashed to something else; None when it is time to give up.
-
-        `marks` is what block lists say of it.
-        """
-        return self._refetched(self._suspicion.mismatched(self._usable, marks))
+    def refuted(self, fact: Mismatched | Doubted) -> RangeSet | None:
+        """What to fetch again, since not all bytes are what they should be; None when it is time to give up."""
+        if isinstance(fact, Doubted):
+            return self._refetched(self._suspicion.doubted(fact.marks, self._usable))
+        return self._refetched(self._suspicion.mismatched(self._usable, fact.marks))
 
     def matched(self, proved: Sequence[Lie]) -> list[Lie]:
         """Who gave wrong bytes before, now that all bytes hashed to the digest; `proved` is what is known of that."""

@@ -1,4 +1,4 @@
-"""Which lane is ceded to a blob that has none, or to a reader that waits, where different people want them.
+"""Which lane is ceded to a reader that waits, and where different people want them, to a blob that has none.
 
 What is on its way to a lane that is told to stop is sent in vain, so none is that would be free in a moment anyway.
 """
@@ -27,13 +27,16 @@ class Cessions:
     def orders(
         self, blobs: Mapping[str, BlobPlan], assignments: Collection[Assignment], now: float
     ) -> Iterator[Order]:
-        """A blob without a lane gets one from whoever has most, now and not when a long segment ends.
+        """A reader that waits for what nobody fetches gets a lane from whoever has most, now and not when a long segment ends.
 
-        So does a reader that waits for what nobody fetches.
+        So does, among different people, a blob without one. The blobs of one person have their turns: there readers
+        get half of the lanes at most.
         """
         for blob in blobs.values():
             yield from self._let_go(blob, assignments, now)
         starved = sum(self._starves(blob, now) for blob in blobs.values())
+        if not self._limits.fair:
+            starved = min(starved, len(assignments) // 2 - sum(one.wished for one in assignments))
         owed = sum(one.ceded for one in assignments)
         for _ in range(starved - owed):
             richest = max(blobs.values(), key=lambda blob: blob.assigned)
@@ -46,8 +49,8 @@ class Cessions:
             yield _stop(ceding, ceding.position)
 
     def _starves(self, blob: BlobPlan, now: float) -> bool:
-        wants = blob.is_waited_for(now) or not (
-            blob.assigned or blob.complete or blob.free(self._limits) is None
+        wants = blob.is_waited_for(now) or (
+            self._limits.fair and not (blob.assigned or blob.complete or blob.free(self._limits) is None)
         )
         doors = blob.doors(whole=False) if wants else []
         # That its host has no lane left is no reason not to: it gets the one that is ceded.

@@ -39,6 +39,7 @@ from headrace.plan.limits import Limits
 from headrace.plan.orders import (
     Added,
     Cancel,
+    Doubted,
     Ended,
     Fact,
     Fetch,
@@ -58,10 +59,12 @@ from headrace.plan.orders import (
     Shorten,
     Shortened,
     Told,
+    Widened,
     Wished,
 )
 from headrace.plan.patience import Patience, borne_s
 from headrace.plan.places import Door, Outlook, Places
+from headrace.plan.precedence import in_turn
 from headrace.plan.standing import Standing
 from headrace.plan.theft import Thefts
 from headrace.ranges import Range
@@ -131,11 +134,11 @@ class FetchPlan:
                 if (blob := self._blobs.get(fact.blob)) is not None:
                     blob.hashed(fact.frontier)
                     self._stirred |= not blob.assigned
-            case Mismatched():
+            case Mismatched() | Doubted():
                 self._mismatched(fact)
-            case Wished():
+            case Wished() | Widened():
                 if (blob := self._blobs.get(fact.blob)) is not None:
-                    blob.wishes.add(fact.range, now)
+                    blob.want(fact, now)
             case Matched():
                 self._outbox += self._standing.matched(fact, self._blobs, self._assignments.values())
             case Ended():
@@ -171,8 +174,7 @@ class FetchPlan:
         if self._stirred or upset or now - self._sent_at >= _RESTFUL_S:
             self._stirred, self._sent_at = False, now
             self._employ(now)
-            if self._limits.fair:
-                self._outbox.extend(self._cessions.orders(self._blobs, self._assignments.values(), now))
+            self._outbox.extend(self._cessions.orders(self._blobs, self._assignments.values(), now))
         if self._look(now):
             self._employ(now)
         self._outbox.extend(self._thefts.retreats(self._assignments.values(), now))
@@ -197,7 +199,7 @@ class FetchPlan:
         """What all lanes bring together, and when everything would be here."""
         # Of lanes alone it would be too little where some have just come back.
         rate = max(self._goodput, sum(rate_of(one, self._places, now) for one in self._assignments.values()))
-        left = sum(blob.size - blob.landed.total for blob in self._blobs.values())
+        left = sum(blob.left_bytes for blob in self._blobs.values())
         return Outlook(rate, left / rate) if rate else Outlook()
 
     # What lanes report
@@ -329,11 +331,11 @@ class FetchPlan:
 
     # What becomes of blobs
 
-    def _mismatched(self, fact: Mismatched) -> None:
+    def _mismatched(self, fact: Mismatched | Doubted) -> None:
         blob = self._blobs.get(fact.blob)
         if blob is None:
             return
-        suspects = blob.mismatched(fact.marks)
+        suspects = blob.refuted(fact)
         if suspects is None:
             self._give_up(blob, fact.error)
         else:
@@ -426,8 +428,10 @@ class FetchPlan:
         )  # what one blob is refused, others like it are
         wanting = list(self._blobs.values())
         while wanting and self._hosts.idle:
-            blob = min(wanting, key=lambda one: one.assigned) if self._limits.fair else wanting[0]
-            order = self._next_fetch(blob, shut, outlook, now)
+            blob = in_turn(wanting, self._assignments.values(), fair=self._limits.fair)
+            order = self._next_fetch(
+                blob, shut, outlook, now, in_turn=self._limits.fair or blob is wanting[0]
+            )
             if order is None:
                 wanting.remove(blob)
             else:
@@ -439,11 +443,13 @@ class FetchPlan:
         shut: set[tuple[tuple[Door, ...], frozenset[str]]],
         outlook: Outlook,
         now: float,
+        *,
+        in_turn: bool,
     ) -> Fetch | None:
         doors, full = tuple(blob.doors(whole=False)), self._hosts.full
         if (doors, full) in shut and not blob.whole_only:
             return None
-        wish = blob.wish(self._limits)
+        wish = blob.wish(self._limits, in_turn=in_turn)
         run = wish or blob.free(self._limits)
         if run is None:
             return None

@@ -32,13 +32,14 @@ class Added:
     """A blob is wanted: `have` is on disk already, `sources` may be asked for the rest.
 
     Where bytes turn out wrong, the first named source is believed longest. A blob may be added again only after
-    all lanes that were sent for it have answered.
+    all lanes that were sent for it have answered. `on_demand`: nothing of it is fetched that was not `Wished`.
     """
 
     blob: str
     size: int
     have: RangeSet
     sources: tuple[str, ...]
+    on_demand: bool = False
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,18 @@ class Mismatched:
 
 
 @dataclass(frozen=True)
+class Doubted:
+    """Bytes of a blob are not what the trusted source's list says, wherever the others are.
+
+    `error` is what to say where nobody is left who could give other ones.
+    """
+
+    blob: str
+    error: HeadraceError
+    marks: Marks
+
+
+@dataclass(frozen=True)
 class Matched:
     """All bytes of a blob came, and hashed to its digest. `lies` are those that this proved."""
 
@@ -119,10 +132,21 @@ class Matched:
 
 @dataclass(frozen=True)
 class Wished:
-    """Somebody waits for the first byte of `range` of a blob, and will want the others: they go before their turn."""
+    """Somebody waits for the first byte of `range` of a blob, and will want the others: they go before their turn.
+
+    Where it is not `urgent` nobody waits yet. That matters for what is fetched on demand: it is wanted, in turn.
+    """
 
     blob: str
     range: Range
+    urgent: bool = True
+
+
+@dataclass(frozen=True)
+class Widened:
+    """All of a blob is wanted that was fetched on demand."""
+
+    blob: str
 
 
 @dataclass(frozen=True)
@@ -133,7 +157,7 @@ class Ended:
 
 
 LaneFact = Located | Opened | Landed | Shortened | Finished | Failed
-Fact = Added | LaneFact | Hashed | Mismatched | Matched | Wished | Ended
+Fact = Added | LaneFact | Hashed | Mismatched | Doubted | Matched | Wished | Widened | Ended
 
 
 # Orders

@@ -8,6 +8,8 @@ others has to deliver it alone, the most trusted first; the last one left is bor
 
 Where block lists mark what is wrong (`marks`), that and nothing else is fetched again, from those that gave none of
 it: as often as it takes on the trusted source's word, since each time fewer are left to ask, once on that of others.
+What the trusted source's list says before all is here (`doubted`) is believed as much; where nobody is left who has
+not given any of it, the most trusted may try each block twice more.
 
 Without lists, with n sources at most 2n times the size of the blob is fetched again, whoever lies: n - 1 times while
 sources are taken away one by one, n - 1 times while each of the others tries alone, twice from the last one. On top
@@ -16,6 +18,7 @@ come once the bytes of an earlier run, which are doubted before anybody's: it is
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -52,6 +55,7 @@ class Suspicion:
         self._borne = 0
         self._marked: dict[str, None] = {}  # gave bytes that lists marked
         self._is_advised = False  # whether lists have had their say
+        self._strikes = Counter[Range]()  # what was wrong, with nobody left to ask who had not given such
 
     def gave(self, source: str, arrived: Range) -> None:
         """Bytes came from there."""
@@ -93,6 +97,15 @@ class Suspicion:
             return suspects
         return self._suspected(usable)
 
+    def doubted(self, marks: Marks, usable: Sequence[str]) -> RangeSet | None:
+        """What to fetch again of what the trusted source's list marked early; None when it is time to give up."""
+        if not self._turned_from(marks, usable):
+            self._strikes.update(marks.ranges)
+            if not usable or max(self._strikes.values()) > _BORNE_MISMATCHES:
+                return None
+        self.forget(marks.ranges)
+        return marks.ranges.copy()
+
     def _suspected(self, usable: Sequence[str]) -> RangeSet | None:
         """The bytes of the one to be doubted next."""
         allowed = self.allowed(usable)
@@ -117,16 +130,20 @@ class Suspicion:
 
     def _follows(self, marks: Marks, usable: Sequence[str]) -> bool:
         """Whether to go by what lists say once more; sees to it that others are asked than those who gave it."""
-        allowed = self.allowed(usable)
-        if self._is_advised or not allowed:
+        if self._is_advised or not self.allowed(usable):
             return False
+        self._is_advised = not (self._turned_from(marks, usable) and marks.believed)
+        return True
+
+    def _turned_from(self, marks: Marks, usable: Sequence[str]) -> bool:
+        """Have others asked than those who gave what is marked; whether there are any."""
         for source, given in self._given.items():
             if any(given.touches(one) for one in marks.ranges):
                 self._marked[source] = None
+        allowed = self.allowed(usable)
         others = [source for source in allowed if source not in self._marked]
         self._asked = tuple(others or allowed[:1])
-        self._is_advised = not (marks.believed and others)
-        return True
+        return bool(others)
 
     def matched(self, proved: Sequence[Lie] = ()) -> list[Lie]:
         """Who gave wrong bytes, now that the digest has matched. Of an only source that is no news."""

@@ -5,7 +5,7 @@ needs is fetched first, outside the window too, in pieces not longer than a usua
 both want lanes, each gets every other one: who reads in order must not starve for those who do not. A wish for what
 is next in order anyway is none. One in the midst of a segment on its way waits for the lane that has it if that is
 there soon; otherwise the lane lets go of the rest. A wish is fulfilled when its bytes have landed, not before: a lane
-that fails gives them back.
+that fails gives them back. Every other lane also goes to whichever blob somebody waits for, before the blobs' turn.
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ class Wishes:
 
     def starve(self, taken: RangeSet, assigned: int, now: float) -> bool:
         """Whether a wish has waited for a lane for as long as it may, and would get the next one."""
-        return 2 * self.lanes < assigned and any(now - one.since >= _HEARD_S for one, _ in self._open(taken))
+        if assigned and 2 * self.lanes >= assigned:
+            return False
+        return any(now - one.since >= _HEARD_S for one, _ in self._open(taken))
 
     def _open(self, taken: RangeSet) -> Iterator[tuple[_Wish, Range]]:
         for one in self._wishes:

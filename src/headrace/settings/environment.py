@@ -56,6 +56,20 @@ def _checked_token(token: str, origin: str) -> str:
     return token
 
 
+def ranks() -> tuple[int, int]:
+    """Of how many processes this is one, and of how many on this machine, as torchrun sets `WORLD_SIZE` and its kin.
+
+    Where nobody says how many are here it may be all of them.
+    """
+    world = _count_in("WORLD_SIZE") or 1
+    return world, _count_in("LOCAL_WORLD_SIZE") or world
+
+
+def _count_in(name: str) -> int:
+    told = os.environ.get(name, "")
+    return int(told) if told.isascii() and told.isdigit() else 0
+
+
 def proxies_of(environment: Mapping[str, str]) -> dict[str, tuple[str, str]]:
     """The proxy variables as curl, urllib and requests read them: in lower case first, where empty means none.
 

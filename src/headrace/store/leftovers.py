@@ -27,7 +27,7 @@ ABANDONED_S = 14 * 24 * 3600.0
 
 _SCRATCH = re.compile(r"(?:link|text|copy|probe|verified|[0-9a-f]{40,64}\.(?:partial|journal))\.[0-9a-f]{16}")
 _RETRACTION = re.compile(r"(?:[0-9a-f]{64}|[0-9a-f]{40})\.retraction")  # nobody looks on for a day
-_OF_A_BLOB = re.compile(r"([0-9a-f]{64}|[0-9a-f]{40})\.(?:partial|journal|lease\.[0-9]+)")
+_OF_A_BLOB = re.compile(r"([0-9a-f]{64}|[0-9a-f]{40})\.(?:partial|journal|partly|lease\.[0-9]+)")
 _PARTIAL = re.compile(r"([0-9a-f]{64}|[0-9a-f]{40})\.partial")
 
 
@@ -138,6 +138,7 @@ def remove_partial(layout: WorkshopLayout, lease: Lease) -> None:
     if lease.still_held():
         layout.partial.unlink(missing_ok=True)
         layout.journal.unlink(missing_ok=True)
+        layout.partly.unlink(missing_ok=True)
         lease.succeed()  # nothing is left that a silent holder might come back to
 
 

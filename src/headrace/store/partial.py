@@ -29,6 +29,7 @@ from headrace.store.disk import scratch, storing, write_all
 from headrace.store.journal import Journal, JournalHeader, Vouched, inode_in, read_journal
 from headrace.store.lasting import SETTLING, settle
 from headrace.store.lease import Lease, boot_id
+from headrace.store.partly import was_left
 from headrace.store.reserving import reserve, take_over
 from headrace.store.retraction import end_retraction, retracting
 
@@ -214,7 +215,7 @@ class Partial:
     def _open(self) -> int:
         """A file with a journal: the former one, or one of our own that has what the former had."""
         self._tidy()
-        if self._lease.inherited:
+        if self._lease.inherited and not was_left(self._layout):
             fd = self._reopen()
             if fd is not None:
                 return fd
@@ -295,6 +296,7 @@ class Partial:
             if vouched.landed:
                 settle(self._layout.folder)
             fresh.replace(self._mine())
+            self._layout.partly.unlink(missing_ok=True)
         except BaseException:
             if self._journal is not None:
                 self._journal.close()
@@ -402,6 +404,7 @@ class Partial:
             if self._lease.still_held():
                 self.path.unlink(missing_ok=True)
                 self._layout.journal.unlink(missing_ok=True)
+                self._layout.partly.unlink(missing_ok=True)
 
 
 def claim_partial(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from headrace.errors import HeadraceError
+from headrace.ranges import Range
 from headrace.store.partial import Partial
 from headrace.transfer.hashing import Hasher
-from headrace.transfer.job import Job, key_of
+from headrace.transfer.job import Job, Sparing, key_of
 from headrace.transfer.mending import Mending
 
 
@@ -20,6 +21,8 @@ class Active:
         self.mending = mending
         self.landed = partial.have.copy()
         self.hasher = Hasher(entry.digest, partial, entry.size)
+        self.is_partly = isinstance(job, Sparing)  # nothing but what is wished is wanted
+        self.checking: set[Range] = set()  # blocks that somebody says are wrong
         self.errands = 0
         self.syncing = False
         self.network_bytes = 0
@@ -29,4 +32,21 @@ class Active:
     @property
     def idle(self) -> bool:
         """Whether no other thread touches its file."""
-        return self.errands == 0 and not self.hasher.busy and not self.syncing
+        return self.errands == 0 and not (self.hasher.busy or self.syncing or self.checking)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every byte is here and hashed: from now on its digest says what is right."""
+        return self.hasher.frontier == self.job.content.entry.size
+
+    def may_check(self, block: Range) -> bool:
+        """Whether a block may be looked at: it is here, and nobody is at it already."""
+        is_settled = self.error is not None or self.is_whole
+        return not is_settled and block not in self.checking and self.landed.covers(block)
+
+    def is_asked_for(self) -> bool:
+        """Whether all of it is wanted from now on, of which only a part was."""
+        if not self.is_partly or not isinstance(self.job, Sparing) or not self.job.wants_all():
+            return False
+        self.is_partly = False
+        return True

@@ -6,7 +6,6 @@ report to the inbox and never touch anything else. A tick hands time to the plan
 
 from __future__ import annotations
 
-import itertools
 import queue
 import random
 import time
@@ -28,47 +27,26 @@ from headrace.events import (
     SegmentOpened,
 )
 from headrace.manifest import Digest
+from headrace.plan import orders
 from headrace.plan.fetch import FetchPlan
 from headrace.plan.limits import Limits
-from headrace.plan.orders import (
-    Added,
-    Cancel,
-    Ended,
-    Failed,
-    Fetch,
-    Finished,
-    Forget,
-    GiveUp,
-    Hashed,
-    Landed,
-    Lied,
-    Located,
-    Matched,
-    Mismatched,
-    Opened,
-    Order,
-    Retry,
-    Returned,
-    Shorten,
-    Shortened,
-    Struck,
-    Wished,
-)
 from headrace.ranges import Range, RangeSet
 from headrace.source.contract import Request, Source
 from headrace.source.http import Dialer
 from headrace.store.partial import Partial
 from headrace.transfer.active import Active
 from headrace.transfer.chores import Begun, Published, Synced, begin, publish, surprise, sync
+from headrace.transfer.crew import Crew
 from headrace.transfer.hashing import Answer, Crashed, Step, Workers
-from headrace.transfer.job import Job, NotYet, Unwanted, Wanted, key_of
-from headrace.transfer.lane import Errand, Lane, Report
-from headrace.transfer.mending import Mender, Seen
+from headrace.transfer.job import Job, NotYet, Suspected, Unwanted, Wanted, key_of
+from headrace.transfer.lane import Errand, Report
+from headrace.transfer.mending import Checked, Mender, Seen
 from headrace.transfer.news import closed, mismatch, named, news_of, nobody_left, retried, silence
 from headrace.transfer.turns import BEGUN_AT_ONCE, Turns
 
 TICK_S = 0.1
 _SYNCED_AT_ONCE = 2  # syncs wait for the disk, while hashing wants processors
+_WIDEN_S = 0.2
 _BATCH = 256
 
 
@@ -100,7 +78,6 @@ class Engine:
         """`trusted` is the source, if any, whose list of files says what is wanted: its block lists are believed."""
         self._sources = dict(sources)
         self._mender = Mender(self._sources, trusted, dialer, emit)
-        self._dialer = dialer
         self._silence_s = limits.patience_s
         self._emit = emit
         self._plan = FetchPlan(limits, random.SystemRandom().random)
@@ -108,13 +85,12 @@ class Engine:
         self._turns = Turns()
         self._active: dict[str, Active] = {}
         self._doubted: dict[str, str] = {}  # blobs that did not match → what users call them
-        self._lanes: dict[int, Lane] = {}
-        self._idle_lanes: list[Lane] = []
+        self._crew = Crew(dialer, self._inbox.put)
         self._workers = Workers(self._inbox.put)
         self._beginners = Workers(self._inbox.put, BEGUN_AT_ONCE)
         self._syncers = Workers(self._inbox.put, _SYNCED_AT_ONCE)
         self._menders = Workers(self._inbox.put)  # most of what they do is to wait
-        self._lane_names = itertools.count()
+        self._widened_at = float("-inf")
         self._stopping = False
         self.told_to_stop = False
         self.received: dict[str, int] = {}
@@ -126,9 +102,16 @@ class Engine:
         """Want a blob. For any thread."""
         self._inbox.put(Wanted(job))
 
-    def wish(self, digest: Digest, wanted: Range) -> None:
-        """Somebody waits for these bytes of a blob that was begun: they go first. For any thread."""
-        self._inbox.put(Wished(key_of(digest), wanted))
+    def wish(self, digest: Digest, wanted: Range, *, urgent: bool = True) -> None:
+        """Somebody waits for these bytes, or will where it is not `urgent`: they go first. For any thread.
+
+        A blob that has not begun begins next.
+        """
+        self._inbox.put(orders.Wished(key_of(digest), wanted, urgent))
+
+    def suspect(self, digest: Digest, block: Range, right: bytes) -> None:
+        """By the trusted source's list a block is wrong: then it is fetched again. For any thread; it may be repeated."""
+        self._inbox.put(Suspected(key_of(digest), block, right))
 
     def drop(self, digest: Digest) -> None:
         """Want a blob no more: its job ends with `Interrupted`, what has landed is kept. For any thread."""
@@ -166,8 +149,11 @@ class Engine:
             if not active.syncing and active.partial.wants_sync(now):
                 active.syncing = True
                 self._syncers.run(active, partial(sync, active.job, active.partial))
-        self._tell_silence(now)
-        while self._plan.wants_blobs and (job := self._turns.next(now)) is not None:
+        # Nobody waits in the dark: where the plan bears more silence than usual, the user hears of it.
+        for errand, silent_s in self._crew.silent(now, self._silence_s):
+            self._emit(silence(errand, silent_s))
+        self._widen(now)
+        while (job := self._turns.next(now, is_full=not self._plan.wants_blobs)) is not None:
             self._beginners.run(job, partial(begin, job))
 
     def _take_begun(self, begun: Begun, now: float) -> None:
@@ -195,34 +181,40 @@ class Engine:
         for job in self._turns.drop(key):
             self._report_failure(job, nobody_left())
 
-    def _tell_silence(self, now: float) -> None:
-        """Nobody waits in the dark: where the plan bears more silence than usual, the user hears of it."""
-        for lane in self._lanes.values():
-            errand = lane.errand
-            if errand is not None and now - errand.heard_at > self._silence_s:
-                silent_s, errand.heard_at = now - errand.heard_at, now
-                self._emit(silence(errand, silent_s))
+    def _widen(self, now: float) -> None:
+        """See whether all is wanted of blobs of which only a part was: another process may wait for them."""
+        if now - self._widened_at < _WIDEN_S:
+            return
+        self._widened_at = now
+        for active in list(self._active.values()):
+            if active.is_asked_for():
+                self._plan.take(orders.Widened(active.key), now)
+                self._advance(active, now)
 
     def _activate(self, active: Active, now: float) -> None:
         entry = active.job.content.entry
         self._active[active.key] = active
         self._emit(BlobStarted(entry.path, active.key, entry.size, active.partial.have.total))
-        self._plan.take(Added(active.key, entry.size, active.partial.have, active.job.sources), now)
+        have, sources = active.partial.have, active.job.sources
+        self._plan.take(orders.Added(active.key, entry.size, have, sources, active.is_partly), now)
+        for wished in self._turns.wishes(active.key):
+            self._plan.take(wished, now)
         self._advance(active, now)
 
     def _advance(self, active: Active, now: float) -> None:
         """Hash what can be hashed; when all is hashed, publish or complain; when all is lost, let go."""
         if self._active.get(active.key) is not active:
             return
-        size = active.job.content.entry.size
         if active.hasher.busy:
             return
         if active.error is not None:
             if active.idle:
                 self._let_go(active, now)
-        elif active.hasher.frontier == size:
+        elif active.is_partly:
+            return
+        elif active.is_whole:
             # The last lane has yet to say that it is done, or the plan what comes of a mismatch.
-            if active.errands == 0 and active.mismatch is None:
+            if active.errands == 0 and active.mismatch is None and not active.checking:
                 self._judge(active, now)
         elif (end := active.landed.end_of_run(active.hasher.frontier)) > active.hasher.frontier:
             self._workers.run(active, active.hasher.step(end))
@@ -248,17 +240,31 @@ class Engine:
     def _decide(self, active: Active, seen: Seen, now: float) -> None:
         if active.mismatch is not None:
             error = mismatch(active.job, active.mismatch)
-            self._plan.take(Mismatched(active.key, error, seen.marks), now)
+            self._plan.take(orders.Mismatched(active.key, error, seen.marks), now)
             return
-        self._plan.take(Matched(active.key, seen.lies), now)
+        self._plan.take(orders.Matched(active.key, seen.lies), now)
         if active.key in self._doubted:
             self._perform(now)  # who lied is told while there is still somebody to be told
         active.hasher.busy = True  # the file belongs to the publisher now
         self._workers.run(active, partial(publish, active.job, active.partial))
 
+    def _check(self, active: Active, suspected: Suspected) -> None:
+        if active.may_check(suspected.block):
+            active.checking.add(suspected.block)
+            self._menders.run(active, active.mending.check(suspected.block, suspected.hash))
+
+    def _take_checked(self, active: Active, checked: Checked, now: float) -> None:
+        active.checking.discard(checked.block)
+        marks = active.mending.refuted(checked) if active.may_check(checked.block) else None
+        if marks is not None:
+            self._doubted[active.key] = active.job.content.entry.path
+            error = mismatch(active.job, f"a block that its list at {self._mender.trusted} contradicts")
+            self._plan.take(orders.Doubted(active.key, error, marks), now)
+            self._perform(now)  # it is forgotten before anything is decided about the whole
+
     def _let_go(self, active: Active, now: float) -> None:
         del self._active[active.key]
-        self._plan.take(Ended(active.key), now)
+        self._plan.take(orders.Ended(active.key), now)
         with suppress(StoreError):  # what is not noted down stays as it is, and is found to be wrong again
             if isinstance(active.error, DigestMismatch):
                 active.job.doubt()
@@ -287,12 +293,17 @@ class Engine:
 
     def _take(self, message: object, now: float) -> None:
         match message:
-            case Located() | Opened() | Landed() | Finished() | Failed():
+            case orders.Located() | orders.Opened() | orders.Landed() | orders.Finished() | orders.Failed():
                 self._take_from_lane(message, now)
             case Answer():
                 self._take_answer(message, now)
-            case Wished():
-                self._plan.take(message, now)
+            case orders.Wished():
+                if message.blob in self._active:
+                    self._plan.take(message, now)
+                else:
+                    self._turns.wish(message)
+            case Suspected() if message.key in self._active:
+                self._check(self._active[message.key], message)
             case Unwanted():
                 self._leave(message.key)
             case Wanted():
@@ -317,42 +328,40 @@ class Engine:
                 self._take_published(owner, answer.result, now)
             case Seen():
                 self._take_seen(owner, answer.result, now)
+            case Checked():
+                self._take_checked(owner, answer.result, now)
             case Crashed():
                 owner.hasher.busy = False
+                owner.checking.clear()
                 self._give_up(owner, surprise(owner.job, answer.result.error))
         self._advance(owner, now)
 
     def _take_from_lane(self, report: Report, now: float) -> None:
-        lane = self._lanes[report.number]
-        errand = lane.errand
+        errand = self._crew.errand(report.number)
         if errand is None:
             return
         errand.heard_at = now
         active = self._active[key_of(errand.request.content.entry.digest)]
         match report:
-            case Opened():
+            case orders.Opened():
                 place, asked = report.place, errand.request.range
                 self._emit(
                     SegmentOpened(
                         active.key, asked.start, asked.stop, place.source, place.address, report.first_byte_s
                     )
                 )
-            case Landed():
+            case orders.Landed():
                 self._land(active, report, errand.source.name)
-            case Finished() | Failed():
-                del self._lanes[report.number]
-                lane.errand = None
-                # The last is sent first: whoever was served holds a connection, and a host that counts those
-                # would turn another lane away for as long as it is held.
-                self._idle_lanes.insert(len(self._idle_lanes) if isinstance(report, Finished) else 0, lane)
+            case orders.Finished() | orders.Failed():
+                self._crew.take(report)
                 active.errands -= 1
                 self._emit(closed(active.key, errand, report))
-                if isinstance(report, Failed) and isinstance(report.error, StoreError):
+                if isinstance(report, orders.Failed) and isinstance(report.error, StoreError):
                     active.error = active.error or report.error
         self._plan.take(report, now)
         self._advance(active, now)
 
-    def _land(self, active: Active, report: Landed, source: str) -> None:
+    def _land(self, active: Active, report: orders.Landed, source: str) -> None:
         count = len(report.range)
         try:
             active.partial.landed(report.range)
@@ -371,7 +380,7 @@ class Engine:
         if step.error is not None:
             self._give_up(active, step.error)
         else:
-            self._plan.take(Hashed(active.key, step.frontier), now)
+            self._plan.take(orders.Hashed(active.key, step.frontier), now)
             self._emit(BytesHashed(active.key, step.frontier))
 
     def _take_published(self, active: Active, published: Published, now: float) -> None:
@@ -380,7 +389,7 @@ class Engine:
             active.error = published.error
             return
         del self._active[active.key]
-        self._plan.take(Ended(active.key), now)
+        self._plan.take(orders.Ended(active.key), now)
         entry = active.job.content.entry
         self._emit(BlobPublished(entry.path, active.key, entry.size, active.network_bytes))
         active.job.ended(None)
@@ -391,44 +400,37 @@ class Engine:
         for order in self._plan.orders(now):
             self._obey(order, now)
 
-    def _obey(self, order: Order, now: float) -> None:
+    def _obey(self, order: orders.Order, now: float) -> None:
         match order:
-            case Fetch():
+            case orders.Fetch():
                 self._send(order)
-            case Shorten():
-                errand = self._lanes[order.number].errand
+            case orders.Shorten():
+                errand = self._crew.errand(order.number)
                 if errand is not None:
-                    self._plan.take(Shortened(order.number, errand.shorten(order.stop)), now)
-            case Cancel():
-                if order.number in self._lanes:
-                    self._lanes[order.number].cancel()
-            case Forget():
+                    self._plan.take(orders.Shortened(order.number, errand.shorten(order.stop)), now)
+            case orders.Cancel():
+                self._crew.cancel(order.number)
+            case orders.Forget():
                 self._forget(self._active[order.blob], order.ranges)
-            case Retry():
-                self._emit_retry(order)
-            case Struck() | Lied() | Returned():
+            case orders.Retry():
+                if order.blob in self._active:
+                    self._emit(retried(order, self._path_of(order.blob)))
+            case orders.Struck() | orders.Lied() | orders.Returned():
                 self._emit(news_of(order, self._path_of))
-            case GiveUp():
+            case orders.GiveUp():
                 self._give_up(self._active[order.blob], named(order.error, self._path_of(order.blob)))
 
     def _path_of(self, key: str) -> str:
         active = self._active.get(key)
         return active.job.content.entry.path if active is not None else self._doubted.get(key, "")
 
-    def _send(self, order: Fetch) -> None:
-        active = self._active[order.blob]
-        place = order.place
+    def _send(self, order: orders.Fetch) -> None:
+        active, place = self._active[order.blob], order.place
         request = Request(
             active.job.content, order.range, order.whole, place.host, place.address, order.patience_s
         )
-        errand = Errand(order.number, request, self._sources[place.source], active.partial)
-        lane = self._idle_lanes.pop() if self._idle_lanes else self._new_lane()
-        self._lanes[order.number] = lane
         active.errands += 1
-        lane.run(errand)
-
-    def _new_lane(self) -> Lane:
-        return Lane(f"lane {next(self._lane_names)}", self._dialer, self._inbox.put)
+        self._crew.send(Errand(order.number, request, self._sources[place.source], active.partial))
 
     def _forget(self, active: Active, ranges: RangeSet) -> None:
         active.hasher.restart()
@@ -449,20 +451,14 @@ class Engine:
     def _give_up(self, active: Active, error: HeadraceError) -> None:
         """Work on a blob no more. It goes through the inbox: whoever gives up is in the midst of something."""
         active.error = active.error or error
-        self._plan.take(Ended(active.key), time.monotonic())
+        self._plan.take(orders.Ended(active.key), time.monotonic())
         self._inbox.put(Answer(active, _Lost()))
-
-    def _emit_retry(self, order: Retry) -> None:
-        active = self._active.get(order.blob)
-        if active is not None:
-            self._emit(retried(order, active.job.content.entry.path))
 
     # The end
 
     def _say_farewell(self) -> None:
         """Stop all threads, keep what has landed, let other processes have the blobs."""
-        for lane in self._lanes.values():
-            lane.cancel()
+        self._crew.cancel_all()
         for active in self._active.values():
             active.mending.stop()
         while self._turns.beginning or any(not one.idle for one in self._active.values()):
@@ -472,18 +468,19 @@ class Engine:
                 self._take_late(self._inbox.get(timeout=TICK_S))
         for active in self._active.values():
             active.partial.close()
-        for lane in [*self._lanes.values(), *self._idle_lanes]:
-            lane.retire()
+        self._crew.retire()
         for workers in (self._workers, self._beginners, self._syncers, self._menders):
             workers.close()
 
     def _take_late(self, message: object) -> None:
         match message:
-            case Landed() if (errand := self._lanes[message.number].errand) is not None:
+            case orders.Landed() if (errand := self._crew.errand(message.number)) is not None:
                 self._land(
                     self._active[key_of(errand.request.content.entry.digest)], message, errand.source.name
                 )
-            case Finished() | Failed() if (errand := self._lanes[message.number].errand) is not None:
+            case orders.Finished() | orders.Failed() if (
+                errand := self._crew.errand(message.number)
+            ) is not None:
                 self._active[key_of(errand.request.content.entry.digest)].errands -= 1
             case Answer(result=Begun() as begun):
                 self._turns.began(begun.job)
@@ -493,6 +490,8 @@ class Engine:
                 match message.result:
                     case Step() | Crashed() | Seen():
                         owner.hasher.busy = False
+                    case Checked():
+                        owner.checking.discard(message.result.block)
                     case Synced():
                         owner.syncing = False
                     case Published():

@@ -12,7 +12,9 @@ from headrace.events import BlobAwaited, Emit, Warned, WritingInOrder
 from headrace.layout import WorkshopLayout
 from headrace.manifest import Entry
 from headrace.plan.limits import Limits
+from headrace.store import partly
 from headrace.store.contract import Store
+from headrace.store.disk import storing
 from headrace.store.lease import Lease, LeaseWatch
 from headrace.store.leftovers import remove_partial, sweep
 from headrace.store.medium import medium_of
@@ -56,7 +58,8 @@ class Fetching:
         # Where bytes turn out wrong, whose list it is is believed longest; then those that were named first.
         names = tuple(sorted(sources, key=lambda name: name != self._pull.trusted))
         for entries in missing:
-            engine.add(_PullJob(self._pull, self._store, entries, outcome, self._emit, names))
+            kind = _SparingPullJob if entries[0].digest in self._pull.on_demand else _PullJob
+            engine.add(kind(self._pull, self._store, entries, outcome, self._emit, names))
         self._pull.steer(engine)
         _drive(engine)
         if outcome.error is not None:
@@ -119,6 +122,7 @@ class _PullJob:
         lease = self._watch.acquire()
         if lease is None:
             self._tell_holder()
+            partly.ask_for_all(self._layout)
             return NotYet.HELD
         try:
             is_here = self._pull.place_again(self._entries, lambda: self._alive(lease))
@@ -165,6 +169,25 @@ class _PullJob:
         landed = landed_bytes(self._layout, entry.size)
         holder = str(self._watch.holder or "another process")
         self._emit(BlobAwaited(entry.path, str(entry.digest), entry.size, landed, holder))
+
+
+class _SparingPullJob(_PullJob):
+    """One of which only what is wished is fetched; see `Sparing`."""
+
+    def begin(self) -> Partial | NotYet:
+        partial = super().begin()
+        if isinstance(partial, Partial):
+            try:
+                with storing(self._layout.folder):
+                    partly.begin(self._layout)
+            except BaseException:
+                partial.close()
+                raise
+        return partial
+
+    def wants_all(self) -> bool:
+        """See `Sparing.wants_all`."""
+        return partly.is_asked_for(self._layout)
 
 
 def _drive(engine: Engine) -> None:

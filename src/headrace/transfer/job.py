@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from headrace.errors import HeadraceError
 from headrace.manifest import Digest
+from headrace.ranges import Range
 from headrace.source.contract import Content
 from headrace.store.partial import Partial
 
@@ -53,6 +54,23 @@ class Job(Protocol):
 
     def ended(self, error: HeadraceError | None) -> None:
         """Nothing more will happen: it is in place (None), or it cannot be had."""
+
+
+@runtime_checkable
+class Sparing(Protocol):
+    """What a job also does of whose blob only what is wished is fetched."""
+
+    def wants_all(self) -> bool:
+        """Whether all of it is wanted by now, to be verified and published. Asked again and again until it is."""
+
+
+@dataclass(frozen=True)
+class Suspected:
+    """Somebody who has the trusted source's list says that a block of a blob is wrong: `hash` is what it should be."""
+
+    key: str
+    block: Range
+    hash: bytes
 
 
 @dataclass(frozen=True)

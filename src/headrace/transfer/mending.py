@@ -66,6 +66,14 @@ class Seen:
 
 
 @dataclass(frozen=True)
+class Checked:
+    """A block that somebody said is wrong was looked at: `pieces` is what it consists of, if it is."""
+
+    block: Range
+    pieces: tuple[Piece, ...] = ()
+
+
+@dataclass(frozen=True)
 class Mender:
     """What the mending of all blobs of an engine has in common.
 
@@ -133,6 +141,25 @@ class Mending:
             self._emit(BlocksAsked(entry.path, str(entry.digest), tuple(self._listers)))
         lists, given = self._lists, {source: ranges.copy() for source, ranges in self._given.items()}
         return lambda: self._compared(lists, given)
+
+    def check(self, block: Range, right: bytes) -> Callable[[], Checked]:
+        """The task of looking whether a block is what the trusted source's list says."""
+        given = {source: ranges.copy() for source, ranges in self._given.items()}
+
+        def work() -> Checked:
+            try:
+                if hash_of(self._partial, block) != right:
+                    return Checked(block, tuple(self._cut(given, RangeSet([block]))))
+            except StoreError:
+                pass  # whoever hashes the whole has to deal with that
+            return Checked(block)
+
+        return work
+
+    def refuted(self, checked: Checked) -> Marks | None:
+        """What comes of a block that was looked at; None where it is right."""
+        self._pieces += checked.pieces
+        return Marks(RangeSet([checked.block]), believed=True) if checked.pieces else None
 
     def take(self, seen: Seen) -> None:
         """Take note of what a look has shown."""

@@ -6,6 +6,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -75,8 +76,21 @@ def resolve(source: Source, repo: Repo, revision: str, limits: Limits, emit: Emi
 class Pull:
     """Puts all entries of a manifest into a store."""
 
-    def __init__(self, manifest: Manifest, store: Store, emit: Emit, *, force: bool = False) -> None:
-        """With `force` what is here already is fetched again."""
+    def __init__(
+        self,
+        manifest: Manifest,
+        store: Store,
+        emit: Emit,
+        *,
+        force: bool = False,
+        on_demand: AbstractSet[Digest] = frozenset(),
+    ) -> None:
+        """With `force` what is here already is fetched again.
+
+        Of those `on_demand` only what is wished is fetched, and nothing is published: for somebody who proves each
+        block by the trusted source's list. Such a pull ends when it is stopped, or when others want all of these.
+        """
+        self.on_demand = on_demand
         self._manifest = manifest
         self._store = store
         self._emit = emit
@@ -84,17 +98,17 @@ class Pull:
         self._blobs = _by_digest(in_fetch_order(manifest.entries))
         self._steering = threading.Lock()
         self._engine: Engine | None = None
-        self._wishes: list[tuple[Digest, Range]] = []  # that came before there was an engine
+        self._wishes: list[Callable[[Engine], None]] = []  # that came before there was an engine
         self._is_told_to_stop = False
         self.tally = Tally()
 
-    def wish(self, digest: Digest, wanted: Range) -> None:
-        """Somebody waits for these bytes: they go first. For any thread."""
-        with self._steering:
-            if self._engine is None:
-                self._wishes.append((digest, wanted))
-            else:
-                self._engine.wish(digest, wanted)
+    def wish(self, digest: Digest, wanted: Range, *, urgent: bool = True) -> None:
+        """Somebody waits for these bytes, or will where it is not `urgent`: they go first. For any thread."""
+        self._tell(lambda engine: engine.wish(digest, wanted, urgent=urgent))
+
+    def suspect(self, digest: Digest, block: Range, right: bytes) -> None:
+        """By the trusted source's list a block hashes to something else. For any thread; see `Engine.suspect`."""
+        self._tell(lambda engine: engine.suspect(digest, block, right))
 
     def stop(self) -> None:
         """Have `fetch` end soon, with `Interrupted`. What has landed is kept. For any thread."""
@@ -107,10 +121,17 @@ class Pull:
         """This engine is at work for it: what was wished is passed on. For `Fetching`."""
         with self._steering:
             self._engine = engine
-            for digest, wanted in self._wishes:
-                engine.wish(digest, wanted)
+            for tell in self._wishes:
+                tell(engine)
             if self._is_told_to_stop:
                 engine.stop()
+
+    def _tell(self, word: Callable[[Engine], None]) -> None:
+        with self._steering:
+            if self._engine is None:
+                self._wishes.append(word)
+            else:
+                word(self._engine)
 
     def reuse(self) -> list[list[Entry]]:
         """Put in place what is here already, and say what is missing: lists of entries that share a digest."""
