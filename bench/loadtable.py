@@ -89,28 +89,10 @@ class Target:
 
 def report(found: Found) -> str:
     """The case's tables."""
-    several = any(one.weights_pss is not None for runs in found.runs.values() for one in runs)
-    head = ["way", "wall s (min-max)", "CPU s", "peak RSS MiB", "anonymous growth / size", "bytes / size"]
-    head += ["memory of weights / size"] if several else []
-    head += ["verified?"] if found.verified else []
-    head += [f"wall / {BASE.split(',')[0]}"] if BASE in found.runs else []
-    head += ["wall / floor"] if found.floor_s else []
-    lines = [f"### {found.case} ({found.size / 1e6:.0f} MB)", "", _row(head), "|" + "---|" * len(head)]
-    for name, runs in found.runs.items():
-        walls = [one.wall_s for one in runs]
-        cells = [
-            name,
-            f"{median(walls):.2f} ({min(walls):.2f}-{max(walls):.2f})",
-            f"{found.of(name, lambda one: one.cpu_s):.1f}",
-            f"{found.of(name, lambda one: one.peak_bytes) / MIB:.0f}",
-            f"{found.of(name, lambda one: one.growth_bytes) / found.size:.3f}",
-            f"{found.of(name, lambda one: one.sent_bytes) / found.size:.3f}",
-        ]
-        cells += [f"{found.of(name, _pss) / found.size:.3f}"] if several else []
-        cells += ["yes" if found.verified.get(name) else "no"] if found.verified else []
-        cells += [f"{median(walls) / found.of(BASE, _wall):.3f}"] if BASE in found.runs else []
-        cells += [f"{median(walls) / found.floor_s:.3f}"] if found.floor_s else []
-        lines.append(_row(cells))
+    columns = list(_columns(found))
+    lines = [f"### {found.case} ({found.size / 1e6:.0f} MB)", "", _row(told for told, _ in columns)]
+    lines.append("|" + "---|" * len(columns))
+    lines += [_row(cell(name) for _, cell in columns) for name in found.runs]
     lines += [f"\n{name}: {why}" for name, why in found.failures.items()]
     if found.warm:
         lines += [
@@ -123,34 +105,56 @@ def report(found: Found) -> str:
     return "\n".join([*lines, ""])
 
 
-def _targets(found: Found) -> Iterator[Target]:
-    runs, wall = found.runs, lambda name: found.of(name, _wall)
-    if found.case == "killed":
-        for name in (one for one in (PREFETCH, LOAD) if one in runs):
-            yield Target(f"{name}: bytes of the second run / size", found.of(name, _sent) / found.size, 0.55)
-        return
-    if found.case == "local":
-        if CACHED in runs and MAPPED in runs:
-            yield Target(f"wall of {CACHED} / of {MAPPED}", wall(CACHED) / wall(MAPPED), 1.15)
-        return
-    if PREFETCH not in runs:
-        return
-    yield Target("bytes / size", found.of(PREFETCH, _sent) / found.size, 1.01)
-    yield Target(
-        "anonymous growth / size", found.of(PREFETCH, lambda one: one.growth_bytes) / found.size, 0.05
-    )
+def _columns(found: Found) -> Iterator[tuple[str, Callable[[str], str]]]:
+    """What each column is called, and what stands there for a contestant."""
+
+    def walls(name: str) -> str:
+        every = [one.wall_s for one in found.runs[name]]
+        return f"{median(every):.2f} ({min(every):.2f}-{max(every):.2f})"
+
+    def share(figure: Callable[[Loaded], float]) -> Callable[[str], str]:
+        return lambda name: f"{found.of(name, figure) / found.size:.3f}"
+
+    yield "way", str
+    yield "wall s (min-max)", walls
+    yield "CPU s", lambda name: f"{found.of(name, lambda one: one.cpu_s):.1f}"
+    yield "peak RSS MiB", lambda name: f"{found.of(name, lambda one: one.peak_bytes) / MIB:.0f}"
+    yield "anonymous growth / size", share(_growth)
+    if found.case != "local":
+        yield "bytes / size", share(_sent)
     if found.case == "four":
-        yield Target("memory of the weights / size", found.of(PREFETCH, _pss) / found.size, 1.05)
-        return
-    if BASE in runs:
-        bound = 0.66 if found.case == "line" else 0.3
-        yield Target(f"wall / {BASE}", wall(PREFETCH) / wall(BASE), bound)
-    if found.case == "line" and found.warm:
-        yield Target("wall / floor", wall(PREFETCH) / found.floor_s, 1.1)
-    if found.case == "line" and LOAD in runs:
-        imports_s = found.of(LOAD, lambda one: one.imports_s)
-        hidden = (wall(LOAD) - wall(PREFETCH)) / imports_s
-        yield Target("share of the imports' time that prefetch hides", hidden, 0.8, least=True)
+        yield "memory of weights / size", share(_pss)
+    if found.verified:
+        yield "verified?", lambda name: "yes" if found.verified.get(name) else "no"
+    base = next((name for name in (BASE, MAPPED) if name in found.runs), None)
+    if base is not None:
+        yield f"wall / {base}", lambda name: f"{found.of(name, _wall) / found.of(base, _wall):.3f}"
+    if found.floor_s:
+        yield "wall / floor", lambda name: f"{found.of(name, _wall) / found.floor_s:.3f}"
+
+
+def _targets(found: Found) -> Iterator[Target]:
+    def wall_s(name: str) -> float:
+        return found.of(name, _wall)
+
+    if found.case == "killed":
+        for name in (one for one in (PREFETCH, LOAD) if one in found.runs):
+            yield Target(f"{name}: bytes of the second run / size", found.of(name, _sent) / found.size, 0.55)
+    elif found.case == "local":
+        if {CACHED, MAPPED} <= found.runs.keys():
+            yield Target(f"wall of {CACHED} / of {MAPPED}", wall_s(CACHED) / wall_s(MAPPED), 1.15)
+    elif PREFETCH in found.runs:
+        yield Target("bytes / size", found.of(PREFETCH, _sent) / found.size, 1.01)
+        yield Target("anonymous growth / size", found.of(PREFETCH, _growth) / found.size, 0.05)
+        if found.case == "four":
+            yield Target("memory of the weights / size", found.of(PREFETCH, _pss) / found.size, 1.05)
+        elif BASE in found.runs:
+            yield Target(f"wall / {BASE}", wall_s(PREFETCH) / wall_s(BASE), 0.66 if found.transfer_s else 0.3)
+        if found.transfer_s:
+            yield Target("wall / floor", wall_s(PREFETCH) / found.floor_s, 1.1)
+        if found.transfer_s and LOAD in found.runs:
+            hidden = (wall_s(LOAD) - wall_s(PREFETCH)) / found.of(LOAD, lambda one: one.imports_s)
+            yield Target("share of the imports' time that prefetch hides", hidden, 0.8, least=True)
 
 
 def _warm(found: Found) -> float:
@@ -159,6 +163,10 @@ def _warm(found: Found) -> float:
 
 def _wall(one: Loaded) -> float:
     return one.wall_s
+
+
+def _growth(one: Loaded) -> float:
+    return one.growth_bytes
 
 
 def _sent(one: Loaded) -> float:

@@ -42,7 +42,7 @@ def main() -> None:
         dtype="bfloat16",
     )
     with torch.device("meta"):
-        model = transformers.LlamaForCausalLM(config).to(torch.bfloat16)
+        model = transformers.LlamaForCausalLM(config)
     generator = torch.Generator().manual_seed(1)
     weights = {
         name: torch.randn(one.shape, generator=generator).mul_(0.02).to(torch.bfloat16)
