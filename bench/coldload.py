@@ -13,7 +13,6 @@ from bench.contestants import Task
 from bench.first_logits import Marks
 from bench.loaders import BASE, HUB, LOAD, PREFETCH, STOCK
 from bench.loadtable import Found, Loaded
-from bench.model import make_model
 from bench.origin import NginxSetting, Origin, nginx
 from bench.process import Figures, Sample, measure
 from bench.repo import MIB, BenchRepo, describe
@@ -74,7 +73,7 @@ def tidy(task: Task) -> None:
     shutil.rmtree(task.scratch, ignore_errors=True)
 
 
-def cold(road: Road, names: list[str], runs: int, repo: BenchRepo, folder: Path) -> Found:
+def cold(road: Road, names: list[str], runs: int, repo: BenchRepo, tiny: BenchRepo, folder: Path) -> Found:
     """All in turn, from nothing; and once more by the library alone from what ours has left: what imports cost."""
     found = Found(road.name.lower(), repo.size)
     with serving(Scenario(found.case, "", 1, 1, road), repo, folder) as stand:
@@ -90,7 +89,7 @@ def cold(road: Road, names: list[str], runs: int, repo: BenchRepo, folder: Path)
                 if name == PREFETCH:
                     found.warm.append(place.load(STOCK, task))
                 tidy(task)
-    found.verified.update(verified(names, folder))
+    found.verified.update(_verified(names, tiny, folder))
     found.check_logits()
     return found
 
@@ -155,12 +154,11 @@ def _killed(name: str, place: Place, origin: Origin) -> Loaded:
     return replace(second, sent_bytes=sent)
 
 
-def verified(names: list[str], folder: Path) -> dict[str, bool]:
+def _verified(names: list[str], tiny: BenchRepo, folder: Path) -> dict[str, bool]:
     """Whether each ends with an error where the origin promises a digest that the bytes do not have."""
     inner = folder / "lying"
     inner.mkdir()
-    make_model(inner / "hub", 0)
-    repo = describe(inner / "hub", lying="model.safetensors")
+    repo = describe(tiny.root, lying="model.safetensors")
     refuses = {}
     with nginx(repo, inner, NginxSetting()) as origin:
         place = Place(repo, Stand(origin), inner)

@@ -61,7 +61,7 @@ def main() -> None:
                 continue
             folder = scratch / case
             folder.mkdir()
-            found.append(measured(case, options.contestant, runs, repo, folder))
+            found.append(measured(case, options.contestant, runs, (repo, tiny), folder))
             print(report(found[-1]), flush=True)
     if options.quick:
         print("The model was small: the figures say no more than that the bench works.\n")
@@ -71,19 +71,22 @@ def main() -> None:
         options.json.write_text(json.dumps([asdict(one) for one in found], indent=1))
 
 
-def measured(case: str, only: list[str] | None, runs: int, repo: BenchRepo, folder: Path) -> Found:
-    """One case."""
+def measured(
+    case: str, only: list[str] | None, runs: int, repos: tuple[BenchRepo, BenchRepo], folder: Path
+) -> Found:
+    """One case, with the model that is measured, and a small one to be broken."""
+    repo, tiny = repos
     names = [name for name in HUB if only is None or name in only]
     if not hasattr(headrace, "streaming"):
         names = [name for name in names if name != STREAMING]
     if case == "local":
         there = [name for name, one in LOCAL.items() if one.python.exists() and (not only or name in only)]
-        return local(there, runs, repo, folder)
+        return local(there, runs, repo, tiny, folder)
     if case == "four":
         return four(names, runs, repo, folder)
     if case == "killed":
         return killed(names, runs, repo, folder)
-    return cold(Road.LINE if case == "line" else Road.LOOPBACK, names, runs, repo, folder)
+    return cold(Road.LINE if case == "line" else Road.LOOPBACK, names, runs, repo, tiny, folder)
 
 
 def parse() -> argparse.Namespace:

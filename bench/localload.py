@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -13,10 +14,9 @@ from bench.coldload import loaded
 from bench.contestants import BIN, Task
 from bench.loaders import LOCAL, PEERS
 from bench.loadtable import Found, Loaded
-from bench.model import make_model
 from bench.origin import NginxSetting, Origin, nginx
 from bench.process import Sample, measure
-from bench.repo import REPO, BenchRepo
+from bench.repo import REPO, BenchRepo, describe
 from bench.run import Failed, say
 
 _TORCH = """\
@@ -33,7 +33,7 @@ writer.close()"""
 _ROT_BYTES = 64 * 1024
 
 
-def local(names: list[str], runs: int, repo: BenchRepo, folder: Path) -> Found:
+def local(names: list[str], runs: int, repo: BenchRepo, tiny: BenchRepo, folder: Path) -> Found:
     """All in turn, warm; the model lies in a folder in every format, and in the hub cache."""
     found = Found("local", repo.size)
     formats = _formats(repo, folder / "formats")
@@ -51,7 +51,7 @@ def local(names: list[str], runs: int, repo: BenchRepo, folder: Path) -> Found:
                 if turn >= 0:
                     found.runs.setdefault(name, []).append(one)
     found.check_logits()
-    found.verified.update(_verified(list(found.runs), folder / "rotten"))
+    found.verified.update(_verified(list(found.runs), tiny, folder / "rotten"))
     return found
 
 
@@ -105,9 +105,10 @@ def _formats(repo: BenchRepo, root: Path) -> BenchRepo:
     return made
 
 
-def _verified(names: list[str], folder: Path) -> dict[str, bool]:
+def _verified(names: list[str], tiny: BenchRepo, folder: Path) -> dict[str, bool]:
     """Whether wrong bytes end in an error, or in the right logits all the same."""
-    repo = make_model(folder / "hub", 0)
+    shutil.copytree(tiny.root, folder / "hub")
+    repo = describe(folder / "hub")
     with nginx(repo, folder, NginxSetting()) as origin:
         place = Shelf(repo, origin, folder / "run")
         right = {name: place.load(name).logits for name in names}
