@@ -95,7 +95,9 @@ def test_where_a_lane_could_not_be_ceded_another_one_is() -> None:
     assert other.number != refusing.number
 
 
-@pytest.mark.parametrize(("landed", "fair", "taken"), [(100, True, 0), (100, False, 1), (10, True, 1)])
+@pytest.mark.parametrize(
+    ("landed", "fair", "taken"), [(100, True, 0), (100, False, 1), (130, False, 0), (10, True, 1)]
+)
 def test_little_is_sent_in_vain_unless_much_is_won(landed: int, fair: bool, taken: int) -> None:  # noqa: FBT001
     play = Play(replace(LIMITS, fair=fair, lanes_at_start=2, lanes_most=2))
     play.plan._limits = replace(play.plan._limits, segment_least_bytes=200)
