@@ -23,10 +23,10 @@ test: setup ## run the tests (ARGS="-k name" for some of them)
 check: setup ## lint, format, types, shape budget, import layers
 	@scripts/check
 
-bench: setup ## measure pulls and nodes against others
+bench: setup ## measure pulls, loads and nodes against others
 	@scripts/peers
 	@$(BIN)/python bench/pull.py $(ARGS)
-	@$(if $(ARGS),,$(BIN)/python bench/mirrors.py && $(BIN)/python bench/start.py && $(BIN)/python bench/node.py && $(BIN)/python bench/eviction.py)
+	@$(if $(ARGS),,$(BIN)/python bench/mirrors.py && $(BIN)/python bench/start.py && $(BIN)/python bench/node.py && $(BIN)/python bench/loading.py && $(BIN)/python bench/eviction.py)
 
 soak: setup ## run the long tests under faults, and those with all other clients
 	@scripts/peers

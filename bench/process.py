@@ -36,12 +36,21 @@ class Figures:
     errors: str = ""
 
 
+@dataclass(frozen=True)
+class Sample:
+    """At an instant of the monotonic clock, s: memory of the process and its children that is no file's, bytes."""
+
+    at_s: float
+    anonymous_bytes: int
+
+
 def measure(
     command: Sequence[str],
     environment: Mapping[str, str],
     *,
     kill_when: Callable[[int], bool] | None = None,
     limit_s: float = 1800.0,
+    samples: list[Sample] | None = None,
 ) -> Figures:
     """Run `command` to its end.
 
@@ -50,13 +59,14 @@ def measure(
         environment: all of its environment.
         kill_when: asked every 20 ms with the bytes it has written so far; SIGKILL once it says yes.
         limit_s: seconds after which it is killed whatever happens.
+        samples: what is seen every 20 ms is added here.
     """
     with tempfile.TemporaryFile() as errors:
         began = time.monotonic()
         process = subprocess.Popen(
             command, env=dict(environment), stdin=subprocess.DEVNULL, stdout=errors, stderr=errors
         )
-        watch = _Watch(process.pid, kill_when, began + limit_s)
+        watch = _Watch(process.pid, kill_when, began + limit_s, [] if samples is None else samples)
         watch.start()
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         wall_s = time.monotonic() - began
@@ -75,12 +85,15 @@ def measure(
 class _Watch(threading.Thread):
     """Looks at a process while it lives."""
 
-    def __init__(self, pid: int, kill_when: Callable[[int], bool] | None, deadline: float) -> None:
+    def __init__(
+        self, pid: int, kill_when: Callable[[int], bool] | None, deadline: float, samples: list[Sample]
+    ) -> None:
         super().__init__(daemon=True)
         self.peak_bytes = 0
         self._pid = pid
         self._kill_when = kill_when
         self._deadline = deadline
+        self._samples = samples
         self._ended = threading.Event()
 
     def finish(self) -> None:
@@ -92,8 +105,10 @@ class _Watch(threading.Thread):
         """Sample until told to stop."""
         while not self._ended.is_set():
             tree = list(_tree(self._pid))
-            peaks = [_facts(f"/proc/{pid}/status").get("VmHWM", 0) * 1024 for pid in tree]
-            self.peak_bytes = max(self.peak_bytes, *peaks)
+            facts = [_facts(f"/proc/{pid}/status") for pid in tree]
+            self.peak_bytes = max(self.peak_bytes, *(one.get("VmHWM", 0) * 1024 for one in facts))
+            anonymous = sum(one.get("RssAnon", 0) * 1024 for one in facts)
+            self._samples.append(Sample(time.monotonic(), anonymous))
             if self._is_to_die(tree):
                 for pid in tree:
                     with contextlib.suppress(ProcessLookupError):

@@ -73,6 +73,17 @@ def make_repo(
     return BenchRepo(root, tuple(files))
 
 
+def describe(root: Path, *, lying: str = "") -> BenchRepo:
+    """The repo of the files that lie below `root` already; of the one that is `lying` the origin promises nonsense."""
+    paths = sorted(path for path in (root / "models" / REPO).iterdir() if not path.name.startswith("."))
+    digests = {path: digest_of(path) for path in paths}
+    files = [
+        RepoFile(path.name, path.stat().st_size, digest, _LIE if path.name == lying else digest)
+        for path, digest in digests.items()
+    ]
+    return BenchRepo(root, tuple(files))
+
+
 def digest_of(path: Path) -> str:
     """The sha256 of a file, in hex."""
     state = hashlib.sha256()

@@ -96,7 +96,7 @@ def test_where_a_lane_could_not_be_ceded_another_one_is() -> None:
 
 
 @pytest.mark.parametrize(
-    ("landed", "fair", "taken"), [(100, True, 0), (100, False, 1), (10, True, 1), (150, False, 0)]
+    ("landed", "fair", "taken"), [(100, True, 0), (100, False, 1), (130, False, 0), (10, True, 1)]
 )
 def test_little_is_sent_in_vain_unless_much_is_won(landed: int, fair: bool, taken: int) -> None:  # noqa: FBT001
     play = Play(replace(LIMITS, fair=fair, lanes_at_start=2, lanes_most=2))

@@ -4,8 +4,9 @@ Theory of operation. With no free bytes left, an idle lane relieves the assignme
 one that is relieved keeps what it will have brought when the helper, after its first byte, has brought the rest: so
 both end together, whatever their speeds and wherever they are. Little is taken from equals, since a request costs
 more than it brings; from a lane at a place half as fast or slower even small pieces are worth one, at the end, when
-everybody waits for it. What is on its way in vain counts too: no more of it than a small share of the blob, unless
-much is won, where blobs are wanted by different people very much. Where bytes cannot be divided any more, a connection that
+everybody waits for it. What is on its way in vain counts, too, where blobs are wanted by different people, or where
+a helper would use the same line: no more of it than a small share of the blob, unless much is won. Where bytes cannot
+be divided any more, a connection that
 crawls is dropped and its rest fetched anew, if that is sure to win.
 """
 
@@ -25,8 +26,8 @@ from headrace.plan.places import Outlook, Places
 
 _RELIEVED_S = 0.1  # taking bytes from a lane must win more: what is on its way to it already is sent in vain
 _VAIN = 0.005  # of a blob is sent in vain where that does not win much, and …
-_MUCH_S = 2.0  # … so much is much where different people want the blobs,
-_SOME_S = 0.5  # … and so much where one does: lanes that wait for a processor rather than for the line differ by less
+_MUCH_S = 2.0  # … so much is much …
+_SOME_S = 0.5  # … or so much, where one person wants the bytes and the helper shares the laggard's line
 _RECALLED_S = 2.0  # dropping a connection that works must win more than this; no younger one is dropped
 _FASTER = 2.0  # a helper so much faster is worth a request for a piece …
 _PIECES = 8  # … of this part of what usually is
@@ -174,13 +175,17 @@ class Thefts:
         first_byte_s = self._places.first_byte_s(place)
         helper = Helper(self._places.rate(place) or rate or 1.0, first_byte_s, place != one.place)
         gain, kept = best_relief(laggard, helper, self._limits.segment_least_bytes)
-        least_s = _MUCH_S if self._limits.fair else _SOME_S
-        worth = gain > (0.0 if self._may_waste(one, kept) else least_s)
+        worth = gain > (0.0 if self._may_waste(one, kept) else self._much_s(one, place))
         return _Relief(gain, one.number, kept, place) if worth else None
 
     def _may_waste(self, one: Assignment, kept: int | None) -> bool:
         wasted = one.blob.vain_bytes + one.vain_bytes(one.position + (kept or 0))
         return wasted <= _VAIN * one.blob.size
+
+    def _much_s(self, one: Assignment, place: Place) -> float:
+        if self._limits.fair:
+            return _MUCH_S
+        return _SOME_S if place == one.place else 0.0
 
     def _relieve(self, one: Assignment, relief: _Relief, now: float) -> Order:
         one.helper = relief.helper.source

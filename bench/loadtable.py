@@ -1,0 +1,181 @@
+"""What came of loads, as Markdown: medians, and each figure that has a target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from bench.loaders import BASE, CACHED, LOAD, MAPPED, PREFETCH
+from bench.repo import MIB
+from bench.scenario import GIGABIT
+from bench.stats import median
+
+PAYLOAD = 1448 / 1514
+"""Of a full frame what is neither header nor option of Ethernet, IP and TCP; the line counts frames."""
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """One counted run.
+
+    Args:
+        wall_s: from before the start to the first logits.
+        imports_s: of these until the imports were done; with a client before, that one's time, too.
+        cpu_s: user and system, of all processes.
+        peak_bytes: of the largest process.
+        growth_bytes: the most memory that is no file's while it loaded, of all processes, beyond that after the imports.
+        logits: a digest of the logits.
+        weights_pss: memory of the weights, the shares of all processes together, where there were several.
+        sent_bytes: by the origin.
+    """
+
+    wall_s: float
+    imports_s: float
+    cpu_s: float
+    peak_bytes: int
+    growth_bytes: int
+    logits: str
+    weights_pss: int | None = None
+    sent_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Found:
+    """The counted runs of a case by contestant; `warm` are those of the library alone, with everything on the disk."""
+
+    case: str
+    size: int
+    runs: dict[str, list[Loaded]] = field(default_factory=dict)
+    warm: list[Loaded] = field(default_factory=list)
+    verified: dict[str, bool] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+
+    def check_logits(self) -> None:
+        """Raises `SystemExit` where two ways have led to different logits."""
+        seen = {name: {one.logits for one in runs} for name, runs in self.runs.items()}
+        if len(set().union(*seen.values())) > 1:
+            raise SystemExit(f"{self.case}: not everybody computes the same: {seen}")
+
+    def of(self, name: str, figure: Callable[[Loaded], float]) -> float:
+        """The median of a contestant's."""
+        return median(figure(one) for one in self.runs[name])
+
+    @property
+    def transfer_s(self) -> float:
+        """What the line needs for the bytes; 0 where there is no line."""
+        return self.size * 8 / GIGABIT / PAYLOAD if self.case == "line" else 0.0
+
+    @property
+    def floor_s(self) -> float:
+        """Nobody can be sooner than the bytes, nor than imports and first logits with everything here."""
+        return max(self.transfer_s, median(one.wall_s for one in self.warm)) if self.warm else self.transfer_s
+
+
+@dataclass(frozen=True)
+class Target:
+    """A figure and the bound that it has to keep to."""
+
+    told: str
+    value: float
+    bound: float
+    least: bool = False
+
+    def row(self) -> str:
+        """As a row of a Markdown table."""
+        met = self.value >= self.bound if self.least else self.value <= self.bound
+        sign = "≥" if self.least else "≤"
+        return f"| {self.told} | {sign} {self.bound:g} | {self.value:.3f} | {'yes' if met else '**no**'} |"
+
+
+def report(found: Found) -> str:
+    """The case's tables."""
+    columns = list(_columns(found))
+    lines = [f"### {found.case} ({found.size / 1e6:.0f} MB)", "", _row(told for told, _ in columns)]
+    lines.append("|" + "---|" * len(columns))
+    lines += [_row(cell(name) for _, cell in columns) for name in found.runs]
+    lines += [f"\n{name}: {why}" for name, why in found.failures.items()]
+    if found.warm:
+        lines += [
+            "",
+            f"The floor: {found.transfer_s:.2f} s for the bytes, {_warm(found):.2f} s with all of them here.",
+        ]
+    targets = [one.row() for one in _targets(found)]
+    if targets:
+        lines += ["", "| figure | target | measured | met? |", "|---|---|---|---|", *targets]
+    return "\n".join([*lines, ""])
+
+
+def _columns(found: Found) -> Iterator[tuple[str, Callable[[str], str]]]:
+    """What each column is called, and what stands there for a contestant."""
+
+    def walls(name: str) -> str:
+        every = [one.wall_s for one in found.runs[name]]
+        return f"{median(every):.2f} ({min(every):.2f}-{max(every):.2f})"
+
+    def share(figure: Callable[[Loaded], float]) -> Callable[[str], str]:
+        return lambda name: f"{found.of(name, figure) / found.size:.3f}"
+
+    yield "way", str
+    yield "wall s (min-max)", walls
+    yield "CPU s", lambda name: f"{found.of(name, lambda one: one.cpu_s):.1f}"
+    yield "peak RSS MiB", lambda name: f"{found.of(name, lambda one: one.peak_bytes) / MIB:.0f}"
+    yield "anonymous growth / size", share(_growth)
+    if found.case != "local":
+        yield "bytes / size", share(_sent)
+    if found.case == "four":
+        yield "memory of weights / size", share(_pss)
+    if found.verified:
+        yield "verified?", lambda name: "yes" if found.verified.get(name) else "no"
+    base = next((name for name in (BASE, MAPPED) if name in found.runs), None)
+    if base is not None:
+        yield f"wall / {base}", lambda name: f"{found.of(name, _wall) / found.of(base, _wall):.3f}"
+    if found.floor_s:
+        yield "wall / floor", lambda name: f"{found.of(name, _wall) / found.floor_s:.3f}"
+
+
+def _targets(found: Found) -> Iterator[Target]:
+    def wall_s(name: str) -> float:
+        return found.of(name, _wall)
+
+    if found.case == "killed":
+        for name in (one for one in (PREFETCH, LOAD) if one in found.runs):
+            yield Target(f"{name}: bytes of the second run / size", found.of(name, _sent) / found.size, 0.55)
+    elif found.case == "local":
+        if {CACHED, MAPPED} <= found.runs.keys():
+            yield Target(f"wall of {CACHED} / of {MAPPED}", wall_s(CACHED) / wall_s(MAPPED), 1.15)
+    elif PREFETCH in found.runs:
+        yield Target("bytes / size", found.of(PREFETCH, _sent) / found.size, 1.01)
+        yield Target("anonymous growth / size", found.of(PREFETCH, _growth) / found.size, 0.05)
+        if found.case == "four":
+            yield Target("memory of the weights / size", found.of(PREFETCH, _pss) / found.size, 1.05)
+        elif BASE in found.runs:
+            yield Target(f"wall / {BASE}", wall_s(PREFETCH) / wall_s(BASE), 0.66 if found.transfer_s else 0.3)
+        if found.transfer_s:
+            yield Target("wall / floor", wall_s(PREFETCH) / found.floor_s, 1.1)
+        if found.transfer_s and LOAD in found.runs:
+            hidden = (wall_s(LOAD) - wall_s(PREFETCH)) / found.of(LOAD, lambda one: one.imports_s)
+            yield Target("share of the imports' time that prefetch hides", hidden, 0.8, least=True)
+
+
+def _warm(found: Found) -> float:
+    return median(one.wall_s for one in found.warm)
+
+
+def _wall(one: Loaded) -> float:
+    return one.wall_s
+
+
+def _growth(one: Loaded) -> float:
+    return one.growth_bytes
+
+
+def _sent(one: Loaded) -> float:
+    return one.sent_bytes
+
+
+def _pss(one: Loaded) -> float:
+    return one.weights_pss or 0
+
+
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
