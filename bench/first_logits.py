@@ -61,7 +61,7 @@ def streaming(what: str, _: contextlib.ExitStack) -> Any:
     """An unmodified program under `headrace.streaming`."""
     import headrace  # noqa: PLC0415
 
-    with headrace.streaming():  # type: ignore[attr-defined]
+    with headrace.streaming():
         return _class().from_pretrained(what)
 
 

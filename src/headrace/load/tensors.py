@@ -89,8 +89,9 @@ class ArrivingTensors:
         self._lock = threading.Lock()
         self._handles: list[tuple[OpenFile, Any]] = []
         self._taken: frozenset[tuple[str, str]] = frozenset()  # kinds of tensors, and what was taken of them
-        self._data = Range(0, 0)  # what the header leaves of the file
         self._handle, self._places = self._begin()
+        starts = {place.start for place in self._places.values() if place}
+        self._is_told = len(starts) == sum(map(bool, self._places.values()))  # else each has the place of all
 
     def __repr__(self) -> str:
         return f"<ArrivingTensors {self.arrival.name}, {len(self._places)} tensors>"
@@ -181,8 +182,7 @@ class ArrivingTensors:
             return self._open(self.arrival.settle()), {}
         with self._promised():
             handle = self._open(self.arrival.reach(Range(0, data)))
-        self._data = Range(data, size)
-        return handle, _places(handle, self._data)
+        return handle, _places(handle, Range(data, size))
 
     @contextmanager
     def _promised(self) -> Iterator[None]:
@@ -206,7 +206,7 @@ class ArrivingTensors:
     def _part(self, name: str, index: Any) -> Range:
         """Where the bytes are that an index reaches."""
         place = self._places[name]
-        if place == self._data:  # it may be the place of all of them
+        if not self._is_told:
             return place
         part = part_of(self._handle.get_slice(name).get_shape(), len(place), index)
         return Range(place.start + part.start, place.start + part.stop)

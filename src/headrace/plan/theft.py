@@ -6,8 +6,7 @@ both end together, whatever their speeds and wherever they are. Little is taken 
 more than it brings; from a lane at a place half as fast or slower even small pieces are worth one, at the end, when
 everybody waits for it. What is on its way in vain counts, too, where blobs are wanted by different people, or where
 a helper would use the same line: no more of it than a small share of the blob, unless much is won. Where bytes cannot
-be divided any more, a connection that
-crawls is dropped and its rest fetched anew, if that is sure to win.
+be divided any more, a connection that crawls is dropped and its rest fetched anew, if that is sure to win.
 """
 
 from __future__ import annotations
