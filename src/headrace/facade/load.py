@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headrace.events import Event
+from headrace.events import Emit, Event, Loaded
 from headrace.facade.client import Client, Snapshot, several
 from headrace.facade.dialogue import Order
 from headrace.facade.prefetch import Prefetch, begin, is_under_way
@@ -16,6 +17,7 @@ from headrace.load.arrival import Arrival
 from headrace.load.checkpoint import can_stream, place_of, streamed
 from headrace.load.framework import Loadable, as_loadable, load_from_cache
 from headrace.load.needed import Need, need_of, needed
+from headrace.load.progress import Progress
 from headrace.settings import Settings, load_settings
 from headrace.transfer.dispatch import Dispatcher
 
@@ -44,7 +46,7 @@ def load(
         repo: as for `pull`.
         sources: as for `pull`.
         settings: as for `pull`.
-        on_event: as for `pull`.
+        on_event: as for `pull`; `LoadProgress` and `Loaded` tell of the load itself.
         arguments: handed to `from_pretrained` as they are.
 
     Returns:
@@ -58,12 +60,15 @@ def load(
     loadable = as_loadable(cls, arguments)
     settings = settings or load_settings()
     order = Order(settings, several(sources), repo, need_of(cls, arguments))
+    began = time.monotonic()
     with Dispatcher((on_event,) if on_event else ()) as dispatcher:
         snapshot = _what_is_here(order, dispatcher)
         if snapshot is None:
             with begin(order, dispatcher.emit if on_event else None) as coming:
-                return _load_while_it_comes(loadable, coming, order, arguments)
-    return load_from_cache(loadable, snapshot.repo, snapshot.commit, settings.cache, arguments)
+                return _load_while_it_comes(loadable, coming, order, arguments, dispatcher.emit)
+        model = load_from_cache(loadable, snapshot.repo, snapshot.commit, settings.cache, arguments)
+        dispatcher.emit(Loaded(snapshot.repo.name, snapshot.commit, 0, _since(began), 0.0))
+        return model
 
 
 def _what_is_here(order: Order, dispatcher: Dispatcher) -> Snapshot | None:
@@ -80,8 +85,9 @@ def _what_is_here(order: Order, dispatcher: Dispatcher) -> Snapshot | None:
 
 
 def _load_while_it_comes(
-    loadable: Loadable, coming: Prefetch, order: Order, arguments: dict[str, Any]
+    loadable: Loadable, coming: Prefetch, order: Order, arguments: dict[str, Any], emit: Emit
 ) -> Any:
+    began = time.monotonic()
     planned = coming.plan()
     manifest, cache = planned.manifest, order.settings.cache
     early = streamed(manifest.entries) if order.need is Need.A_MODEL and can_stream(arguments) else ()
@@ -89,17 +95,29 @@ def _load_while_it_comes(
     if reason:
         _log.info("%s is pulled, then loaded: %s", manifest.repo, reason)
         coming.finish()
-        return load_from_cache(loadable, manifest.repo, manifest.commit, cache, arguments)
+        waited_s = _since(began)
+        model = load_from_cache(loadable, manifest.repo, manifest.commit, cache, arguments)
+        emit(Loaded(manifest.repo.name, manifest.commit, 0, _since(began), waited_s))
+        return model
     from headrace.load.hook import finding  # noqa: PLC0415  # it imports what only this needs
 
     coming.settle(entry for entry in manifest.entries if entry not in early)
     arrivals = {str(planned.root / entry.path): coming.arrival(entry) for entry in early}
+    progress = Progress(emit, sum(entry.size for entry in early))
+    for arrival in arrivals.values():
+        arrival.progress = progress
+    waited_s = _since(began)
     place = planned.root / (place_of(manifest.entries) or "")
     with finding(_Found(manifest.repo.name, manifest.commit, place, arrivals)):
         model = load_from_cache(loadable, manifest.repo, manifest.commit, cache, arguments)
     for arrival in arrivals.values():
         arrival.settle()
     coming.finish()
+    seconds = _since(began)
+    waited_s = min(
+        seconds, waited_s + sum(arrival.waited_s for arrival in arrivals.values())
+    )  # threads overlap
+    emit(Loaded(manifest.repo.name, manifest.commit, progress.tensors_done, seconds, round(waited_s, 3)))
     return model
 
 
@@ -117,6 +135,10 @@ class _Found:
 
     def arrival(self, path: str) -> Arrival | None:
         return self._arrivals.get(path)
+
+
+def _since(began: float) -> float:
+    return round(time.monotonic() - began, 3)
 
 
 def _hooked() -> str:

@@ -11,6 +11,7 @@ import json
 import struct
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from types import TracebackType
 from typing import Any
 
@@ -42,6 +43,8 @@ class ArrivingTensors:
         self._lock = threading.Lock()
         self._handles: list[tuple[OpenFile, Any]] = []
         self._handle, self._places = self._begin()
+        if arrival.progress is not None:
+            arrival.progress.opened(arrival, len(self._places))
 
     def __repr__(self) -> str:
         return f"<ArrivingTensors {self.arrival.entry.path}, {len(self._places)} tensors>"
@@ -117,7 +120,9 @@ class ArrivingTensors:
 
     def _landed(self, name: str) -> Any:
         """The library's handle of the file in which all of this tensor is."""
-        file = self.arrival.reach(self._places[name])
+        progress = self.arrival.progress
+        with progress.awaiting(self.arrival, name) if progress is not None else nullcontext():
+            file = self.arrival.reach(self._places[name])
         with self._lock:
             for known, handle in self._handles:
                 if known is file:
