@@ -66,6 +66,28 @@ def run(way: str, cache: Path, environment: dict[str, str]) -> tuple[float, floa
     return wall_s, told["imports_s"]
 
 
+def make(folder: Path, layers: int) -> tuple[Path, int]:
+    """A hub's root folder with the model, and the bytes of its files."""
+    made, root = folder / "made", folder / "hub"
+    subprocess.run([sys.executable, "-c", MAKE, made, str(layers)], check=True, capture_output=True)
+    files = {one.name: one.read_bytes() for one in made.iterdir()}
+    write_repo(root, REPO, files)
+    return root, sum(map(len, files.values()))
+
+
+def measure(rounds: int, cache: Path, environment: dict[str, str]) -> tuple[dict[str, float], float]:
+    """Medians: of each way's wall time, and of the imports of the program that runs alone."""
+    walls: dict[str, list[float]] = {ALONE: [], BESIDE: [], INSIDE: []}
+    imports = []
+    for number in range(rounds + WARMED):
+        for way, times in walls.items():
+            wall_s, imports_s = run(way, cache, environment)
+            if number >= WARMED:
+                times.append(wall_s)
+                imports += [imports_s] if way == ALONE else []
+    return {way: statistics.median(times) for way, times in walls.items()}, statistics.median(imports)
+
+
 def main() -> int:
     """Measure, print, judge."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
@@ -74,32 +96,18 @@ def main() -> int:
     parser.add_argument("--layers", type=int, default=8, help="14 MB each, and 74 MB beside")
     parser.add_argument("--least", type=float, default=0.0)
     arguments = parser.parse_args()
-    walls: dict[str, list[float]] = {ALONE: [], BESIDE: [], INSIDE: []}
-    imports = []
     with tempfile.TemporaryDirectory() as folder:
-        made, root, cache = Path(folder, "made"), Path(folder, "hub"), Path(folder, "cache")
-        subprocess.run(
-            [sys.executable, "-c", MAKE, made, str(arguments.layers)], check=True, capture_output=True
-        )
-        write_repo(root, REPO, {one.name: one.read_bytes() for one in made.iterdir()})
-        size = sum(one.stat().st_size for one in made.iterdir())
+        root, size = make(Path(folder), arguments.layers)
         with ChaosHub(root) as hub:
             hub.set_faults(Fault("total", rate=int(arguments.rate * 2**20)))
+            cache = Path(folder, "cache")
             own = {"HF_ENDPOINT": hub.endpoint, "HF_HUB_CACHE": str(cache), "XDG_CONFIG_HOME": folder}
-            for number in range(arguments.rounds + WARMED):
-                for way, times in walls.items():
-                    wall_s, imports_s = run(way, cache, {**os.environ, **own})
-                    if number >= WARMED:
-                        times.append(wall_s)
-                        imports += [imports_s] if way == ALONE else []
-    imports_s, alone_s = statistics.median(imports), statistics.median(walls[ALONE])
-    print(
-        f"{size / 1e6:.0f} MB at {arguments.rate:g} MiB/s, imports {imports_s:.2f} s; medians of {arguments.rounds}"
-    )
-    shares = {}
-    for way, times in walls.items():
-        shares[way] = (alone_s - statistics.median(times)) / imports_s
-        print(f"{way:18} {statistics.median(times):7.2f} s   {shares[way]:5.0%} of the imports hidden")
+            medians, imports_s = measure(arguments.rounds, cache, {**os.environ, **own})
+    told = f"{size / 1e6:.0f} MB at {arguments.rate:g} MiB/s, imports {imports_s:.2f} s"
+    print(f"{told}; medians of {arguments.rounds}")
+    shares = {way: (medians[ALONE] - wall_s) / imports_s for way, wall_s in medians.items()}
+    for way, wall_s in medians.items():
+        print(f"{way:18} {wall_s:7.2f} s   {shares[way]:5.0%} of the imports hidden")
     return int(min(shares[BESIDE], shares[INSIDE]) < arguments.least)
 
 
