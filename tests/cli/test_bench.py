@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -96,6 +97,18 @@ def test_what_cannot_be_loaded_is_an_error_and_leaves_nothing(tiny: Shell, libra
     told = tiny("bench", "load", "org/big", "--rounds", "1", "-q")
     assert (told.code, told.out) == (15, "")
     assert told.err == "error: hf download, then load: RuntimeError: no such luck\n"
+    assert not list(tiny.cache.parent.glob("headrace-bench-*"))
+
+
+def test_ctrl_c_ends_it_and_leaves_nothing(tiny: Shell, chaos: ChaosHub) -> None:
+    chaos.set_faults(Fault("total", rate=6_000_000))
+    process = tiny.start("bench", "load", "org/big")
+    assert process.stderr is not None
+    while b"headrace, cold" not in (line := process.stderr.readline()):
+        assert line, "it ended before"
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+    assert process.returncode == 130
     assert not list(tiny.cache.parent.glob("headrace-bench-*"))
 
 

@@ -8,15 +8,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from headrace.testing import ChaosHub, Fault
 from tests.cli.shell import Shell
-
-SLOW = Fault("total", rate=1_500_000)  # eight seconds for what is largest here
 
 
 def beside(pid: int) -> list[int]:
@@ -38,18 +36,44 @@ def weights(shell: Shell) -> list[Path]:
     return list(shell.cache.glob("models--org--big/snapshots/*/model.safetensors"))
 
 
-def start(shell: Shell, *command: str, **more: str) -> subprocess.Popen[bytes]:
-    """A prefetch beside a command, in a process group of its own, as a shell starts a job."""
-    words = [sys.executable, "-m", "headrace", "run", "--prefetch", "org/big", "--", *command]
-    return subprocess.Popen(
-        words,
-        cwd=shell.folder,
-        env={**os.environ, **shell.env, **more},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        preexec_fn=os.setpgrp,  # noqa: PLW1509 - nothing but that
-    )
+@pytest.fixture
+def slow(at_chaos: Shell, chaos: ChaosHub) -> Shell:
+    """The command line at a hub that takes seconds for the largest model, and patience with it."""
+    chaos.set_faults(Fault("total", rate=1_500_000))
+    at_chaos.env |= {"HEADRACE_GIVE_UP": "30", "HEADRACE_IDLE_TIMEOUT": "10"}
+    return at_chaos
+
+
+Start = Callable[..., "subprocess.Popen[bytes]"]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts a command with a prefetch beside it, in a process group of its own, as a shell starts a job.
+
+    It returns when the command runs, and the prefetch, too.
+    """
+    started = []
+
+    def start(shell: Shell, *command: str) -> subprocess.Popen[bytes]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "headrace", "run", "--prefetch", "org/big", "--", *command],
+            cwd=shell.folder,
+            env={**os.environ, **shell.env},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            preexec_fn=os.setpgrp,  # noqa: PLW1509 - nothing but that
+        )
+        started.append(process)
+        until(lambda: b"headrace\0run" not in Path(f"/proc/{process.pid}/cmdline").read_bytes())
+        until(lambda: len(beside(process.pid)) == 1)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate(timeout=20)
 
 
 def test_a_model_comes_while_the_command_runs(headrace: Shell) -> None:
@@ -74,30 +98,24 @@ def test_a_model_comes_while_the_command_runs(headrace: Shell) -> None:
     assert len(weights(headrace)) == 1
 
 
-def test_it_ends_with_the_command_and_keeps_what_came(at_chaos: Shell, chaos: ChaosHub) -> None:
-    chaos.set_faults(SLOW)
-    process = start(at_chaos, "sh", "-c", "sleep 2.5; exit 4")
-    until(lambda: len(beside(process.pid)) > 0)
+def test_it_ends_with_the_command_and_keeps_what_came(slow: Shell, chaos: ChaosHub, start: Start) -> None:
+    process = start(slow, "sh", "-c", "sleep 2.5; exit 4")
     (other,) = beside(process.pid)
     began = time.monotonic()
     assert process.communicate(timeout=20) == (b"", b"")
     assert process.returncode == 4
     assert time.monotonic() - began < 10
     until(lambda: not Path(f"/proc/{other}").exists())
-    assert not weights(at_chaos)
+    assert not weights(slow)
     chaos.clear_faults()
     chaos.clear_log()
-    assert at_chaos("pull", "-q", "org/big").code == 0
+    assert slow("pull", "-q", "org/big").code == 0
     assert sum(one.body_bytes for one in chaos.log().requests) < 11_500_000
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
-def test_a_signal_is_the_commands(at_chaos: Shell, chaos: ChaosHub, sent: signal.Signals) -> None:
-    chaos.set_faults(SLOW)
-    process = start(at_chaos, "sleep", "30")
-    until(
-        lambda: len(beside(process.pid)) > 0 and b"sleep" in Path(f"/proc/{process.pid}/cmdline").read_bytes()
-    )
+def test_a_signal_is_the_commands(slow: Shell, start: Start, sent: signal.Signals) -> None:
+    process = start(slow, "sleep", "30")
     others = beside(process.pid)
     process.send_signal(sent)
     assert process.communicate(timeout=20) == (b"", b"")
@@ -105,17 +123,18 @@ def test_a_signal_is_the_commands(at_chaos: Shell, chaos: ChaosHub, sent: signal
     until(lambda: not any(Path(f"/proc/{one}").exists() for one in others))
 
 
-def test_who_survives_ctrl_c_keeps_its_prefetch(at_chaos: Shell, chaos: ChaosHub) -> None:
+def test_who_survives_ctrl_c_keeps_its_prefetch(slow: Shell, chaos: ChaosHub, start: Start) -> None:
     chaos.set_faults(Fault("total", rate=4_000_000))
-    script = f"trap 'echo caught' INT; until ls {at_chaos.cache}/models--org--big/snapshots/*/model.safetensors; do sleep 0.1; done"
-    process = start(at_chaos, "sh", "-c", f"{script} 2>&- >&2; echo here")
-    until(
-        lambda: len(beside(process.pid)) > 0 and b"trap" in Path(f"/proc/{process.pid}/cmdline").read_bytes()
+    there = f"ls {slow.cache}/models--org--big/snapshots/*/model.safetensors"
+    script = (
+        f"trap 'echo caught' INT; echo ready; until {there} >/dev/null 2>&1; do sleep 0.1; done; echo here"
     )
-    time.sleep(0.1)  # a shell sets its trap
+    process = start(slow, "sh", "-c", script)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"ready\n"
     os.killpg(process.pid, signal.SIGINT)
     out, _ = process.communicate(timeout=20)
-    assert out.splitlines()[-1] == b"here"
+    assert out == b"caught\nhere\n"
     assert process.returncode == 0
 
 
@@ -127,26 +146,19 @@ def test_the_command_has_no_child_that_it_did_not_make(headrace: Shell) -> None:
     assert (told.code, told.out, told.err) == (0, "none\n", "")
 
 
-def test_its_output_ends_when_the_command_says_so(at_chaos: Shell, chaos: ChaosHub) -> None:
-    chaos.set_faults(SLOW)
-    process = start(at_chaos, "sh", "-c", "echo word; exec 1>&-; exec sleep 30")
+def test_its_output_ends_when_the_command_says_so(slow: Shell, start: Start) -> None:
+    process = start(slow, "sh", "-c", "echo word; exec 1>&-; exec sleep 30")
     assert process.stdout is not None
     assert process.stdout.read() == b"word\n"
     assert process.poll() is None
-    process.kill()
-    process.communicate(timeout=20)
 
 
-def test_a_job_that_is_stopped_stops_as_a_whole(at_chaos: Shell, chaos: ChaosHub) -> None:
-    chaos.set_faults(SLOW)
-    process = start(at_chaos, "sleep", "30")
-    until(lambda: len(beside(process.pid)) > 0)
+def test_a_job_that_is_stopped_stops_as_a_whole(slow: Shell, start: Start) -> None:
+    process = start(slow, "sleep", "30")
     os.killpg(process.pid, signal.SIGSTOP)
     until(lambda: all(_stat(one)[0] == "T" for one in (process.pid, *beside(process.pid))))
     os.killpg(process.pid, signal.SIGCONT)
     until(lambda: all(_stat(one)[0] != "T" for one in (process.pid, *beside(process.pid))))
-    process.kill()
-    process.communicate(timeout=20)
 
 
 @pytest.mark.parametrize(
@@ -193,6 +205,33 @@ def test_the_hubs_own_client_waits_instead_of_fetching_too(at_chaos: Shell, chao
     assert told.code == 0, told.err
     assert weights(at_chaos)
     assert sum(one.body_bytes for one in chaos.log().requests if one.method == "GET") < 13_000_000
+
+
+LOADING = """
+import time
+time.sleep(1)
+import headrace
+
+
+class PreTrainedModel:
+    @classmethod
+    def from_pretrained(cls, name, **arguments):
+        return cls()
+
+
+headrace.load(PreTrainedModel, "org/big")
+"""
+
+
+def test_a_program_that_loads_goes_on_with_it(at_chaos: Shell, chaos: ChaosHub) -> None:
+    (at_chaos.folder / "transformers.py").write_text(
+        ""
+    )  # the real one takes seconds, and is not what matters
+    chaos.set_faults(Fault("total", rate=5_000_000))
+    env = {"HEADRACE_GIVE_UP": "30", "PYTHONPATH": str(at_chaos.folder)}
+    told = at_chaos("run", "-v", "--prefetch", "org/big", "--", sys.executable, "-c", LOADING, **env)
+    assert told.code == 0, told.err
+    assert sum(one.body_bytes for one in chaos.log().requests) < 12_200_000
 
 
 def test_on_a_terminal_the_command_has_it_for_itself(headrace: Shell) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
-from contextlib import nullcontext
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,6 +34,7 @@ Examples:
   headrace bench load Qwen/Qwen3-0.6B --rounds 5 --source http://node:8090
   headrace bench load Qwen/Qwen3-0.6B --json | jq 'select(.event == "bench")'
 """
+_REMOVALS, _REMOVED_EVERY_S = 20, 0.2
 
 
 @click.group(epilog=GROUP_EXAMPLES, short_help="Measure this machine and its line.")
@@ -134,11 +137,20 @@ def _put_outcome(race: Race, middle: list[Run], rounds: int) -> None:
     put_json({"event": "bench", **facts, "rounds": rounds, "ways": ways})
 
 
-def _scratch(beside: Path) -> tempfile.TemporaryDirectory[str]:
+@contextmanager
+def _scratch(beside: Path) -> Iterator[str]:
+    """A folder for caches, removed in the end; after a Ctrl-C who still writes there is gone in a moment."""
     try:
         beside.mkdir(parents=True, exist_ok=True)
-        return tempfile.TemporaryDirectory(prefix="headrace-bench-", dir=beside)
+        folder = tempfile.mkdtemp(prefix="headrace-bench-", dir=beside)
     except OSError as error:
-        raise StoreError(
-            f"cannot make a folder in {beside}: {error.strerror}", hint="name another: --folder DIR"
-        ) from error
+        hint = "name another: --folder DIR"
+        raise StoreError(f"cannot make a folder in {beside}: {error.strerror}", hint=hint) from error
+    try:
+        yield folder
+    finally:
+        for _ in range(_REMOVALS):
+            shutil.rmtree(folder, ignore_errors=True)
+            if not Path(folder).exists():
+                break
+            time.sleep(_REMOVED_EVERY_S)
