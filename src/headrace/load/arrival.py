@@ -18,6 +18,7 @@ from typing import Protocol
 
 from headrace.blocklist import BlockList, block_at
 from headrace.errors import DigestMismatch, StoreError
+from headrace.load.progress import Progress
 from headrace.manifest import Entry
 from headrace.ranges import Range, RangeSet
 from headrace.store.onlooker import Onlooker, OpenFile
@@ -58,11 +59,13 @@ class Arrival:
     Attributes:
         entry: what it will be.
         waited_s: for how long somebody waited for its bytes, in all.
+        progress: is told of waits; None where nobody wants to hear of them.
     """
 
     def __init__(self, entry: Entry, onlooker: Onlooker, carrier: Carrier) -> None:
         self.entry = entry
         self.waited_s = 0.0
+        self.progress: Progress | None = None
         self._onlooker = onlooker
         self._carrier = carrier
         self._lock = threading.Lock()
@@ -94,6 +97,12 @@ class Arrival:
         """The verified file, if it was in place at the last look."""
         return self._final
 
+    def count(self) -> int:
+        """How much of it is there by now. Raises as `reach`."""
+        with self._lock:
+            self._look()
+        return self.landed_bytes
+
     def reach(self, wanted: Range) -> OpenFile:
         """Wait until these bytes may be read, and say where.
 
@@ -111,6 +120,7 @@ class Arrival:
                 if not is_wished and time.monotonic() - began >= _WISH_S:
                     is_wished = True
                     self._carrier.wish(self.entry, wanted)
+                self._tell()
                 time.sleep(_LOOK_S)
         finally:
             self.waited_s += time.monotonic() - began
@@ -127,12 +137,21 @@ class Arrival:
             HeadraceError: it will not come, as the carrier says.
             DigestMismatch: what was read was something else.
         """
-        while True:
-            with self._lock:
-                self._look()
-                if self._final is not None:
-                    return self._final
-            time.sleep(_LOOK_S)
+        began = time.monotonic()
+        try:
+            while True:
+                with self._lock:
+                    self._look()
+                    if self._final is not None:
+                        return self._final
+                self._tell()
+                time.sleep(_LOOK_S)
+        finally:
+            self.waited_s += time.monotonic() - began
+
+    def _tell(self) -> None:
+        if self.progress is not None:
+            self.progress.tell()
 
     def _readable(self, wanted: Range) -> OpenFile | None:
         """The file to read these bytes in, if they are there."""

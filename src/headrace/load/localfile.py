@@ -30,6 +30,10 @@ class LocalFile:
         return f"<LocalFile {self.name}>"
 
     @property
+    def progress(self) -> None:
+        """Nobody waits for it."""
+
+    @property
     def final(self) -> OpenFile:
         """The file."""
         return self._file

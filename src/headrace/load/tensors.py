@@ -16,13 +16,14 @@ import re
 import struct
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import TracebackType
 from typing import Any, Protocol
 
 from safetensors import SafetensorError, safe_open
 
 from headrace.errors import StoreError
+from headrace.load.progress import Progress
 from headrace.ranges import Range
 from headrace.store.onlooker import OpenFile
 
@@ -42,6 +43,10 @@ class Readable(Protocol):
     @property
     def size(self) -> int:
         """In bytes, when it is complete."""
+
+    @property
+    def progress(self) -> Progress | None:
+        """Is told of waits; None where nobody wants to hear of them."""
 
     @property
     def final(self) -> OpenFile | None:
@@ -80,6 +85,8 @@ class ArrivingTensors:
         self._lock = threading.Lock()
         self._handles: list[tuple[OpenFile, Any]] = []
         self._handle, self._places = self._begin()
+        if arrival.progress is not None:
+            arrival.progress.opened(arrival, len(self._places))
 
     def __repr__(self) -> str:
         return f"<ArrivingTensors {self.arrival.name}, {len(self._places)} tensors>"
@@ -182,7 +189,9 @@ class ArrivingTensors:
 
     def _landed(self, name: str) -> Any:
         """The library's handle of the file in which all of this tensor is."""
-        file = self._whole(self.arrival.reach(self._places[name]))
+        progress = self.arrival.progress
+        with progress.awaiting(self.arrival, name) if progress is not None else nullcontext():
+            file = self._whole(self.arrival.reach(self._places[name]))
         with self._lock:
             for known, handle in self._handles:
                 if known is file:
