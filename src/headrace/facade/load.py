@@ -16,6 +16,7 @@ from headrace.load.arrival import Arrival
 from headrace.load.checkpoint import can_stream, place_of, streamed
 from headrace.load.framework import Loadable, as_loadable, load_from_cache
 from headrace.load.needed import Need, need_of, needed
+from headrace.load.readahead import ReadAhead, weights_in
 from headrace.settings import Settings, load_settings
 from headrace.transfer.dispatch import Dispatcher
 
@@ -63,7 +64,11 @@ def load(
         if snapshot is None:
             with begin(order, dispatcher.emit if on_event else None) as coming:
                 return _load_while_it_comes(loadable, coming, order, arguments)
-    return load_from_cache(loadable, snapshot.repo, snapshot.commit, settings.cache, arguments)
+    weights = weights_in(snapshot.path) if order.need is Need.A_MODEL else ()
+    with ReadAhead(weights) as ahead:
+        model = load_from_cache(loadable, snapshot.repo, snapshot.commit, settings.cache, arguments)
+        ahead.while_it_lives(model)
+    return model
 
 
 def _what_is_here(order: Order, dispatcher: Dispatcher) -> Snapshot | None:

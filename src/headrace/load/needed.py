@@ -85,11 +85,11 @@ def needed(entries: Iterable[Entry], need: Need) -> tuple[Entry, ...]:
         return everything
     weights: frozenset[str] = frozenset()
     if need is Need.A_MODEL:
-        weights = _weights_of_a_model([entry.path for entry in everything])
+        weights = weights_of_a_model([entry.path for entry in everything])
     return tuple(entry for entry in everything if not _is_weights(entry.path) or entry.path in weights)
 
 
-def _weights_of_a_model(paths: Iterable[str]) -> frozenset[str]:
+def weights_of_a_model(paths: Iterable[str]) -> frozenset[str]:
     """The one format that is loaded: safetensors, else PyTorch's own."""
     top = [path for path in paths if "/" not in path]
     for suffix, whole in ((".safetensors", "model.safetensors"), (".bin", "pytorch_model.bin")):
