@@ -34,21 +34,20 @@ class Slow(Passthrough):
 
     def init_with_config(self, connection: Any, _: Any) -> None:
         if connection:
-            connection.contents.max_background = PARALLEL
-            connection.contents.congestion_threshold = PARALLEL
-            connection.contents.max_readahead = REQUEST_BYTES
+            connection.max_background = PARALLEL
+            connection.congestion_threshold = PARALLEL
+            connection.max_readahead = REQUEST_BYTES
 
     def read(self, path: str, size: int, offset: int, fh: int) -> bytes:
         with self._lock:
             self._now += 1
-            now = self._now
+            if self._log is not None:
+                with self._log.open("a") as log:
+                    log.write(f"{Path(path).name} {offset} {self._now}\n")
         time.sleep(self._delay_s)
         found = super().read(path, size, offset, fh)
         with self._lock:
             self._now -= 1
-        if self._log is not None:
-            with self._log.open("a") as log:
-                log.write(f"{Path(path).name} {offset} {now}\n")
         return found
 
 
@@ -63,6 +62,7 @@ def main() -> None:
         foreground=True,
         use_ino=True,
         default_permissions=True,
+        auto_cache=True,  # what was read is kept when a file is opened again, as network file systems do
         max_threads=PARALLEL,
         max_idle_threads=PARALLEL,
     )

@@ -13,14 +13,14 @@ import logging
 import mmap
 import os
 import struct
+import sys
 import threading
 import time
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any
 
 from headrace.load.needed import weights_of_a_model
 from headrace.plan.ahead import (
@@ -41,13 +41,14 @@ _log = logging.getLogger("headrace.load")
 _LENGTH = struct.Struct("<Q")
 _HEADER_BYTES_MOST = 100_000_000  # as the library bounds it
 _LOOKED_AT_ONCE = 1024 * PIECE_BYTES  # a mapping of this length; one of a whole file may be more than is let
+_ADVISED_BYTES = 128 * 1024  # of more at once the kernel reads only a part
 _PAGES = PIECE_BYTES // mmap.PAGESIZE
 
 
 def weights_in(folder: Path) -> tuple[Path, ...]:
     """The files of a model in this folder that a framework will map, in the order people count."""
     try:
-        names = weights_of_a_model(os.listdir(folder))
+        names = weights_of_a_model(path.name for path in folder.iterdir())
     except OSError:
         return ()
     return tuple(folder / name for name in sorted(names, key=natural))
@@ -72,7 +73,7 @@ class ReadAhead:
         return f"<ReadAhead of {len(self.files)} files: {self.why}>"
 
     def __enter__(self) -> ReadAhead:  # noqa: PYI034  # typing.Self came with Python 3.11
-        if self.files:
+        if self.files and sys.platform == "linux":  # what follows asks its kernel
             self._thread.start()
         return self
 
@@ -133,7 +134,7 @@ class ReadAhead:
         def read() -> None:
             buffer = bytearray(PIECE_BYTES)
             for file, number in ahead:
-                if self._stopped.is_set() or not files[file].bring(number, buffer):
+                if self._stopped.is_set() or not files[file].bring(number, buffer, advise=readers > 1):
                     return
 
         began = time.monotonic()
@@ -160,11 +161,12 @@ class _File:
     def __exit__(self, *_: object) -> None:
         os.close(self._number)
 
-    def bring(self, number: int, buffer: bytearray) -> bool:
-        """Get a piece into memory; whether that was possible."""
+    def bring(self, number: int, buffer: bytearray, *, advise: bool) -> bool:
+        """Get a piece into memory; whether that was possible. With advice all of it is asked for before it is read."""
         at = number * PIECE_BYTES
         try:
-            os.posix_fadvise(self._number, at, PIECE_BYTES, os.POSIX_FADV_WILLNEED)  # all of it, not page by page
+            for start in range(at, at + PIECE_BYTES, _ADVISED_BYTES) if advise else ():
+                os.posix_fadvise(self._number, start, _ADVISED_BYTES, os.POSIX_FADV_WILLNEED)
             return os.preadv(self._number, [buffer], at) > 0
         except OSError:
             return False
@@ -181,7 +183,9 @@ class _File:
         for start in range(0, self._size, _LOOKED_AT_ONCE):
             told = _in_memory(self._number, Range(start, min(self._size, start + _LOOKED_AT_ONCE)))
             first = start // PIECE_BYTES
-            found += [first + at // _PAGES for at in range(0, len(told), _PAGES) if 0 in told[at : at + _PAGES]]
+            found += [
+                first + at // _PAGES for at in range(0, len(told), _PAGES) if 0 in told[at : at + _PAGES]
+            ]
         return frozenset(found)
 
     def tensors(self) -> Mapping[str, Range]:
@@ -211,9 +215,7 @@ def _in_memory(number: int, where: Range) -> bytes:
     # Private, not read-only: of that alone Python gives the address. No page of it is ever touched.
     with mmap.mmap(number, len(where), access=mmap.ACCESS_COPY, offset=where.start) as mapped:
         first = ctypes.c_char.from_buffer(mapped)
-        failed = libc.mincore(
-            ctypes.c_void_p(ctypes.addressof(first)), ctypes.c_size_t(len(where)), told
-        )
+        failed = libc.mincore(ctypes.c_void_p(ctypes.addressof(first)), ctypes.c_size_t(len(where)), told)
         del first  # or the mapping could not be closed
     if failed:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))

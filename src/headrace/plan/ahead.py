@@ -72,7 +72,9 @@ def order_of_use(files: Iterable[Mapping[str, Range]], cold: Iterable[frozenset[
         cold: for each file, which pieces of it are not in memory.
     """
     missing = list(cold)
-    tensors = [(natural(name), file, where) for file, each in enumerate(files) for name, where in each.items()]
+    tensors = [
+        (natural(name), file, where) for file, each in enumerate(files) for name, where in each.items()
+    ]
     wanted = dict.fromkeys(
         (file, number)
         for _, file, where in sorted(tensors, key=lambda tensor: tensor[:2])
