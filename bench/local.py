@@ -5,7 +5,7 @@
 
 warm  in the page cache
 cold  on this disk, nothing of it in the page cache
-slow  on a file system in user space that answers each request of 128 KiB after 2 ms, 64 at a time, as those of a
+slow  on a file system in user space that answers each request of 128 KiB after 5 ms, 64 at a time, as those of a
       network do; nothing of it in the page cache
 
 The model is Llama-shaped, bf16, of random weights, in four shards. Every run is a process of its own, and the
@@ -42,7 +42,7 @@ from tests.pull.mounts import served
 
 ROOT = Path(__file__).resolve().parents[1]
 REPO = "bench/model"
-DELAY_S = 0.002
+DELAY_S = 0.005
 CASES = ("warm", "cold", "slow")
 _TOKENS = [1, 2, 3, 5, 8, 13, 21, 34]
 _OFTEN_ENOUGH = 5
