@@ -320,9 +320,10 @@ def _auto() -> Any:
 
 
 def _made_of(folder: str, weights: dict[str, Any]) -> Any:
-    from transformers import AutoConfig  # noqa: PLC0415
+    from transformers import LlamaConfig, LlamaForCausalLM  # noqa: PLC0415  # the Auto classes want a name
 
-    return _auto().from_pretrained(None, config=AutoConfig.from_pretrained(folder), state_dict=weights)
+    config = LlamaConfig.from_pretrained(folder)
+    return LlamaForCausalLM.from_pretrained(None, config=config, state_dict=weights)
 
 
 def _say(words: str) -> None:
