@@ -14,16 +14,16 @@ MIB = 1024 * 1024
 @pytest.mark.parametrize(
     ("facts", "expected"),
     [
-        (Facts(in_memory=False, cold_bytes=2 * GB, free_bytes=16 * GB), 2 * GB),
-        (Facts(in_memory=True, cold_bytes=2 * GB, free_bytes=16 * GB), 0),
-        (Facts(in_memory=False, cold_bytes=0, free_bytes=16 * GB), 0),
-        (Facts(in_memory=False, cold_bytes=32 * MIB, free_bytes=16 * GB), 0),
-        (Facts(in_memory=False, cold_bytes=2 * GB, free_bytes=2 * GB), GB),
-        (Facts(in_memory=False, cold_bytes=2 * GB, free_bytes=0), 0),
+        (Facts(is_far=True, cold_bytes=2 * GB, free_bytes=16 * GB), 2 * GB),
+        (Facts(is_far=False, cold_bytes=2 * GB, free_bytes=16 * GB), 0),
+        (Facts(is_far=True, cold_bytes=0, free_bytes=16 * GB), 0),
+        (Facts(is_far=True, cold_bytes=32 * MIB, free_bytes=16 * GB), 0),
+        (Facts(is_far=True, cold_bytes=2 * GB, free_bytes=2 * GB), GB),
+        (Facts(is_far=True, cold_bytes=2 * GB, free_bytes=0), 0),
     ],
     ids=[
         "cold",
-        "in memory",
+        "a disk of this machine",
         "warm",
         "small",
         "larger than half of what is free",

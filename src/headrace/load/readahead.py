@@ -114,7 +114,7 @@ class ReadAhead:
         cold = [file.cold() for file in files]
         missing = sum(map(len, cold)) * PIECE_BYTES
         medium = medium_of(self.files[0].resolve().parent)
-        most = bytes_ahead(Facts(medium.kind is Kind.MEMORY, missing, _free_bytes()))
+        most = bytes_ahead(Facts(medium.kind in (Kind.NETWORK, Kind.FUSE), missing, _free_bytes()))
         if not most:
             return f"a plain mapping is best: {missing} bytes are not in memory, and {medium.why}"
         pieces = order_of_use([file.tensors() for file in files], cold)[: most // PIECE_BYTES]

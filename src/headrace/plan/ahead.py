@@ -36,19 +36,19 @@ class Facts:
     """What is known before anything is read.
 
     Attributes:
-        in_memory: whether the file system lies in memory anyway.
+        is_far: whether another machine or a program carries every byte, and not a disk of this one or its memory.
         cold_bytes: of the files, not in memory yet.
         free_bytes: of memory, which the kernel would give away without taking it from anybody.
     """
 
-    in_memory: bool
+    is_far: bool
     cold_bytes: int
     free_bytes: int
 
 
 def bytes_ahead(facts: Facts) -> int:
     """How much may be read ahead, if it pays at all; 0 where a plain mapping is best."""
-    if facts.in_memory or facts.cold_bytes < _COLD_BYTES_LEAST:
+    if not facts.is_far or facts.cold_bytes < _COLD_BYTES_LEAST:
         return 0
     return min(facts.cold_bytes, int(facts.free_bytes * _SHARE_OF_FREE))
 
