@@ -21,6 +21,7 @@ from headrace.load.arrival import Arrival
 from headrace.load.framework import Loadable, as_loadable, is_of_diffusers, load_from_cache
 from headrace.load.needed import Need, need_of
 from headrace.load.progress import Progress
+from headrace.load.readahead import ReadAhead, weights_in
 from headrace.names import Repo
 from headrace.settings import Settings, load_settings
 from headrace.transfer.dispatch import Dispatcher
@@ -84,7 +85,10 @@ def _load(
             progress.expect()
     base = base_of(snapshot.path) if order.need is Need.A_MODEL else None
     if base is None:
-        model = _from_cache(loadable, snapshot.repo, snapshot.commit, order, arguments)
+        weights = weights_in(snapshot.path) if order.need is Need.A_MODEL else ()
+        with ReadAhead(weights) as ahead:
+            model = _from_cache(loadable, snapshot.repo, snapshot.commit, order, arguments)
+            ahead.while_it_lives(model)
     elif is_base:
         raise LoadError(f"{snapshot.repo} is an adapter, and another one is for it")
     else:
