@@ -11,6 +11,7 @@ import json
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import click
@@ -54,6 +55,7 @@ def pages() -> dict[str, str]:
         "cli.md": _commands,
         "settings.md": _settings,
         "errors.md": _errors,
+        "events.md": _events,
     }
     written = {name: f"{_NOTE}\n\n" + "\n".join(make()) + "\n" for name, make in makers.items()}
     return {**written, "openapi.json": json.dumps(document(OPERATIONS, __version__), indent=2) + "\n"}
@@ -154,6 +156,22 @@ def _errors() -> Iterator[str]:
         events.Warned,
     ):
         yield textwrap.fill(f"- `{events.name_of(event)}`: {_first_line(event)}", 118, subsequent_indent="  ")
+
+
+def _events() -> Iterator[str]:
+    yield "# Events"
+    yield ""
+    yield "What happens, in the order it happens: one JSON object a line with `--json`, whose `event` is the name below, and"
+    yield "in Python values of the classes of `headrace.events`, handed to `on_event` on a thread of its own. Those marked"
+    yield "with * may be left out where the reader is slow; on the command line a line `progress`, twice a second, sums them"
+    yield "up. Sizes and offsets are bytes, times seconds, rates bytes a second."
+    for event in events.Event.__subclasses__():
+        yield ""
+        yield f"## `{events.name_of(event)}`{' *' if event.droppable else ''}"
+        yield ""
+        yield textwrap.fill(" ".join((inspect.getdoc(event) or "").split()), 118)
+        yield ""
+        yield textwrap.fill("Fields: " + ", ".join(f"`{one.name}`" for one in fields(event)) + ".", 118)
 
 
 def _below(family: type[errors.HeadraceError], depth: int) -> Iterator[str]:

@@ -294,6 +294,36 @@ class Done(Event):
     sources: Mapping[str, int] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class LoadProgress(Event):
+    """A model is loaded while its files come: `done` of the `tensors` of which is known so far were handed out.
+
+    `landed_bytes` of `bytes` are here; `awaited` is the tensor that somebody waits for, empty where nobody does.
+    """
+
+    droppable: ClassVar[bool] = True
+    tensors: int
+    done: int
+    bytes: int
+    landed_bytes: int
+    awaited: str
+
+
+@dataclass(frozen=True)
+class Loaded(Event):
+    """A load ended well, every file verified, after `seconds`.
+
+    `tensors` were handed out while their files came: none where everything was here, or had to be before it could be
+    read. `waited_s` went by waiting: for what was to come, for bytes, and in the end for digests.
+    """
+
+    repo: str
+    commit: str
+    tensors: int
+    seconds: float
+    waited_s: float
+
+
 def name_of(event: Event | type[Event]) -> str:
     """The event's word in JSON and logs: `BlobPublished` → `blob_published`."""
     kind = event if isinstance(event, type) else type(event)

@@ -55,6 +55,10 @@ class HubCacheLayout:
         """Where content rests."""
         return self.folder / "blobs" / digest.hex
 
+    def client_lock(self, digest: Digest) -> Path:
+        """What the hub's own client locks (flock(2)) while it fetches this content."""
+        return self.root / ".locks" / self.folder.name / f"{digest.hex}.lock"
+
     def ref(self, revision: str) -> Path:
         """The text file that remembers which commit a branch or tag meant."""
         return self.folder / "refs" / revision

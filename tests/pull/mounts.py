@@ -59,6 +59,13 @@ class Faults(ctypes.Structure):
 @contextmanager
 def in_user_space(base: Path, *lacks: str) -> Iterator[tuple[Path, Faults]]:
     """A mounted file system that hands on to a folder: where, and its faults. Skips where FUSE is not to be had."""
+    with served(base, "tests.pull.passthrough", *lacks) as point:
+        yield point, Faults.at(base / "faults")
+
+
+@contextmanager
+def served(base: Path, program: str, *words: str) -> Iterator[Path]:
+    """Where a file system is mounted that this module serves from `base/behind`. Skips where FUSE is not to be had."""
     for reason, missing in (
         ("no /dev/fuse that may be opened", not os.access("/dev/fuse", os.R_OK | os.W_OK)),
         ("fusermount3 and libfuse3 are not installed", not find_library("fuse3")),
@@ -67,12 +74,12 @@ def in_user_space(base: Path, *lacks: str) -> Iterator[tuple[Path, Faults]]:
         if missing:
             pytest.skip(reason)
     folder, point, shared = base / "behind", base / "mount", base / "faults"
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     point.mkdir()
-    faults = Faults.at(shared)
-    command = [sys.executable, "-W", "ignore", "-m", "tests.pull.passthrough", str(folder), str(point)]
+    Faults.at(shared)
+    command = [sys.executable, "-W", "ignore", "-m", program, str(folder), str(point)]
     process = subprocess.Popen(
-        [*command, str(shared), *lacks],
+        [*command, str(shared), *words],
         cwd=_HERE,
         env={**os.environ, "FUSE_LIBRARY_NAME": "fuse3"},
         stderr=subprocess.PIPE,
@@ -85,7 +92,7 @@ def in_user_space(base: Path, *lacks: str) -> Iterator[tuple[Path, Faults]]:
                 pytest.skip(f"FUSE cannot be mounted here: {process.communicate()[1].strip()[-200:]}")
             assert time.monotonic() < deadline
             time.sleep(0.02)
-        yield point, faults
+        yield point
     finally:
         subprocess.run(["fusermount3", "-u", "-z", str(point)], check=False, capture_output=True)
         try:

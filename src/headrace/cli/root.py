@@ -27,6 +27,7 @@ COMMANDS = {
     "env": "Shell lines that lead other tools to the best endpoint.",
     "run": "Run a command with the best endpoint.",
     "config": "Show settings and where they come from.",
+    "bench": "Measure this machine and its line.",
     "demo": "The whole road once, on a real model, measured.",
 }
 

@@ -18,6 +18,7 @@ from headrace.layout import HubCacheLayout
 from headrace.load.arrival import Arrival
 from headrace.load.checkpoint import INDEX, WHOLE, is_quantized, layout_of, place_of, streamed, way_around
 from headrace.load.needed import Need, needed
+from headrace.load.progress import Progress
 from headrace.manifest import Manifest
 from headrace.names import is_commit, parse_address
 
@@ -32,15 +33,24 @@ class Checkpoint:
         manifest: what comes with them.
         place: the one file, or the index of several, which is here; None where there is no such thing.
         arrivals: by path, what can be read before it is verified; nothing where all of it is in place by now.
+        progress: of the load that it is for.
     """
 
     coming: Prefetch
     manifest: Manifest
     place: Path | None
     arrivals: Mapping[str, Arrival]
+    progress: Progress
 
     @classmethod
-    def of(cls, coming: Prefetch, need: Need, arguments: Mapping[str, Any], obstacle: str) -> Checkpoint:
+    def of(
+        cls,
+        coming: Prefetch,
+        need: Need,
+        arguments: Mapping[str, Any],
+        obstacle: str,
+        emit: Emit | None,
+    ) -> Checkpoint:
         """Wait for the small files, and for all where the weights cannot be read while they come.
 
         Args:
@@ -48,10 +58,12 @@ class Checkpoint:
             need: what it brings.
             arguments: those of `from_pretrained`.
             obstacle: why nothing can be read while it comes; empty where there is no such reason.
+            emit: hears how far the load is.
 
         Raises:
             HeadraceError: as the pull.
         """
+        progress = Progress(emit)
         planned = coming.plan()
         manifest, root = planned.manifest, planned.root
         path = place_of(manifest.entries)
@@ -66,7 +78,8 @@ class Checkpoint:
             coming.finish()
             early = ()
         arrivals = {str(root / entry.path): coming.arrival(entry) for entry in early}
-        return cls(coming, manifest, root / path if path else None, arrivals)
+        progress.expect(arrivals.values())
+        return cls(coming, manifest, root / path if path else None, arrivals, progress)
 
     def settle(self) -> None:
         """Wait until everything is verified. Raises `DigestMismatch` where what was read was something else."""
@@ -74,6 +87,7 @@ class Checkpoint:
             arrival.settle()
         if not any(arrival.is_on_demand for arrival in self.arrivals.values()):
             self.coming.finish()
+        self.progress.over(self.manifest.repo.name, self.manifest.commit)
 
 
 def in_place(order: Order, emit: Emit) -> Snapshot | None:

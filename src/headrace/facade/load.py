@@ -21,6 +21,8 @@ from headrace.load.arrival import Arrival
 from headrace.load.checkpoint import is_quantized, streamed, way_around
 from headrace.load.framework import Loadable, as_loadable, is_of_diffusers, load_from_cache
 from headrace.load.needed import Need, need_of
+from headrace.load.progress import Progress
+from headrace.load.readahead import ReadAhead, weights_in
 from headrace.load.share import is_lone_rank
 from headrace.names import Repo
 from headrace.settings import Settings, load_settings
@@ -50,7 +52,7 @@ def load(
         repo: as for `pull`.
         sources: as for `pull`.
         settings: as for `pull`.
-        on_event: as for `pull`.
+        on_event: as for `pull`; `LoadProgress` and `Loaded` tell of the load itself.
         arguments: handed to `from_pretrained` as they are.
 
     Returns:
@@ -77,6 +79,7 @@ def _load(
     *,
     is_base: bool = False,
 ) -> Any:
+    progress = Progress(emit)
     snapshot = None if is_under_way(order) else in_place(order, emit or _unheard)
     if snapshot is None:
         with joined(order, emit) as coming:
@@ -84,29 +87,40 @@ def _load(
                 whole = replace(order, on_demand=False)
                 return _load(loadable, whole, emit, arguments, is_base=is_base)
             if not (order.need is Need.A_MODEL and is_adapter(coming.plan().manifest.entries)):
-                return _load_while_it_comes(loadable, coming, order, arguments)
+                return _load_while_it_comes(loadable, coming, order, arguments, emit)
             snapshot = coming.finish()
+            progress.expect()
     base = base_of(snapshot.path) if order.need is Need.A_MODEL else None
     if base is None:
-        return _from_cache(loadable, snapshot.repo, snapshot.commit, order, arguments)
-    if is_base:
+        weights = weights_in(snapshot.path) if order.need is Need.A_MODEL else ()
+        with ReadAhead(weights) as ahead:
+            model = _from_cache(loadable, snapshot.repo, snapshot.commit, order, arguments)
+            ahead.while_it_lives(model)
+    elif is_base:
         raise LoadError(f"{snapshot.repo} is an adapter, and another one is for it")
-    model = _load(loadable, replace(order, repo=base), emit, arguments, is_base=True)
-    return adapted(model, snapshot.path, arguments)
+    else:
+        model = adapted(
+            _load(loadable, replace(order, repo=base), emit, arguments, is_base=True),
+            snapshot.path,
+            arguments,
+        )
+    progress.over(snapshot.repo.name, snapshot.commit)
+    return model
 
 
 def _load_while_it_comes(
-    loadable: Loadable, coming: Prefetch, order: Order, arguments: dict[str, Any]
+    loadable: Loadable, coming: Prefetch, order: Order, arguments: dict[str, Any], emit: Emit | None
 ) -> Any:
     obstacle = _obstacle() if order.need is Need.A_MODEL else "it is no model's weights"
-    found = Checkpoint.of(coming, order.need, arguments, obstacle)
+    found = Checkpoint.of(coming, order.need, arguments, obstacle, emit)
     repo, commit = found.manifest.repo, found.manifest.commit
     if not found.arrivals:
-        return _from_cache(loadable, repo, commit, order, arguments)
-    from headrace.load.hook import finding  # noqa: PLC0415  # it imports what only this needs
-
-    with finding(_Found(found)):
         model = _from_cache(loadable, repo, commit, order, arguments)
+    else:
+        from headrace.load.hook import finding  # noqa: PLC0415  # it imports what only this needs
+
+        with finding(_Found(found)):
+            model = _from_cache(loadable, repo, commit, order, arguments)
     found.settle()
     return model
 

@@ -11,6 +11,7 @@ from headrace.facade.checkpoint import in_place
 from headrace.facade.dialogue import Order
 from headrace.facade.prefetch import Prefetch, is_under_way, joined
 from headrace.load.framework import Loadable, load_from_cache
+from headrace.load.progress import Progress
 
 _log = logging.getLogger("headrace.load")
 
@@ -22,14 +23,22 @@ def load_parts(cls: Loadable, order: Order, emit: Emit | None, arguments: dict[s
         HeadraceError: as the pull, and as `load_from_cache`.
         DigestMismatch: what was read was something else.
     """
+    progress = Progress(emit)
     snapshot = None if is_under_way(order) else in_place(order, emit or _unheard)
     if snapshot is not None:
-        return load_from_cache(cls, snapshot.repo, snapshot.commit, order.settings.cache, arguments)
+        made = load_from_cache(cls, snapshot.repo, snapshot.commit, order.settings.cache, arguments)
+        progress.over(snapshot.repo.name, snapshot.commit)
+        return made
     with joined(order, emit) as coming:
-        return _load_while_they_come(cls, coming, order, arguments)
+        made = _load_while_they_come(cls, coming, order, arguments, progress)
+        manifest = coming.plan().manifest
+        progress.over(manifest.repo.name, manifest.commit)
+        return made
 
 
-def _load_while_they_come(cls: Loadable, coming: Prefetch, order: Order, arguments: dict[str, Any]) -> Any:
+def _load_while_they_come(
+    cls: Loadable, coming: Prefetch, order: Order, arguments: dict[str, Any], progress: Progress
+) -> Any:
     from headrace.load.diffusers import Stage, install, streamed  # noqa: PLC0415  # it imports what only this needs
     from headrace.load.hook import finding  # noqa: PLC0415
 
@@ -40,6 +49,7 @@ def _load_while_they_come(cls: Loadable, coming: Prefetch, order: Order, argumen
     if not reason:
         coming.settle(entry for entry in manifest.entries if entry not in early)
         arrivals = {entry.path: coming.arrival(entry) for entry in early}
+        progress.expect(arrivals.values())
         try:
             with Stage(planned.root, manifest.entries, arrivals) as stage, finding(stage):
                 made = stage.load(cls, manifest.repo.name, arguments)
@@ -52,6 +62,7 @@ def _load_while_they_come(cls: Loadable, coming: Prefetch, order: Order, argumen
             reason = f"{type(error).__name__}: {error}"
     _log.info("%s is pulled, then loaded: %s", manifest.repo, reason)
     coming.finish()
+    progress.expect()
     return load_from_cache(cls, manifest.repo, manifest.commit, order.settings.cache, arguments)
 
 

@@ -184,6 +184,7 @@ class _Load:
         order = Order(settings, sources, f"{asked.name}@{asked.revision}", Need.A_MODEL)
         on_event = self._streams.on_event
         dispatcher = self._ends.enter_context(Dispatcher((on_event,) if on_event else ()))
+        emit = dispatcher.emit if on_event else None
         if asked.only:
             _log.info("%s is pulled, then loaded: of %s only", asked.name, ", ".join(asked.only))
             pull(order.repo, include=asked.only, settings=settings, sources=sources, on_event=dispatcher.emit)
@@ -192,8 +193,8 @@ class _Load:
         if coming is None:
             if at_hand(order, dispatcher.emit) or in_place(order, dispatcher.emit):
                 return None
-            coming = self._ends.enter_context(joined(order, dispatcher.emit if on_event else None))
-        found = Checkpoint.of(coming, order.need, self._arguments, self._streams.obstacle)
+            coming = self._ends.enter_context(joined(order, emit))
+        found = Checkpoint.of(coming, order.need, self._arguments, self._streams.obstacle, emit)
         self._found.append(found)
         return found.place if found.arrivals else None
 

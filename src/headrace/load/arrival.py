@@ -19,6 +19,7 @@ from typing import Protocol
 
 from headrace.blocklist import BlockList, block_at
 from headrace.errors import DigestMismatch, StoreError
+from headrace.load.progress import Progress
 from headrace.manifest import Entry
 from headrace.ranges import Range, RangeSet
 from headrace.store.onlooker import Onlooker, OpenFile
@@ -75,11 +76,13 @@ class Arrival:
     Attributes:
         entry: what it will be.
         waited_s: for how long somebody waited for its bytes, in all.
+        progress: is told of waits; None where nobody wants to hear of them.
     """
 
     def __init__(self, entry: Entry, onlooker: Onlooker, carrier: Carrier) -> None:
         self.entry = entry
         self.waited_s = 0.0
+        self.progress: Progress | None = None
         self._onlooker = onlooker
         self._carrier = carrier
         self._lock = threading.Lock()
@@ -119,6 +122,12 @@ class Arrival:
         proof = self._carrier.proof(self.entry)
         return proof is not None and proof.on_demand
 
+    def count(self) -> int:
+        """How much of it is there by now. Raises as `reach`."""
+        with self._lock:
+            self._look()
+        return self.landed_bytes
+
     def reach(self, wanted: Range) -> OpenFile:
         """Wait until these bytes may be read, and say where.
 
@@ -140,6 +149,7 @@ class Arrival:
                     is_wished = True
                     proof = self._carrier.proof(self.entry) or NO_PROOF
                     self._carrier.wish(self.entry, self._widened(wanted, proof))
+                self._tell()
                 time.sleep(_LOOK_S)
         finally:
             self.waited_s += time.monotonic() - began
@@ -168,14 +178,23 @@ class Arrival:
             HeadraceError: it will not come, as the carrier says.
             DigestMismatch: what was read was something else.
         """
-        while True:
-            with self._lock:
-                self._look()
-                if self._final is not None:
-                    return self._final
-                if self._given and self.is_on_demand:
-                    return self._given[-1][0]
-            time.sleep(_LOOK_S)
+        began = time.monotonic()
+        try:
+            while True:
+                with self._lock:
+                    self._look()
+                    if self._final is not None:
+                        return self._final
+                    if self._given and self.is_on_demand:
+                        return self._given[-1][0]
+                self._tell()
+                time.sleep(_LOOK_S)
+        finally:
+            self.waited_s += time.monotonic() - began
+
+    def _tell(self) -> None:
+        if self.progress is not None:
+            self.progress.tell()
 
     def _seek(self, wanted: Range) -> tuple[OpenFile | None, int | None]:
         """The file to read these bytes in, if they are there; with a block of it that the caller has to prove first."""

@@ -35,6 +35,10 @@ class LocalFile:
         return False
 
     @property
+    def progress(self) -> None:
+        """Nobody waits for it."""
+
+    @property
     def final(self) -> OpenFile:
         """The file."""
         return self._file

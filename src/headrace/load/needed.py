@@ -101,12 +101,12 @@ def needed(entries: Iterable[Entry], need: Need) -> tuple[Entry, ...]:
         weights = (
             _weights_of_parts(paths, need)
             if PIPELINE in paths or need is Need.VARIANTS
-            else _weights_of_a_model(paths)
+            else weights_of_a_model(paths)
         )
     return tuple(entry for entry in everything if not _is_weights(entry.path) or entry.path in weights)
 
 
-def _weights_of_a_model(paths: Iterable[str]) -> frozenset[str]:
+def weights_of_a_model(paths: Iterable[str]) -> frozenset[str]:
     """The one format that is loaded: safetensors, else PyTorch's own."""
     top = [path for path in paths if "/" not in path]
     for suffix, whole in ((".safetensors", "model.safetensors"), (".bin", "pytorch_model.bin")):

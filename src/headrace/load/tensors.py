@@ -16,13 +16,14 @@ import re
 import struct
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import TracebackType
 from typing import Any, Protocol
 
 from safetensors import SafetensorError, safe_open
 
 from headrace.errors import StoreError
+from headrace.load.progress import Progress
 from headrace.load.slicing import part_of
 from headrace.ranges import Range
 from headrace.store.onlooker import OpenFile
@@ -48,6 +49,10 @@ class Readable(Protocol):
     @property
     def is_on_demand(self) -> bool:
         """Whether nothing of it comes but what is asked for."""
+
+    @property
+    def progress(self) -> Progress | None:
+        """Is told of waits; None where nobody wants to hear of them."""
 
     @property
     def final(self) -> OpenFile | None:
@@ -92,6 +97,8 @@ class ArrivingTensors:
         self._handle, self._places = self._begin()
         starts = {place.start for place in self._places.values() if place}
         self._is_told = len(starts) == sum(map(bool, self._places.values()))  # else each has the place of all
+        if arrival.progress is not None:
+            arrival.progress.opened(arrival, len(self._places))
 
     def __repr__(self) -> str:
         return f"<ArrivingTensors {self.arrival.name}, {len(self._places)} tensors>"
@@ -213,7 +220,9 @@ class ArrivingTensors:
 
     def _landed(self, name: str, index: Any = ...) -> Any:
         """The library's handle of the file in which this part of a tensor is."""
-        file = self._whole(self.arrival.reach(self._part(name, index)))
+        progress = self.arrival.progress
+        with progress.awaiting(self.arrival, name) if progress is not None else nullcontext():
+            file = self._whole(self.arrival.reach(self._part(name, index)))
         with self._lock:
             for known, handle in self._handles:
                 if known is file:

@@ -1,0 +1,73 @@
+"""What a load tells of itself: how many tensors are there, what is waited for, what it took."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+
+import headrace
+from headrace.events import BlobPublished, Event, Loaded, LoadProgress, as_json, from_json
+from headrace.testing import ChaosHub, Fault, write_repo
+
+MIB = 1024 * 1024
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ChaosHub]:
+    """A hub with a Llama of 12 MB."""
+    made = tmp_path / "made"
+    config = transformers.LlamaConfig(
+        hidden_size=256,
+        intermediate_size=704,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        vocab_size=8000,
+    )
+    model: Any = transformers.LlamaForCausalLM(config)
+    model.to(torch.bfloat16).save_pretrained(made)
+    write_repo(tmp_path / "hub", "org/llama", {path.name: path.read_bytes() for path in made.iterdir()})
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+    with ChaosHub(tmp_path / "hub") as running:
+        monkeypatch.setenv("HF_ENDPOINT", running.endpoint)
+        yield running
+
+
+def test_a_load_says_how_far_it_is_and_what_it_waits_for(hub: ChaosHub) -> None:
+    hub.set_faults(Fault("total", rate=4 * MIB))
+    told: list[Event] = []
+    model = headrace.load(transformers.AutoModelForCausalLM, "org/llama", on_event=told.append)
+    far = [one for one in told if isinstance(one, LoadProgress)]
+    names = set(model.state_dict())
+    assert len(far) > 3
+    assert {one.awaited for one in far} & names
+    assert {one.tensors for one in far} >= {len(names)}
+    assert [one.done for one in far] == sorted(one.done for one in far)
+    assert [one.landed_bytes for one in far] == sorted(one.landed_bytes for one in far)
+    assert all(one.landed_bytes <= one.bytes for one in far)
+    assert {one.bytes for one in far} == {
+        sum(
+            e.size
+            for e in told
+            if isinstance(e, BlobPublished) and "safetensors" in e.path and "index" not in e.path
+        )
+    }
+    (loaded,) = (one for one in told if isinstance(one, Loaded))
+    assert loaded.tensors == len(names)
+    assert 0 < loaded.waited_s <= loaded.seconds
+    assert all(from_json(as_json(one)) == one for one in (*far, loaded))
+
+
+def test_what_is_here_waits_for_nothing(hub: ChaosHub) -> None:
+    headrace.pull("org/llama")
+    told: list[Event] = []
+    headrace.load(transformers.AutoModelForCausalLM, "org/llama", on_event=told.append)
+    assert not [one for one in told if isinstance(one, LoadProgress)]
+    (loaded,) = (one for one in told if isinstance(one, Loaded))
+    assert (loaded.repo, loaded.tensors, loaded.waited_s) == ("org/llama", 0, 0.0)
+    assert loaded.seconds > 0
