@@ -127,7 +127,8 @@ def _load_while_it_comes(
 
 def _from_cache(loadable: Loadable, repo: Repo, commit: str, order: Order, arguments: dict[str, Any]) -> Any:
     cache = order.settings.cache
-    if order.need is Need.A_MODEL and not _version().startswith("4."):  # which takes no such arguments
+    is_auto = "_BaseAutoModelClass" in {one.__name__ for one in getattr(loadable, "__mro__", ())}
+    if is_auto and not _version().startswith("4."):  # which takes no such arguments
         # Where peft is installed the Auto classes look for adapters first, and would ask the hub for them.
         here = {"cache_dir": str(cache), "local_files_only": True}
         arguments = {**arguments, "adapter_kwargs": here | (arguments.get("adapter_kwargs") or {})}
