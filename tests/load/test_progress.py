@@ -71,3 +71,14 @@ def test_what_is_here_waits_for_nothing(hub: ChaosHub) -> None:
     (loaded,) = (one for one in told if isinstance(one, Loaded))
     assert (loaded.repo, loaded.tensors, loaded.waited_s) == ("org/llama", 0, 0.0)
     assert loaded.seconds > 0
+
+
+def test_who_comes_later_is_told_nothing_of_waits_before(hub: ChaosHub) -> None:
+    hub.set_faults(Fault("total", rate=4 * MIB))
+    told: list[Event] = []
+    with headrace.prefetch("org/llama"):
+        headrace.load(transformers.AutoModelForCausalLM, "org/llama")
+        headrace.load(transformers.AutoModelForCausalLM, "org/llama", on_event=told.append)
+    (loaded,) = (one for one in told if isinstance(one, Loaded))
+    assert loaded.tensors > 0
+    assert loaded.waited_s < loaded.seconds  # the first one waited longer than that

@@ -9,6 +9,7 @@ import logging
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ import transformers
 
 import headrace
 from headrace.errors import DigestMismatch
-from headrace.events import BlobPublished, Event
+from headrace.events import BlobPublished, Event, Loaded, LoadProgress
 from headrace.testing import ChaosHub, Fault
 from tests.conftest import Instead
 from tests.load.zoo import ARCHITECTURES, Hubful, differences
@@ -81,8 +82,10 @@ def carriers(hub: ChaosHub, repo: str = "", ending: str = ".safetensors") -> set
 def left_over() -> tuple[set[str], set[int], int]:
     """Names of threads, child processes, and how many descriptors there are."""
     threads = {one.name for one in threading.enumerate()}
-    tasks = Path("/proc/self/task").iterdir()
-    children = {int(pid) for task in tasks for pid in (task / "children").read_text().split()}
+    children: set[int] = set()
+    for task in Path("/proc/self/task").iterdir():
+        with suppress(FileNotFoundError, ProcessLookupError):  # threads end meanwhile
+            children |= {int(pid) for pid in (task / "children").read_text().split()}
     return threads, children, len(list(Path("/proc/self/fd").iterdir()))
 
 
@@ -97,6 +100,9 @@ def test_a_program_is_given_a_model_while_it_comes(hubful: Hubful, hub: ChaosHub
     assert differences(model, stock, ARCHITECTURES["llama"].inputs()) == []
     assert report == expected
     assert sum(isinstance(event, BlobPublished) for event in events) >= 3
+    assert any(isinstance(event, LoadProgress) for event in events)
+    (loaded,) = (event for event in events if isinstance(event, Loaded))
+    assert loaded.tensors == len(stock.state_dict())
     hub.clear_log()
     with headrace.streaming():
         again = Llama.from_pretrained(repo)

@@ -32,6 +32,8 @@ from headrace.transfer.dispatch import Dispatcher
 if TYPE_CHECKING:
     from headrace.load.hook import Asked, Finder
 
+_TAKES_ADAPTERS_ARGUMENTS = 5  # and later ones of transformers
+
 
 def load(
     cls: type,
@@ -127,8 +129,7 @@ def _load_while_it_comes(
 
 def _from_cache(loadable: Loadable, repo: Repo, commit: str, order: Order, arguments: dict[str, Any]) -> Any:
     cache = order.settings.cache
-    is_auto = "_BaseAutoModelClass" in {one.__name__ for one in getattr(loadable, "__mro__", ())}
-    if is_auto and not _version().startswith("4."):  # which takes no such arguments
+    if order.need is Need.A_MODEL and _major() >= _TAKES_ADAPTERS_ARGUMENTS:
         # Where peft is installed the Auto classes look for adapters first, and would ask the hub for them.
         here = {"cache_dir": str(cache), "local_files_only": True}
         arguments = {**arguments, "adapter_kwargs": here | (arguments.get("adapter_kwargs") or {})}
@@ -172,9 +173,10 @@ class _Found:
         self._checkpoint.settle()
 
 
-def _version() -> str:
-    version: str = getattr(sys.modules.get("transformers"), "__version__", "")
-    return version
+def _major() -> int:
+    """The first number of the version of transformers; 0 where that is not known."""
+    number = str(getattr(sys.modules.get("transformers"), "__version__", "")).partition(".")[0]
+    return int(number) if number.isdecimal() else 0
 
 
 def _unheard(_: Event) -> None:
