@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import signal
@@ -15,12 +16,13 @@ from typing import Any
 import pytest
 
 import headrace
+from headrace.blocklist import BlockList, block_at, blocks_in
 from headrace.errors import DigestMismatch, LoadError, StoreError
 from headrace.facade.prefetch import Prefetch
 from headrace.layout import WorkshopLayout
 from headrace.load.arrival import NO_PROOF, Arrival, Proof
 from headrace.manifest import Digest, Entry
-from headrace.ranges import Range
+from headrace.ranges import Range, RangeSet
 from headrace.store.lease import LeaseWatch
 from headrace.store.onlooker import Onlooker
 from headrace.store.partial import Partial, claim_partial
@@ -214,3 +216,64 @@ def test_what_was_read_of_a_silent_holders_file_is_compared_in_the_end(
         with pytest.raises(DigestMismatch):  # for everybody who has read of it
             arrival.reach(Range(0, 1))
     sleeper.close()
+
+
+class Demanded(Bystander):
+    """A carrier of a file that comes on demand. It brings right bytes when it is asked, and not before."""
+
+    def __init__(self, partial: Partial, digest: Digest) -> None:
+        super().__init__()
+        self.doubts: list[int] = []
+        self._partial = partial
+        blocks = [block_at(number, len(DATA)) for number in range(blocks_in(len(DATA)))]
+        hashes = b"".join(hashlib.sha256(DATA[one.start : one.stop]).digest() for one in blocks)
+        self._proof = Proof(BlockList(digest, len(DATA), hashes), on_demand=True)
+        self._patience = 500
+
+    def check(self) -> None:
+        self._patience -= 1
+        assert self._patience, "it waits for nothing"
+
+    def proof(self, entry: Entry) -> Proof | None:
+        return self._proof
+
+    def wish(self, entry: Entry, wanted: Range, *, urgent: bool = True) -> None:
+        bring(self._partial, DATA, wanted)
+
+    def doubt(self, entry: Entry, block: int) -> None:
+        self.doubts.append(block)
+        whole = Range(0, len(DATA))
+        self._partial.forget(RangeSet([whole]))
+        bring(self._partial, DATA, whole)
+
+
+@pytest.fixture
+def demanded(layout: WorkshopLayout) -> Iterator[tuple[Partial, Demanded, Arrival]]:
+    """A file that comes on demand, of which nothing has come."""
+    lease = LeaseWatch(layout).acquire()
+    assert lease is not None
+    partial = claim_partial(layout.folder, layout.digest, len(DATA), lease)
+    carrier = Demanded(partial, layout.digest)
+    yield partial, carrier, Arrival(Entry(WEIGHTS, len(DATA), layout.digest), Onlooker(layout, len(DATA)), carrier)
+    partial.close()
+
+
+def test_a_file_on_demand_that_nobody_read_is_not_waited_for(
+    demanded: tuple[Partial, Demanded, Arrival],
+) -> None:
+    _, carrier, arrival = demanded
+    arrival.settle()
+    assert not carrier.doubts
+
+
+def test_what_was_read_on_demand_is_proved_again_where_bytes_were_forgotten_since(
+    demanded: tuple[Partial, Demanded, Arrival],
+) -> None:
+    partial, carrier, arrival = demanded
+    read = arrival.reach(Range(0, MIB))
+    whole = Range(0, len(DATA))
+    partial.forget(RangeSet([whole]))
+    bring(partial, bytes(len(DATA)), whole)
+    assert arrival.settle().is_same(read)
+    assert carrier.doubts == [0]
+    assert read.read(Range(0, MIB)) == DATA[:MIB]

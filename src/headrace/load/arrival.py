@@ -172,21 +172,30 @@ class Arrival:
     def settle(self) -> OpenFile:
         """Wait until the whole is verified and in place. What was read until then can be relied upon from now on.
 
-        Of a file that comes on demand every block that was read has been proved: there is nothing to wait for.
+        Of a file that comes on demand only the blocks that were read count. They are proved once more where bytes of
+        the file were forgotten since: others may have landed in their place.
 
         Raises:
             HeadraceError: it will not come, as the carrier says.
             DigestMismatch: what was read was something else.
         """
+        file = self._complete()
+        if file is not None:
+            return file
+        with self._lock:
+            given = list(self._given[-1][1]) if self._given else []
+        # Where nothing was read its beginning stands for that: there may be no file yet.
+        return [self.reach(part) for part in given or [Range(0, min(1, self.entry.size))]][-1]
+
+    def _complete(self) -> OpenFile | None:
+        """Wait for the verified file; None where it comes on demand, and may never be whole."""
         began = time.monotonic()
         try:
             while True:
                 with self._lock:
                     self._look()
-                    if self._final is not None:
+                    if self._final is not None or self.is_on_demand:
                         return self._final
-                    if self._given and self.is_on_demand:
-                        return self._given[-1][0]
                 self._tell()
                 time.sleep(_LOOK_S)
         finally:
