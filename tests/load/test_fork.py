@@ -5,16 +5,20 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save
 
 import headrace
+from headrace.load import hook
 from headrace.testing import ChaosHub, Fault, write_repo
-from tests.load.watching import MIB, WEIGHTS, companions, start, until
+from tests.load.watching import MIB, WEIGHTS, companions, is_alive, start, until
 
 DATA = save({f"layers.{number}.weight": torch.full((512, 1024), float(number)) for number in range(6)})
 
@@ -160,3 +164,55 @@ def test_what_is_for_another_python_or_lies_about_misleads_nobody(
         check=False,
     )
     assert (done.stdout, done.returncode) == ("fine\n", 0), done.stderr
+
+
+class Lingering:
+    """A finder that finds nothing, and is a long time at it."""
+
+    def __init__(self) -> None:
+        self.begun, self.may_end = threading.Event(), threading.Event()
+
+    @contextmanager
+    def loading(self, arguments: Mapping[str, Any]) -> Iterator[Lingering]:
+        self.begun.set()
+        self.may_end.wait()
+        yield self
+
+    def find(self, asked: hook.Asked) -> None:
+        return None
+
+    def arrival(self, path: str) -> None:
+        return None
+
+    def settle(self) -> None:
+        """There is nothing."""
+
+
+def test_a_child_that_is_forked_while_a_thread_loads_can_load() -> None:
+    class Base:
+        @classmethod
+        def from_pretrained(cls) -> None:
+            """Of transformers, it would load."""
+
+    def loading(finder: Lingering) -> None:
+        with hook.finding(finder):
+            Base.from_pretrained()
+
+    hook._wrap_load(Base)
+    lingering = Lingering()
+    thread = threading.Thread(target=loading, args=(lingering,))
+    thread.start()
+    lingering.begun.wait()
+    child = os.fork()
+    if not child:
+        free = Lingering()
+        free.may_end.set()
+        loading(free)
+        os._exit(0)
+    try:
+        until(lambda: not is_alive(child))
+    finally:
+        os.kill(child, 9)
+        lingering.may_end.set()
+        thread.join()
+    assert os.waitpid(child, 0)[1] == 0

@@ -91,6 +91,18 @@ def test_a_shard_that_is_there_does_not_wait_for_one_that_is_not(hub: ChaosHub, 
     assert list(load(loader, "org/three"))[-1].startswith("layers.0.")
 
 
+def test_a_file_that_the_index_does_not_name_is_no_part_of_it(
+    hub: ChaosHub, loader: Any, tmp_path: Path
+) -> None:
+    index = json.dumps({"metadata": {}, "weight_map": {"w": SHARDS[1]}}).encode()
+    files = {SHARDS[1]: save({"w": torch.ones(9)}), "model.fp16.safetensors": save({"w": torch.zeros(9)})}
+    write_repo(tmp_path / "hub", "org/two", {**files, "model.safetensors.index.json": index})
+    hub.set_faults(Fault("latency", match="model.fp16", delay_s=0.5))
+    model = engine.Model()
+    load(loader, "org/two", model)
+    assert torch.equal(model.got["w"], torch.ones(9))
+
+
 def test_what_is_not_wanted_is_not_given(hub: ChaosHub, loader: Any) -> None:
     loader.local_expert_ids = {1, 3}
     source = engine.Place(

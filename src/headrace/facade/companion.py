@@ -87,7 +87,13 @@ class Companion:
 
     def say(self, word: object) -> None:
         """Send it a word. Raises `OSError` where it has ended."""
-        self._line.send(word)
+        try:
+            self._line.send(word)
+        except (BrokenPipeError, ConnectionResetError):
+            raise  # what it said before it ended is still to be heard
+        except BaseException:  # an interrupt, or it does not listen: half of a word may be on the line
+            self.end(0.0)
+            raise
 
     def hear(self) -> object | None:
         """The next word, if there is one. Raises `EOFError` or `OSError` where it has ended."""

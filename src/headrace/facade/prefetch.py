@@ -27,7 +27,7 @@ from headrace.settings import Settings, load_settings
 from headrace.store.onlooker import Onlooker
 
 _Answer = TypeVar("_Answer")
-_Key = tuple[str, Path, Need, bool]
+_Key = tuple[str, Path, Need, bool, str | None, str | None]
 _log = logging.getLogger("headrace.load")
 _LOOK_S = 0.005
 _AGAIN_MOST = 2  # what kills three of them will kill the next one
@@ -49,6 +49,7 @@ class Prefetch:
         self._planned: Planned | None = None
         self._settled: set[str] = set()
         self._proofs: dict[str, Proof] = {}
+        self._listed: set[str] = set()
         self._snapshot: Snapshot | None = None
         self._error: HeadraceError | None = None
         self._arrivals: dict[Entry, Arrival] = {}
@@ -214,9 +215,14 @@ class Prefetch:
         self._begun += 1
         companion = Companion()
         with suppress(OSError):  # it has ended already; `_hear` sees to that
-            for word in (self._order, *self._asked):
+            for word in (self._again(), *self._asked):
                 companion.say(word)
         return companion
+
+    def _again(self) -> Order:
+        """What is ordered: where the first one said that a file comes as a whole, no later one may bring a part of it."""
+        come_whole = any(not self._proofs[digest].on_demand for digest in self._listed)
+        return replace(self._order, on_demand=False) if come_whole else self._order
 
     def _plan(self, planned: Planned) -> None:
         before = self._planned
@@ -241,6 +247,7 @@ class Prefetch:
                 self._settled.add(word.digest)
             case Listed():
                 self._proofs.setdefault(word.digest, word.proof)
+                self._listed.add(word.digest)
             case Over(outcome=HeadraceError() as error):
                 self._error = error
             case Over(outcome=Snapshot() as snapshot):
@@ -333,4 +340,6 @@ def is_under_way(order: Order) -> bool:
 
 
 def _key(order: Order) -> _Key:
-    return order.repo, order.settings.cache, order.need, order.on_demand
+    # Another hub may mean something else by that name, and another user may be let see less.
+    settings = order.settings
+    return order.repo, settings.cache, order.need, order.on_demand, settings.hf_endpoint, settings.token

@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -214,7 +214,7 @@ class _Place:
     """Where a call wants its files, and as whom it asks."""
 
     cache: str | None
-    token: str | bool | None
+    token: str | bool | None = field(repr=False)
 
 
 def _settings(settings: Settings, asked: Asked | _Place) -> Settings:

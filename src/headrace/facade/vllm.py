@@ -25,6 +25,8 @@ from headrace.facade.prefetch import joined
 from headrace.load.arrival import Arrival
 from headrace.load.checkpoint import streamed
 from headrace.load.needed import Need
+from headrace.load.shards import shards_of
+from headrace.manifest import Entry
 from headrace.settings import load_settings
 from headrace.transfer.dispatch import Dispatcher
 
@@ -136,8 +138,24 @@ class _Coming:
         self._is_settled = False
         self._ends = ExitStack()
         self._prefetch = self._ends.enter_context(joined(order))
-        entries = streamed(self._prefetch.plan().manifest.entries)
-        self.arrivals: tuple[Arrival, ...] = tuple(map(self._prefetch.arrival, entries))
+        try:
+            self.arrivals: tuple[Arrival, ...] = tuple(map(self._prefetch.arrival, self._wanted()))
+        except BaseException:
+            self.close()
+            raise
+
+    def _wanted(self) -> list[Entry]:
+        """The files that are the checkpoint: others beside them may have tensors of the same names."""
+        planned = self._prefetch.plan()
+        entries = {entry.path: entry for entry in planned.manifest.entries}
+
+        def read(path: str) -> bytes:
+            self._prefetch.settle([entries[path]])
+            return (planned.root / path).read_bytes()
+
+        if not streamed(entries.values()):
+            return []
+        return [entries[name] for name in shards_of(str(planned.manifest.repo), entries, read)]
 
     def finish(self) -> Snapshot:
         """Wait until everything is in place."""

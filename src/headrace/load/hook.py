@@ -12,11 +12,12 @@ says which files it reads, `safe_open` opens them. `accelerate_disk_offload` has
 from __future__ import annotations
 
 import inspect
+import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import wraps
 from pathlib import Path
 from types import ModuleType, TracebackType
@@ -50,7 +51,7 @@ class Asked:
     name: str
     revision: str
     cache: str | None = None
-    token: str | bool | None = None
+    token: str | bool | None = field(default=None, repr=False)
     local_only: bool = False
     only: tuple[str, ...] = ()
 
@@ -80,6 +81,15 @@ _installing = threading.Lock()
 _loading = threading.RLock()
 """transformers replaces functions of its own while it makes a model, and puts back what was there: two threads at that
 leave models untied, for good. Models that are streamed are made one after the other; the line is the same for all."""
+
+
+def _forget() -> None:
+    """A child that was forked has none of the threads that may have been at it."""
+    global _installing, _loading  # noqa: PLW0603
+    _installing, _loading = threading.Lock(), threading.RLock()
+
+
+os.register_at_fork(after_in_child=_forget)
 
 
 @contextmanager

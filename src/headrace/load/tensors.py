@@ -94,6 +94,7 @@ class ArrivingTensors:
         self._lock = threading.Lock()
         self._handles: list[tuple[OpenFile, Any]] = []
         self._taken: frozenset[tuple[str, str]] = frozenset()  # kinds of tensors, and what was taken of them
+        self._header = Range(0, 0)
         self._handle, self._places = self._begin()
         starts = {place.start for place in self._places.values() if place}
         self._is_told = len(starts) == sum(map(bool, self._places.values()))  # else each has the place of all
@@ -187,8 +188,9 @@ class ArrivingTensors:
         if not 0 < length <= _HEADER_BYTES_MOST or data > size:
             # None that could be waited for. What the library says of it counts for the file that was promised.
             return self._open(self.arrival.settle()), {}
+        self._header = Range(0, data)
         with self._promised():
-            handle = self._open(self.arrival.reach(Range(0, data)))
+            handle = self._open(self.arrival.reach(self._header))
         return handle, _places(handle, Range(data, size))
 
     @contextmanager
@@ -223,11 +225,17 @@ class ArrivingTensors:
         progress = self.arrival.progress
         with progress.awaiting(self.arrival, name) if progress is not None else nullcontext():
             file = self._whole(self.arrival.reach(self._part(name, index)))
+            while (handle := self._known(file)) is None:
+                # Another file than before: where its tensors are is as certain as they are once its header is here.
+                if self.arrival.reach(self._header) is file:
+                    return self._open(file)
+                file = self._whole(self.arrival.reach(self._part(name, index)))
+        return handle
+
+    def _known(self, file: OpenFile) -> Any:
+        """The library's handle of a file that was opened before; None where that is new."""
         with self._lock:
-            for known, handle in self._handles:
-                if known is file:
-                    return handle
-        return self._open(file)
+            return next((handle for known, handle in self._handles if known is file), None)
 
     def _placed(self, tensor: Any) -> Any:
         """The tensor on the device that was asked for: never by the library, which copies out of the mapping."""

@@ -120,10 +120,17 @@ class Partial:
                 self._journal.landed(arrived)
 
     def forget(self, ranges: RangeSet) -> None:
-        """Record that these bytes are not believed any more. For the owner."""
+        """Record that these bytes are not believed any more. For the owner.
+
+        Raises:
+            Locked: another process took the blob over. Nobody would hear that what was read of this file is not to be
+                believed, and in the end only what stands here by then is compared.
+        """
         if self._journal is not None:
-            with storing(self._layout.journal), self._retracting():
-                self._journal.forgotten(ranges)
+            with storing(self._layout.journal):
+                self._mine()
+                with retracting(self._layout):
+                    self._journal.forgotten(ranges)
 
     def beat(self, now: float) -> None:
         """Keep the lease alive. For the owner, on every tick."""
