@@ -9,6 +9,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import headrace
 from headrace.errors import DigestMismatch, Interrupted
 from headrace.facade.client import several
 from headrace.facade.dialogue import Order
-from headrace.facade.prefetch import joined
+from headrace.facade.prefetch import is_under_way, joined
 from headrace.load.needed import Need
 from headrace.ranges import Range
 from headrace.settings import load_settings
@@ -171,6 +172,16 @@ def test_another_need_than_was_prefetched_waits_for_its_own_files_alone(hub: Cha
         assert config.hidden_size == 256
         assert coming.verified(entry) is None
     assert not companions()
+
+
+def test_another_user_or_hub_has_nothing_of_a_prefetch(hub: ChaosHub) -> None:
+    settings = load_settings()
+    begun = Order(settings, (), "org/model", Need.A_MODEL)
+    hub.set_faults(Fault("total", rate=2 * MIB))
+    with joined(begun):
+        assert is_under_way(begun)
+        for one in (replace(settings, token="hf_other"), replace(settings, hf_endpoint="http://127.0.0.1:9")):
+            assert not is_under_way(replace(begun, settings=one))
 
 
 def test_offline_nothing_is_fetched(hub: ChaosHub) -> None:

@@ -254,7 +254,11 @@ def demanded(layout: WorkshopLayout) -> Iterator[tuple[Partial, Demanded, Arriva
     assert lease is not None
     partial = claim_partial(layout.folder, layout.digest, len(DATA), lease)
     carrier = Demanded(partial, layout.digest)
-    yield partial, carrier, Arrival(Entry(WEIGHTS, len(DATA), layout.digest), Onlooker(layout, len(DATA)), carrier)
+    yield (
+        partial,
+        carrier,
+        Arrival(Entry(WEIGHTS, len(DATA), layout.digest), Onlooker(layout, len(DATA)), carrier),
+    )
     partial.close()
 
 

@@ -88,6 +88,28 @@ class Watched(LocalFile):
         return super().reach(wanted)
 
 
+class Replaced(LocalFile):
+    """A file that somebody took over: of the other one only that is there which was waited for."""
+
+    def __init__(self, path: Path, other: Path) -> None:
+        super().__init__(path)
+        self._data = path.read_bytes()
+        self._path = other
+        other.write_bytes(bytes(self.size))
+        self.other: OpenFile | None = None
+
+    def take_over(self) -> None:
+        self.other = OpenFile.at(self._path)
+
+    def reach(self, wanted: Range) -> OpenFile:
+        if self.other is None:
+            return super().reach(wanted)
+        with self._path.open("r+b") as file:
+            file.seek(wanted.start)
+            file.write(self._data[wanted.start : wanted.stop])
+        return self.other
+
+
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ChaosHub]:
     """A hub in `tmp_path / "hub"`."""
@@ -279,6 +301,17 @@ def test_a_file_that_another_takes_the_place_of_is_read_on(tmp_path: Path) -> No
         (tmp_path / "y").replace(file)
         assert opened.get_tensor("a").tolist() == [1.0] * 9
     assert headrace.open_safetensors(file).get_tensor("a").tolist() == [0.0] * 9
+
+
+def test_of_a_file_that_was_taken_over_the_header_is_waited_for_again(tmp_path: Path) -> None:
+    first, second = torch.arange(5000.0), torch.arange(5000.0, 9000.0)
+    (tmp_path / "one").write_bytes(save({"first": first, "second": second}))
+    file = Replaced(tmp_path / "one", tmp_path / "other")
+    opened = ArrivingTensors(file)
+    assert torch.equal(opened.get_tensor("first"), first)
+    file.take_over()
+    assert torch.equal(opened.get_tensor("second"), second)
+    assert torch.equal(opened.get_slice("first")[10:20], first[10:20])
 
 
 def test_what_is_no_place_is_told(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ leave models untied, for good. Models that are streamed are made one after the o
 
 def _forget() -> None:
     """A child that was forked has none of the threads that may have been at it."""
-    global _installing, _loading  # noqa: PLW0603
+    global _installing, _loading
     _installing, _loading = threading.Lock(), threading.RLock()
 
 
