@@ -274,10 +274,25 @@ def test_what_was_read_on_demand_is_proved_again_where_bytes_were_forgotten_sinc
     demanded: tuple[Partial, Demanded, Arrival],
 ) -> None:
     partial, carrier, arrival = demanded
-    read = arrival.reach(Range(0, MIB))
-    whole = Range(0, len(DATA))
-    partial.forget(RangeSet([whole]))
-    bring(partial, bytes(len(DATA)), whole)
-    assert arrival.settle().is_same(read)
+    arrival.reach(Range(0, MIB))
+    partial._layout.retraction.write_text("of what the journal told too early or too late")
+    bring(partial, bytes(MIB), Range(0, MIB))
+    with pytest.raises(DigestMismatch, match="had been read"):
+        arrival.settle()
     assert carrier.doubts == [0]
-    assert read.read(Range(0, MIB)) == DATA[:MIB]
+
+
+def test_proved_bytes_that_were_forgotten_under_a_reader_are_told_of(
+    demanded: tuple[Partial, Demanded, Arrival],
+) -> None:
+    partial, _, arrival = demanded
+    whole = Range(0, len(DATA))
+    bring(partial, bytes(len(DATA)), whole)
+    partial.forget(RangeSet([whole]))  # before anybody read of it: nobody's concern
+    arrival.reach(Range(0, MIB))
+    partial.forget(RangeSet([Range(len(DATA) - 1000, len(DATA))]))  # nor is this
+    arrival.settle()
+    partial.forget(RangeSet([whole]))  # while a tensor of it may be copied
+    bring(partial, DATA, whole)
+    with pytest.raises(DigestMismatch, match="had been read"):
+        arrival.settle()

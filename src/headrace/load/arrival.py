@@ -92,6 +92,7 @@ class Arrival:
         self._proving: set[int] = set()  # those that some thread hashes
         self._proved_in: OpenFile | None = None
         self._doubted: dict[int, float] = {}  # blocks that did not match, and when that was seen
+        self._is_undone = False  # whether proved bytes were given out, then forgotten
 
     def __repr__(self) -> str:
         return f"<Arrival {self.entry.path}, {self._onlooker.landed.total} of {self.entry.size}>"
@@ -173,7 +174,7 @@ class Arrival:
         """Wait until the whole is verified and in place. What was read until then can be relied upon from now on.
 
         Of a file that comes on demand only the blocks that were read count. They are proved once more where bytes of
-        the file were forgotten since: others may have landed in their place.
+        the file were forgotten since.
 
         Raises:
             HeadraceError: it will not come, as the carrier says.
@@ -251,22 +252,35 @@ class Arrival:
         proof = self._carrier.proof(self.entry)
         has_blocks = proof is not None and proof.blocks is not None
         if self._onlooker.retracted and (has_blocks or not self._given):
-            # What was given out is proved, and none of what was retracted.
+            # What was given out was proved, and it is rarely that which is retracted: by who has no list, and doubts all.
+            self._is_undone |= self._is_taken_back()
             self._onlooker.accept()
             self._proved_in = None
+        if self._is_undone and self.is_on_demand:
+            raise self._wrong()
         if path is not None:
             # Told when it is mended: then another load will do.
-            if self._given and self._onlooker.retracted and not has_blocks:
-                raise DigestMismatch(
-                    f"what arrived of {self.entry.path!r} was not what was promised, and had been read already",
-                    hint="now it is here as promised: load once more",
-                )
+            if self._is_undone or (self._given and self._onlooker.retracted and not has_blocks):
+                raise self._wrong()
             final = _opened(path, self.entry.size)
             for file, given in self._given:
                 if not file.is_same(final) and not _agree(file, final, given):
                     raise DigestMismatch(f"what was read of {self.entry.path!r} is not what was verified")
             # The same file needs no second mapping.
             self._final = next((file for file, _ in self._given if file.is_same(final)), final)
+
+    def _is_taken_back(self) -> bool:
+        """Whether bytes that were given out were forgotten: others may stand there while somebody copies a tensor."""
+        given, taken_back = self._given[-1:], self._onlooker.taken_back
+        return any(
+            file is self._onlooker.file and any(map(taken_back.touches, ranges)) for file, ranges in given
+        )
+
+    def _wrong(self) -> DigestMismatch:
+        return DigestMismatch(
+            f"what arrived of {self.entry.path!r} was not what was promised, and had been read already",
+            hint="load once more: what is wrong is fetched again",
+        )
 
     def _note(self, file: OpenFile, pages: Range) -> None:
         if not self._given or self._given[-1][0] is not file:

@@ -174,10 +174,12 @@ class Tail:
 
     Attributes:
         landed: what it vouches for.
+        taken_back: what it had vouched for and took back, since somebody last emptied this.
     """
 
     def __init__(self, path: Path, expected: JournalHeader) -> None:
         self.landed = RangeSet()
+        self.taken_back = RangeSet()
         self._path = path
         self._expected = expected
         self._inode = self._turn = 0
@@ -201,7 +203,10 @@ class Tail:
         before, self.landed = self.landed, RangeSet()
         self._inode, self._turn, self._heads, self._chain = inode, area.turn, heads, area.chain
         self._apply(area.records)
-        return taken_back or not all(map(self.landed.covers, before))
+        lost = [gap for part in before for gap in self.landed.gaps(part)]
+        for gap in lost:
+            self.taken_back.add(gap)
+        return taken_back or bool(lost)
 
     def _apply(self, records: list[_Record]) -> bool:
         taken_back = False
@@ -209,7 +214,9 @@ class Tail:
             if kind == _LANDED:
                 self.landed.add(Range(start, stop))
             elif kind == _FORGOTTEN:
-                taken_back |= self.landed.touches(Range(start, stop))
+                if self.landed.touches(Range(start, stop)):
+                    taken_back = True
+                    self.taken_back.add(Range(start, stop))
                 self.landed.remove(Range(start, stop))
         return taken_back
 

@@ -95,6 +95,11 @@ class Onlooker:
         # One that was swept away, as nobody needs it any more, takes nothing back.
         self.retracted |= self._word not in ("", self._accepted) or is_begun(self._word)
 
+    @property
+    def taken_back(self) -> RangeSet:
+        """What of `file` was retracted since `accept`, as far as its journal told of it in time."""
+        return self._tail.taken_back if self._tail is not None else RangeSet()
+
     def accept(self) -> None:
         """Nothing was read so far: what was retracted before the last look is nobody's concern.
 
@@ -103,6 +108,8 @@ class Onlooker:
         if not is_begun(self._word):
             self.retracted = False
             self._accepted = self._word
+            if self._tail is not None:
+                self._tail.taken_back = RangeSet()
 
     def _see(self) -> None:
         with suppress(OSError):  # there is none yet, or none any more: what was seen stays readable
