@@ -100,6 +100,9 @@ def test_on_demand_a_part_comes_and_a_pull_goes_on_from_there(node: NodeProcess)
 def test_without_block_lists_everything_comes(hub: ChaosHub) -> None:
     with on_demand() as coming:
         assert not coming.is_on_demand(weights_of(coming))
+        assert (
+            not coming._again().on_demand
+        )  # who comes after a process that died brings no part of it either
         assert coming.finish().network_bytes > ROWS * 4096
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import resource
 import time
 from pathlib import Path
 
 import pytest
 
-from headrace.errors import Locked
+from headrace.errors import Locked, StoreError
 from headrace.layout import WorkshopLayout
 from headrace.ranges import Range, RangeSet
 from headrace.store.leftovers import SCRATCH_S, sweep
@@ -163,6 +164,20 @@ def test_who_was_taken_over_takes_nothing_back_of_the_other_file(
     assert seen.landed == RangeSet([HALF])  # it was copied
     assert former.read(Range(0, 3)) == b"xxx"
     taker.close()
+
+
+def test_for_want_of_descriptors_nothing_is_taken_for_silence(half: Partial, layout: WorkshopLayout) -> None:
+    seen = onlooker(layout)
+    half.forget(RangeSet([WRONG]))
+    usual = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, usual[1]))
+    try:
+        with pytest.raises(StoreError, match="Too many open files"):
+            seen.look()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, usual)
+    assert is_retracted(seen)
+    half.close()
 
 
 def test_a_small_file_has_no_retractions(layout: WorkshopLayout, claim: Claim) -> None:

@@ -8,20 +8,29 @@ the word for that of the time before.
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from headrace.errors import StoreError
 from headrace.layout import WorkshopLayout
 from headrace.store.disk import scratch
 
 _BEGUN = " begun"
+_OURS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 
 
 def retraction(layout: WorkshopLayout) -> str:
-    """The word as it stands; empty where nothing was retracted lately."""
+    """The word as it stands; empty where nothing was retracted lately.
+
+    Raises:
+        StoreError: this process may open no more files: that is not to be taken for silence.
+    """
     try:
         return layout.retraction.read_text(encoding="utf-8", errors="replace")
-    except OSError:
+    except OSError as error:
+        if error.errno in _OURS:
+            raise StoreError(f"cannot read {layout.retraction}: {error.strerror}") from error
         return ""
 
 
