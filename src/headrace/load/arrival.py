@@ -262,12 +262,15 @@ class Arrival:
             # Told when it is mended: then another load will do.
             if self._is_undone or (self._given and self._onlooker.retracted and not has_blocks):
                 raise self._wrong()
-            final = _opened(path, self.entry.size)
-            for file, given in self._given:
-                if not file.is_same(final) and not _agree(file, final, given):
-                    raise DigestMismatch(f"what was read of {self.entry.path!r} is not what was verified")
-            # The same file needs no second mapping.
-            self._final = next((file for file, _ in self._given if file.is_same(final)), final)
+            self._final = self._agreed(_opened(path, self.entry.size))
+
+    def _agreed(self, final: OpenFile) -> OpenFile:
+        """The verified file, under the descriptor that is known. Raises `DigestMismatch`: what was read is another."""
+        for file, given in self._given:
+            if not file.is_same(final) and not _agree(file, final, given):
+                raise DigestMismatch(f"what was read of {self.entry.path!r} is not what was verified")
+        # The same file needs no second mapping.
+        return next((file for file, _ in self._given if file.is_same(final)), final)
 
     def _is_taken_back(self) -> bool:
         """Whether bytes that were given out were forgotten: others may stand there while somebody copies a tensor."""

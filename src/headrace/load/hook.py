@@ -77,19 +77,24 @@ class Finder(Protocol):
 
 _finder: ContextVar[Finder | None] = ContextVar("headrace_finder", default=None)
 _everywhere: list[Finder] = []  # one at most
-_installing = threading.Lock()
-_loading = threading.RLock()
-"""transformers replaces functions of its own while it makes a model, and puts back what was there: two threads at that
-leave models untied, for good. Models that are streamed are made one after the other; the line is the same for all."""
 
 
-def _forget() -> None:
-    """A child that was forked has none of the threads that may have been at it."""
-    global _installing, _loading
-    _installing, _loading = threading.Lock(), threading.RLock()
+class _Locks:
+    """What threads wait for here; a child that was forked has none of those that may have been at it.
+
+    transformers replaces functions of its own while it makes a model, and puts back what was there: two threads at
+    that leave models untied, for good. Models that are streamed are made one after the other.
+    """
+
+    def __init__(self) -> None:
+        self._renew()
+        os.register_at_fork(after_in_child=self._renew)
+
+    def _renew(self) -> None:
+        self.installing, self.loading = threading.Lock(), threading.RLock()
 
 
-os.register_at_fork(after_in_child=_forget)
+_locks = _Locks()
 
 
 @contextmanager
@@ -124,7 +129,7 @@ def install() -> str:
     from headrace.load import device  # noqa: PLC0415  # it imports torch
 
     device.install()
-    with _installing:
+    with _locks.installing:
         if not hasattr(getattr(modeling_utils, _RESOLVE), "__wrapped__"):
             _wrap_load(base)
             _wrap_resolve(modeling_utils)
@@ -165,7 +170,7 @@ def _wrap_load(base: type) -> None:
         finder = present()
         if finder is None:
             return load(cls, *positional, **named)
-        with _loading, finder.loading(named) as found, finding(found):
+        with _locks.loading, finder.loading(named) as found, finding(found):
             return load(cls, *positional, **named)
 
     setattr(base, _LOAD, classmethod(loaded))
