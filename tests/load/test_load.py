@@ -10,7 +10,9 @@ import torch
 import transformers
 
 import headrace
-from headrace.errors import LoadError, UsageError
+from headrace.errors import LoadError, SourceError, UsageError
+from headrace.events import Event, Warned
+from headrace.settings import load_settings
 from headrace.testing import ChaosHub, write_repo
 
 
@@ -69,3 +71,14 @@ def test_what_cannot_be_loaded_is_told(hub: ChaosHub, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="revision") as caught:
         headrace.load(transformers.AutoModel, "org/bert", revision="main")
     assert "REPO@REVISION" in (caught.value.hint or "")
+
+
+def test_while_the_hub_is_away_it_is_loaded_as_it_was(hub: ChaosHub) -> None:
+    headrace.load(transformers.AutoModel, "org/bert")
+    hub.stop()
+    heard: list[Event] = []
+    assert headrace.load(transformers.AutoModel, "org/bert", on_event=heard.append).config.vocab_size == 10
+    (warned,) = (one for one in heard if isinstance(one, Warned))
+    assert "as the cache knows it" in warned.message
+    with pytest.raises(SourceError):
+        headrace.load(transformers.AutoModel, "org/other", settings=load_settings(give_up_s=0.2))

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from headrace.errors import NotFound
-from headrace.events import Emit
+from headrace.errors import NotFound, SourceError, StoreError
+from headrace.events import Emit, Warned
 from headrace.facade.client import Client, Snapshot
 from headrace.facade.dialogue import Order
 from headrace.facade.prefetch import Prefetch
@@ -23,6 +23,7 @@ from headrace.manifest import Manifest
 from headrace.names import is_commit, parse_address
 
 _log = logging.getLogger("headrace.load")
+_BRIEF_S = 3.0  # who has everything does not wait a minute for a hub that is away
 
 
 @dataclass(frozen=True)
@@ -91,14 +92,47 @@ class Checkpoint:
 
 
 def in_place(order: Order, emit: Emit) -> Snapshot | None:
-    """The snapshot, verified, where all files are here; a process of its own would only cost time."""
-    client = Client(order.settings, order.sources, emit)
-    whole = client.listing(order.repo)
+    """The snapshot, verified, where all files are here; a process of its own would only cost time.
+
+    While nobody can be asked what the revision means now, it is what it meant last.
+    """
+    is_known = not order.settings["offline"] and _is_remembered(order)
+    brief = {"give_up_s": _BRIEF_S, "idle_timeout_s": _BRIEF_S} if is_known else {}
+    client = Client(order.settings.having(**brief), order.sources, emit)
+    try:
+        whole = client.listing(order.repo)
+    except SourceError as error:
+        if not is_known:
+            raise
+        told = f"{order.repo} is loaded as the cache knows it: {error.message}"
+        _log.warning(told)
+        emit(Warned("cache", told))
+        return in_place(replace(order, settings=order.settings.having(offline=True)), emit)
     manifest = replace(whole, entries=needed(whole.entries, order.need))
     store = client.store(whole, None)
     if not (order.settings["offline"] or all(map(store.holds, manifest.entries))):
         return None
     return client.bring(manifest, store)
+
+
+def _is_remembered(order: Order) -> bool:
+    """Whether the cache has all that is needed of what the revision meant last."""
+    client = Client(order.settings.having(offline=True), order.sources, lambda _: None)
+    try:
+        whole = client.listing(order.repo)
+    except (NotFound, StoreError):
+        return False
+    entries, store = needed(whole.entries, order.need), client.store(whole, None)
+    if not entries or not all(map(store.holds, entries)):
+        return False
+    if order.need is not Need.A_MODEL:
+        return True
+    # What another client left is listed as far as it goes.
+    place = place_of(entries)
+    if place is None:
+        return entries != needed(whole.entries, Need.NO_WEIGHTS)
+    layout = layout_of(store.root(whole.commit) / place)
+    return layout is not None and all(path.exists() for path in layout.files)
 
 
 def at_hand(order: Order, emit: Emit) -> Snapshot | None:
