@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from headrace.errors import NotFound
-from headrace.events import Emit
+from headrace.events import Emit, Event
 from headrace.facade.client import Client, Snapshot
 from headrace.facade.dialogue import Order
 from headrace.facade.prefetch import Prefetch
@@ -90,9 +90,9 @@ class Checkpoint:
         self.progress.over(self.manifest.repo.name, self.manifest.commit)
 
 
-def in_place(order: Order, emit: Emit) -> Snapshot | None:
+def in_place(order: Order, emit: Emit | None) -> Snapshot | None:
     """The snapshot, verified, where all files are here; a process of its own would only cost time."""
-    client = Client(order.settings, order.sources, emit)
+    client = Client(order.settings, order.sources, emit or _unheard)
     whole = client.listing(order.repo)
     manifest = replace(whole, entries=needed(whole.entries, order.need))
     store = client.store(whole, None)
@@ -101,7 +101,7 @@ def in_place(order: Order, emit: Emit) -> Snapshot | None:
     return client.bring(manifest, store)
 
 
-def at_hand(order: Order, emit: Emit) -> Snapshot | None:
+def at_hand(order: Order, emit: Emit | None) -> Snapshot | None:
     """The same of a commit whose weights are all here, and nobody is asked: what a commit holds does not change.
 
     Other files than weights may be missing.
@@ -115,3 +115,7 @@ def at_hand(order: Order, emit: Emit) -> Snapshot | None:
     with suppress(NotFound):
         return in_place(replace(order, settings=order.settings.having(offline=True)), emit)
     return None
+
+
+def _unheard(_: Event) -> None:
+    """Nobody wants to know."""
