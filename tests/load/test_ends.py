@@ -161,5 +161,6 @@ def test_loads_leave_nothing_behind(hub: ChaosHub) -> None:
         assert threading.active_count() <= threads
         del model
         counts.append((len(os.listdir("/proc/self/fd")), weights_mapped()))  # noqa: PTH208
-    assert counts[-1] == counts[1]
+    for early, late in zip(counts[1], counts[-1], strict=True):
+        assert late <= early  # what a test before this has left may go meanwhile
     assert not companions()
