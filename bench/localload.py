@@ -55,22 +55,26 @@ def local(case: str, names: list[str], runs: int, repo: BenchRepo, tiny: BenchRe
         with _seen(case, folder) as place:
             for turn in range(-1, runs):  # the first fills the page cache, with libraries if nothing else
                 for name in names:
-                    if case != "local":
-                        forget(behind)
-                        forget(place)
-                    try:
-                        one = shelf.load(name, place)
-                    except Failed as failure:
-                        say(f"{case} {name} {failure}")
-                        found.failures[name] = str(failure)
-                        continue
-                    say(f"{case} {name} {turn + 1}: {one.wall_s:.2f} s")
-                    if turn >= 0:
-                        found.runs.setdefault(name, []).append(one)
+                    _take(found, name, turn, shelf, place)
     found.check_logits()
     if case == "local":
         found.verified.update(_verified(list(found.runs), tiny, folder / "rotten"))
     return found
+
+
+def _take(found: Found, name: str, turn: int, shelf: Shelf, place: Path) -> None:
+    """One run, which counts from turn 0 on."""
+    if found.case != "local":
+        shelf.forget(place)
+    try:
+        one = shelf.load(name, place)
+    except Failed as failure:
+        say(f"{found.case} {name} {failure}")
+        found.failures[name] = str(failure)
+        return
+    say(f"{found.case} {name} {turn + 1}: {one.wall_s:.2f} s")
+    if turn >= 0:
+        found.runs.setdefault(name, []).append(one)
 
 
 class Shelf:
@@ -99,6 +103,11 @@ class Shelf:
         command = LOCAL[name].command(files, self._url, report)
         began_s = time.monotonic()
         return loaded(measure(command, environment, samples=samples), report, began_s, samples)
+
+    def forget(self, place: Path) -> None:
+        """Have nothing of it in the page cache: not of the files, nor of what is seen at this place."""
+        for root in {self._root, place}:
+            _forget(root)
 
     def logits(self, name: str) -> str | None:
         """What a contestant computes; None where it ends with an error."""
@@ -135,8 +144,7 @@ def _seen(case: str, folder: Path) -> Iterator[Path]:
         yield point
 
 
-def forget(folder: Path) -> None:
-    """Have nothing of these files in the page cache."""
+def _forget(folder: Path) -> None:
     for path in folder.rglob("*"):
         if path.is_file() and not path.is_symlink():
             number = os.open(path, os.O_RDONLY)
