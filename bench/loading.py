@@ -10,7 +10,8 @@ loopback  nginx on this machine, nothing cached
 line      the same over a line of 1 Gbit/s (veth, tc-tbf(8)); needs root, and is left out otherwise
 four      four processes at once, on one cache: bytes from the origin, and memory of the weights
 killed    SIGKILL at half, and the same once more: bytes of the second run
-local     files that are here already, in the page cache, beside other loaders
+local     files that are here already, in the page cache, beside other loaders; `local-cold` on this disk, and
+          `local-slow` on a file system as slow as a network's, with nothing in the page cache
 """
 
 from __future__ import annotations
@@ -26,19 +27,17 @@ from pathlib import Path
 # Run as a file, Python looks beside it and not for the folder it is in.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import headrace
+from bench import line, localload
 from bench.coldload import cold, four, killed
-from bench.line import why_not
-from bench.loaders import HUB, LOCAL, STREAMING
+from bench.loaders import HUB, LOCAL
 from bench.loadtable import Found, report
-from bench.localload import local
 from bench.model import LAYERS, make_model
 from bench.repo import BenchRepo
 from bench.run import say
 from bench.scenario import Road
 from bench.versions import told
 
-CASES = ("loopback", "line", "four", "killed", "local")
+CASES = ("loopback", "line", "four", "killed", *localload.CASES)
 _RUNS = 5
 
 
@@ -55,7 +54,7 @@ def main() -> None:
         print(header)
         found: list[Found] = []
         for case in options.case or CASES:
-            reason = why_not() if case == "line" else None
+            reason = line.why_not() if case == "line" else localload.why_not(case)
             if reason:
                 say(f"{case} is left out: {reason}")
                 continue
@@ -77,11 +76,9 @@ def measured(
     """One case, with the model that is measured, and a small one to be broken."""
     repo, tiny = repos
     names = [name for name in HUB if only is None or name in only]
-    if not hasattr(headrace, "streaming"):
-        names = [name for name in names if name != STREAMING]
-    if case == "local":
+    if case in localload.CASES:
         there = [name for name, one in LOCAL.items() if one.python.exists() and (not only or name in only)]
-        return local(there, runs, repo, tiny, folder)
+        return localload.local(case, there, runs, repo, tiny, folder)
     if case == "four":
         return four(names, runs, repo, folder)
     if case == "killed":

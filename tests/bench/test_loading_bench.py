@@ -43,6 +43,8 @@ def test_says_what_has_met_its_target() -> None:
     assert "| wall / floor | ≤ 1.1 | 1.076 | yes |" in told
     local = Found("local", 100, {MAPPED: [one(2.0)], CACHED: [one(3.0)]}, verified={MAPPED: False})
     assert f"wall of {CACHED} / of {MAPPED} | ≤ 1.15 | 1.500 | **no** |" in report(local)
+    slow = Found("local-slow", 100, {MAPPED: [one(2.0)], CACHED: [one(0.9)]})
+    assert f"wall of {CACHED} / of {MAPPED} | ≤ 0.5 | 0.450 | yes |" in report(slow)
 
 
 def test_other_logits_are_no_result() -> None:

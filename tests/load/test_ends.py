@@ -81,7 +81,7 @@ def test_a_program_that_ends_leaves_no_process_and_keeps_what_landed(
     program = start(READ.format(then=then))
     program.communicate(timeout=30)
     assert program.returncode == code
-    until(lambda: not companions(), within_s=6)
+    until(lambda: not companions())
     hub.clear_log()
     hub.clear_faults()
     snapshot = headrace.pull("org/model")
@@ -93,7 +93,7 @@ def test_an_unused_prefetch_ends_with_its_program(hub: ChaosHub) -> None:
     program = start("import headrace; coming = headrace.prefetch('org/model'); coming.plan()")
     out, errors = program.communicate(timeout=30)
     assert (program.returncode, out, errors) == (0, "", "")
-    until(lambda: not companions(), within_s=6)
+    until(lambda: not companions())
 
 
 @pytest.mark.parametrize("at", ["half", "start"])
@@ -105,12 +105,12 @@ def test_an_interrupt_from_the_terminal_is_the_programs_alone(at: str, hub: Chao
     else:
         until(companions)
     os.killpg(program.pid, signal.SIGINT)  # as a terminal does
-    _, errors = program.communicate(timeout=5)
+    _, errors = program.communicate(timeout=30)
     assert program.returncode != 0
     assert errors.count("Traceback (most recent call last)") == 1
     assert "KeyboardInterrupt" in errors
     assert "prefetcher.py" not in errors
-    until(lambda: not companions(), within_s=2)
+    until(lambda: not companions())
 
 
 def test_an_interrupted_load_leaves_neither_process_nor_thread(hub: ChaosHub) -> None:
@@ -161,5 +161,6 @@ def test_loads_leave_nothing_behind(hub: ChaosHub) -> None:
         assert threading.active_count() <= threads
         del model
         counts.append((len(os.listdir("/proc/self/fd")), weights_mapped()))  # noqa: PTH208
-    assert counts[-1] == counts[1]
+    for early, late in zip(counts[1], counts[-1], strict=True):
+        assert late <= early  # what a test before this has left may go meanwhile
     assert not companions()

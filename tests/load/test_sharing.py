@@ -165,7 +165,7 @@ def test_who_waits_for_what_is_closed_is_told(hub: ChaosHub) -> None:
 
 
 def test_another_need_than_was_prefetched_waits_for_its_own_files_alone(hub: ChaosHub) -> None:
-    hub.set_faults(Fault("total", rate=2 * MIB))
+    hub.set_faults(Fault("total", rate=MIB // 4))
     with headrace.prefetch("org/llama") as coming:
         entry = weights(coming)
         config: Any = headrace.load(transformers.AutoConfig, "org/llama")
@@ -201,16 +201,19 @@ def test_offline_nothing_is_fetched(hub: ChaosHub) -> None:
 
 def test_a_load_ends_though_its_prefetcher_is_killed(hub: ChaosHub, repos: Path) -> None:
     hub.set_faults(Fault("total", rate=6 * MIB))
+    killed: list[int] = []
 
     def kill() -> None:
         until(lambda: hub.log().blob_bytes > 5 * MIB)
         for pid in companions():
             os.kill(pid, signal.SIGKILL)
+            killed.append(pid)
 
     killer = threading.Thread(target=kill)
     killer.start()
     model: Any = headrace.load(transformers.AutoModelForCausalLM, "org/llama")
     killer.join()
+    assert len(killed) == 1
     stock = transformers.AutoModelForCausalLM.from_pretrained(repos / "made")
     ours, theirs = model.state_dict(), stock.state_dict()
     assert ours.keys() == theirs.keys()

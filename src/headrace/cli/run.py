@@ -19,7 +19,7 @@ TYPE_CHECKING = False  # as type checkers understand it, and without importing t
 if TYPE_CHECKING:
     from headrace.errors import HeadraceError
     from headrace.facade.client import Snapshot
-    from headrace.facade.errand import Errand
+    from headrace.facade.headstart import HeadStart
 
 EXAMPLES = """\b
 Examples:
@@ -88,33 +88,33 @@ def run(command: tuple[str, ...], variables: dict[str, str]) -> int:
 
 def _begin(repos: tuple[str, ...], *, quiet: bool, verbose: bool) -> None:
     from headrace.cli.beside import beside_this_process  # noqa: PLC0415  # only who prefetches waits for these
-    from headrace.facade.errand import Errand  # noqa: PLC0415
+    from headrace.facade.headstart import HeadStart  # noqa: PLC0415
     from headrace.names import parse_address  # noqa: PLC0415
 
     for repo in repos:
         parse_address(repo)  # a name that can be none is a mistake, not bad luck
     settings = load_settings()
     try:
-        beside_this_process(_Prefetching(Errand(settings), repos, quiet=quiet, verbose=verbose))
+        beside_this_process(_Prefetching(HeadStart(settings), repos, quiet=quiet, verbose=verbose))
     except OSError as error:
         if not quiet:
             say(f"nothing is prefetched: {error.strerror}", mark="warning: ", color="yellow")
 
 
 class _Prefetching:
-    """An errand that is told of on standard error, a line a repo."""
+    """A head start that is told of on standard error, a line a repo."""
 
-    def __init__(self, errand: Errand, repos: tuple[str, ...], *, quiet: bool, verbose: bool) -> None:
-        self._errand = errand
+    def __init__(self, start: HeadStart, repos: tuple[str, ...], *, quiet: bool, verbose: bool) -> None:
+        self._start = start
         self._repos = repos
         self._quiet = quiet
         self._verbose = verbose
 
     def run(self) -> None:
-        self._errand.run(self._repos, self._tell)
+        self._start.run(self._repos, self._tell)
 
     def stop(self) -> None:
-        self._errand.stop()
+        self._start.stop()
 
     def _tell(self, repo: str, outcome: Snapshot | HeadraceError) -> None:
         from headrace.errors import HeadraceError  # noqa: PLC0415  # known by now

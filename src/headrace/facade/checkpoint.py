@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from headrace.errors import NotFound, SourceError, StoreError
-from headrace.events import Emit, Warned
+from headrace.events import Emit, Event, Warned
 from headrace.facade.client import Client, Snapshot
 from headrace.facade.dialogue import Order
 from headrace.facade.prefetch import Prefetch
@@ -91,14 +91,14 @@ class Checkpoint:
         self.progress.over(self.manifest.repo.name, self.manifest.commit)
 
 
-def in_place(order: Order, emit: Emit) -> Snapshot | None:
+def in_place(order: Order, emit: Emit | None) -> Snapshot | None:
     """The snapshot, verified, where all files are here; a process of its own would only cost time.
 
     While nobody can be asked what the revision means now, it is what it meant last.
     """
     is_known = not order.settings["offline"] and _is_remembered(order)
     brief = {"give_up_s": _BRIEF_S, "idle_timeout_s": _BRIEF_S} if is_known else {}
-    client = Client(order.settings.having(**brief), order.sources, emit)
+    client = Client(order.settings.having(**brief), order.sources, emit or _unheard)
     try:
         whole = client.listing(order.repo)
     except SourceError as error:
@@ -106,7 +106,7 @@ def in_place(order: Order, emit: Emit) -> Snapshot | None:
             raise
         told = f"{order.repo} is loaded as the cache knows it: {error.message}"
         _log.warning(told)
-        emit(Warned("cache", told))
+        (emit or _unheard)(Warned("cache", told))
         return in_place(replace(order, settings=order.settings.having(offline=True)), emit)
     manifest = replace(whole, entries=needed(whole.entries, order.need))
     store = client.store(whole, None)
@@ -117,7 +117,7 @@ def in_place(order: Order, emit: Emit) -> Snapshot | None:
 
 def _is_remembered(order: Order) -> bool:
     """Whether the cache has all that is needed of what the revision meant last."""
-    client = Client(order.settings.having(offline=True), order.sources, lambda _: None)
+    client = Client(order.settings.having(offline=True), order.sources, _unheard)
     try:
         whole = client.listing(order.repo)
     except (NotFound, StoreError):
@@ -135,7 +135,7 @@ def _is_remembered(order: Order) -> bool:
     return layout is not None and all(path.exists() for path in layout.files)
 
 
-def at_hand(order: Order, emit: Emit) -> Snapshot | None:
+def at_hand(order: Order, emit: Emit | None) -> Snapshot | None:
     """The same of a commit whose weights are all here, and nobody is asked: what a commit holds does not change.
 
     Other files than weights may be missing.
@@ -149,3 +149,7 @@ def at_hand(order: Order, emit: Emit) -> Snapshot | None:
     with suppress(NotFound):
         return in_place(replace(order, settings=order.settings.having(offline=True)), emit)
     return None
+
+
+def _unheard(_: Event) -> None:
+    """Nobody wants to know."""

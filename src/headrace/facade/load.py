@@ -54,7 +54,8 @@ def load(
         repo: as for `pull`.
         sources: as for `pull`.
         settings: as for `pull`.
-        on_event: as for `pull`; `LoadProgress` and `Loaded` tell of the load itself.
+        on_event: as for `pull`; `LoadProgress` and `Loaded` tell of the load itself. What a prefetch tells that was
+            begun before is for who began it.
         arguments: handed to `from_pretrained` as they are.
 
     Returns:
@@ -82,7 +83,7 @@ def _load(
     is_base: bool = False,
 ) -> Any:
     progress = Progress(emit)
-    snapshot = None if is_under_way(order) else in_place(order, emit or _unheard)
+    snapshot = None if is_under_way(order) else in_place(order, emit)
     if snapshot is None:
         with joined(order, emit) as coming:
             if order.on_demand and _has_to_be_whole(coming):
@@ -177,10 +178,6 @@ def _major() -> int:
     """The first number of the version of transformers; 0 where that is not known."""
     number = str(getattr(sys.modules.get("transformers"), "__version__", "")).partition(".")[0]
     return int(number) if number.isdecimal() else 0
-
-
-def _unheard(_: Event) -> None:
-    pass
 
 
 def _obstacle() -> str:

@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 from headrace.errors import HeadraceError
-from headrace.events import Emit, Event
+from headrace.events import Emit
 from headrace.facade.checkpoint import in_place
 from headrace.facade.dialogue import Order
 from headrace.facade.prefetch import Prefetch, is_under_way, joined
@@ -24,7 +24,7 @@ def load_parts(cls: Loadable, order: Order, emit: Emit | None, arguments: dict[s
         DigestMismatch: what was read was something else.
     """
     progress = Progress(emit)
-    snapshot = None if is_under_way(order) else in_place(order, emit or _unheard)
+    snapshot = None if is_under_way(order) else in_place(order, emit)
     if snapshot is not None:
         made = load_from_cache(cls, snapshot.repo, snapshot.commit, order.settings.cache, arguments)
         progress.over(snapshot.repo.name, snapshot.commit)
@@ -64,7 +64,3 @@ def _load_while_they_come(
     coming.finish()
     progress.expect()
     return load_from_cache(cls, manifest.repo, manifest.commit, order.settings.cache, arguments)
-
-
-def _unheard(_: Event) -> None:
-    pass

@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,12 +42,11 @@ def streaming(
     settings: Settings | None = None,
     on_event: Callable[[Event], None] | None = None,
 ) -> Iterator[None]:
-    """Have `from_pretrained` of transformers, called in the code below, load models while their files come.
+    """Have `from_pretrained`, called in the code below, load models of transformers while their files come.
 
-    Of diffusers, too, where that is imported by then.
-
-    It returns when every file of weights was verified. Other threads, and other tasks, go on as ever. Where this cannot
-    be done for a model, the log (`headrace.load`) says why, and the model is pulled, then loaded.
+    Those of diffusers, too, where that is imported by then. It returns when every file of weights was verified. Other
+    threads, and other tasks, go on as ever; of those that load so one does at a time. Where this cannot be done for a
+    model, the log (`headrace.load`) says why, and the model is pulled, then loaded.
 
     Args:
         sources: as for `pull`.
@@ -113,18 +112,22 @@ class _Streams:
     @contextmanager
     def loading(self, arguments: Mapping[str, Any]) -> Iterator[Finder]:
         with ExitStack() as ends:
-            load = _Load(self, arguments, ends)
-            yield load
-            load.settle()
+            one = _Load(self, arguments, ends)
+            yield one
+            one.settle()
 
     def load(self, cls: type, name: str, arguments: dict[str, Any], /) -> Any:
         """See `diffusers.Loader`."""
+        from headrace.load.hook import Asked  # noqa: PLC0415  # it imports what only this needs
+
         if self.settings["offline"]:
             return None
         named = {one: arguments.pop(one, None) for one in ("revision", "cache_dir", "token")}
         cache = named["cache_dir"]
-        asked = _Place(None if cache is None else str(cache), named["token"])
-        address = f"{name}@{named['revision'] or 'main'}"
+        asked = Asked(
+            name, named["revision"] or "main", None if cache is None else str(cache), named["token"]
+        )
+        address = f"{asked.name}@{asked.revision}"
         settings = _settings(self.settings, asked)
         try:
             return load(
@@ -209,15 +212,8 @@ class _Load:
         return None
 
 
-@dataclass(frozen=True)
-class _Place:
-    """Where a call wants its files, and as whom it asks."""
-
-    cache: str | None
-    token: str | bool | None = field(repr=False)
-
-
-def _settings(settings: Settings, asked: Asked | _Place) -> Settings:
+def _settings(settings: Settings, asked: Asked) -> Settings:
+    """Those of a call that names its own cache, or as whom it asks."""
     if asked.cache is not None:
         settings = settings.having(cache=Path(asked.cache))
     if asked.token is False:

@@ -28,7 +28,6 @@ from headrace.load.needed import Need
 from headrace.load.shards import shards_of
 from headrace.manifest import Entry
 from headrace.settings import load_settings
-from headrace.transfer.dispatch import Dispatcher
 
 FORMAT = "headrace"
 
@@ -185,8 +184,7 @@ def _order(load_config: Any, name: str, revision: str | None) -> Order | None:
 
 
 def _here(order: Order) -> Snapshot | None:
-    with Dispatcher(()) as dispatcher:
-        return in_place(order, dispatcher.emit)
+    return in_place(order, None)
 
 
 def _bring(order: Order) -> Snapshot:

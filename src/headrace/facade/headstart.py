@@ -1,4 +1,4 @@
-"""An errand: repos brought into the cache one after the other, for a program that does not know of it."""
+"""A head start: repos brought into the cache one after the other, for a program that does not know of it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from headrace.store.clientlocks import ClientLocks
 from headrace.transfer.pull import Pull
 
 
-class Errand:
+class HeadStart:
     """Brings of each repo what a model of it needs.
 
     A program that loads one of them meanwhile reads what has landed, if it loads with this package; the hub's own
