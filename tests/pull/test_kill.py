@@ -127,7 +127,8 @@ def check_finals(cache: Path) -> None:
 
 # Killed on its way to another name, it is kept for whoever may want it, and swept after a day.
 KEPT_A_DAY = re.compile(r".*\.[0-9a-f]{16}")
-KEPT = re.compile(r"manifests|verified(\.\d+)?\.jsonl")
+# So is word for readers that what they read was wrong.
+KEPT = re.compile(r"manifests|verified(\.\d+)?\.jsonl|[0-9a-f]{64}\.retraction")
 
 
 def unfinished(cache: Path) -> list[str]:

@@ -168,6 +168,10 @@ class _Chain:
             self._crc, self._count = crc, self._count + 1
         return records
 
+    def seen(self, raw: bytes, turn: int) -> bytes:
+        """The head of a journal's area and the records that were read."""
+        return _area(raw, turn)[: _HEADER_BYTES + self._count * _RECORD_BYTES]
+
 
 class Tail:
     """A journal that is read while its holder writes it. For one thread.
@@ -183,30 +187,42 @@ class Tail:
         self._path = path
         self._expected = expected
         self._inode = self._turn = 0
-        self._heads = b""
+        self._heads = self._seen = b""
         self._chain: _Chain | None = None
 
     def read(self) -> bool:
         """Read on, and say whether anything that it had vouched for is taken back."""
         raw, inode = _contents_and_inode(self._path)
         heads = raw[:_HEADER_BYTES] + raw[AREA_BYTES : AREA_BYTES + _HEADER_BYTES]
-        if self._chain is not None and (inode, heads) == (self._inode, self._heads):
-            return self._apply(self._chain.read(_area(raw, self._turn)[_HEADER_BYTES:]))
+        if (
+            self._chain is not None
+            and (inode, heads) == (self._inode, self._heads)
+            # Another journal may have come to have the number of one that is gone, and a head like that.
+            and _area(raw, self._turn).startswith(self._seen)
+        ):
+            return self._read_on(raw)
         area = _newest_in(raw)
         if area is None or area.header != self._expected:
             return False
         taken_back = False
-        if (
-            self._chain is not None and inode == self._inode
-        ):  # what was written before the other area was begun
-            taken_back = self._apply(self._chain.read(_area(raw, self._turn)[_HEADER_BYTES:]))
+        if self._chain is not None and inode == self._inode:  # what came before the other area was begun
+            taken_back = self._read_on(raw)
         before, self.landed = self.landed, RangeSet()
         self._inode, self._turn, self._heads, self._chain = inode, area.turn, heads, area.chain
         self._apply(area.records)
+        self._seen = area.chain.seen(raw, area.turn)
         lost = [gap for part in before for gap in self.landed.gaps(part)]
         for gap in lost:
             self.taken_back.add(gap)
         return taken_back or bool(lost)
+
+    def _read_on(self, raw: bytes) -> bool:
+        if self._chain is None:
+            return False
+        records = self._chain.read(_area(raw, self._turn)[_HEADER_BYTES:])
+        if records:
+            self._seen = self._chain.seen(raw, self._turn)
+        return self._apply(records)
 
     def _apply(self, records: list[_Record]) -> bool:
         taken_back = False
