@@ -136,28 +136,35 @@ def _columns(found: Found) -> Iterator[tuple[str, Callable[[str], str]]]:
 
 
 def _targets(found: Found) -> Iterator[Target]:
-    def wall_s(name: str) -> float:
-        return found.of(name, _wall)
-
     if found.case == "killed":
         for name in (one for one in (PREFETCH, LOAD) if one in found.runs):
             yield Target(f"{name}: bytes of the second run / size", found.of(name, _sent) / found.size, 0.55)
     elif found.case in _LOCAL_BOUNDS:
-        if {CACHED, MAPPED} <= found.runs.keys():
-            bound = _LOCAL_BOUNDS[found.case]
-            yield Target(f"wall of {CACHED} / of {MAPPED}", wall_s(CACHED) / wall_s(MAPPED), bound)
+        yield from _local_targets(found)
     elif PREFETCH in found.runs:
-        yield Target("bytes / size", found.of(PREFETCH, _sent) / found.size, 1.01)
-        yield Target("anonymous growth / size", found.of(PREFETCH, _growth) / found.size, 0.05)
-        if found.case == "four":
-            yield Target("memory of the weights / size", found.of(PREFETCH, _pss) / found.size, 1.05)
-        elif BASE in found.runs:
-            yield Target(f"wall / {BASE}", wall_s(PREFETCH) / wall_s(BASE), 0.66 if found.transfer_s else 0.3)
-        if found.transfer_s:
-            yield Target("wall / floor", wall_s(PREFETCH) / found.floor_s, 1.1)
-        if found.transfer_s and LOAD in found.runs:
-            hidden = (wall_s(LOAD) - wall_s(PREFETCH)) / found.of(LOAD, lambda one: one.imports_s)
-            yield Target("share of the imports' time that prefetch hides", hidden, 0.8, least=True)
+        yield from _cold_targets(found)
+
+
+def _local_targets(found: Found) -> Iterator[Target]:
+    if {CACHED, MAPPED} <= found.runs.keys():
+        ratio = found.of(CACHED, _wall) / found.of(MAPPED, _wall)
+        yield Target(f"wall of {CACHED} / of {MAPPED}", ratio, _LOCAL_BOUNDS[found.case])
+
+
+def _cold_targets(found: Found) -> Iterator[Target]:
+    wall_s = found.of(PREFETCH, _wall)
+    yield Target("bytes / size", found.of(PREFETCH, _sent) / found.size, 1.01)
+    yield Target("anonymous growth / size", found.of(PREFETCH, _growth) / found.size, 0.05)
+    if found.case == "four":
+        yield Target("memory of the weights / size", found.of(PREFETCH, _pss) / found.size, 1.05)
+    elif BASE in found.runs:
+        bound = 0.66 if found.transfer_s else 0.3
+        yield Target(f"wall / {BASE}", wall_s / found.of(BASE, _wall), bound)
+    if found.transfer_s:
+        yield Target("wall / floor", wall_s / found.floor_s, 1.1)
+    if found.transfer_s and LOAD in found.runs:
+        hidden = (found.of(LOAD, _wall) - wall_s) / found.of(LOAD, lambda one: one.imports_s)
+        yield Target("share of the imports' time that prefetch hides", hidden, 0.8, least=True)
 
 
 def _warm(found: Found) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -15,6 +14,7 @@ import headrace
 from headrace.errors import DigestMismatch
 from headrace.load.tensors import ArrivingTensors
 from headrace.testing import ChaosHub, Fault, write_repo
+from tests.load.llama import llama
 
 MIB = 1024 * 1024
 
@@ -24,18 +24,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ChaosHub]:
     """A hub with 8 tensors of 2 MiB, and a Llama of 12 MB."""
     weights = {f"layers.{number}.weight": torch.full((512, 1024), float(number)) for number in range(8)}
     write_repo(tmp_path / "hub", "org/eight", {"config.json": b"{}", "model.safetensors": save(weights)})
-    made = tmp_path / "made"
-    config = transformers.LlamaConfig(
-        hidden_size=256,
-        intermediate_size=704,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        vocab_size=8000,
-    )
-    model: Any = transformers.LlamaForCausalLM(config)
-    model.to(torch.bfloat16).save_pretrained(made)
-    write_repo(tmp_path / "hub", "org/llama", {path.name: path.read_bytes() for path in made.iterdir()})
+    write_repo(tmp_path / "hub", "org/llama", llama(tmp_path / "made"))
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
     with ChaosHub(tmp_path / "hub") as running:
         monkeypatch.setenv("HF_ENDPOINT", running.endpoint)

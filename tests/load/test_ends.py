@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
@@ -10,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 import transformers
 
 import headrace
 from headrace.ranges import Range
 from headrace.testing import ChaosHub, Fault, content, write_repo
+from tests.load.llama import llama
 from tests.load.watching import MIB, WEIGHTS, companions, read, start, until, weights
 
 DATA = content(12 * MIB + 1000, seed=7)
@@ -36,20 +37,10 @@ with headrace.prefetch("org/model") as coming:
 
 @pytest.fixture(scope="module")
 def repos(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One large file, and a Llama of 6 MB."""
+    """One large file, and a Llama of 8 MB."""
     root = tmp_path_factory.mktemp("hub")
     write_repo(root, "org/model", {"config.json": b"{}", WEIGHTS: DATA})
-    config = transformers.LlamaConfig(
-        hidden_size=256,
-        intermediate_size=512,
-        num_hidden_layers=1,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        vocab_size=8000,
-    )
-    made: Any = transformers.LlamaForCausalLM(config)
-    made.to(torch.bfloat16).save_pretrained(root / "made")
-    files = {path.name: path.read_bytes() for path in (root / "made").iterdir()}
+    files = llama(root / "made", layers=1)
     for number in range(6):
         write_repo(root, f"org/llama{number}", {**files, "number.json": str(number).encode()})
     return root
@@ -160,6 +151,7 @@ def test_loads_leave_nothing_behind(hub: ChaosHub) -> None:
         model: Any = headrace.load(transformers.AutoModelForCausalLM, f"org/llama{number}")
         assert threading.active_count() <= threads
         del model
+        gc.collect()  # models know themselves
         counts.append((len(os.listdir("/proc/self/fd")), weights_mapped()))  # noqa: PTH208
     for early, late in zip(counts[1], counts[-1], strict=True):
         assert late <= early  # what a test before this has left may go meanwhile

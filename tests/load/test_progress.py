@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 import transformers
 
 import headrace
 from headrace.events import BlobPublished, Event, Loaded, LoadProgress, as_json, from_json
 from headrace.testing import ChaosHub, Fault, write_repo
+from tests.load.llama import llama
 
 MIB = 1024 * 1024
 
@@ -20,18 +19,7 @@ MIB = 1024 * 1024
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ChaosHub]:
     """A hub with a Llama of 12 MB."""
-    made = tmp_path / "made"
-    config = transformers.LlamaConfig(
-        hidden_size=256,
-        intermediate_size=704,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        vocab_size=8000,
-    )
-    model: Any = transformers.LlamaForCausalLM(config)
-    model.to(torch.bfloat16).save_pretrained(made)
-    write_repo(tmp_path / "hub", "org/llama", {path.name: path.read_bytes() for path in made.iterdir()})
+    write_repo(tmp_path / "hub", "org/llama", llama(tmp_path / "made"))
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
     with ChaosHub(tmp_path / "hub") as running:
         monkeypatch.setenv("HF_ENDPOINT", running.endpoint)

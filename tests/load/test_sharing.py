@@ -27,6 +27,7 @@ from headrace.load.needed import Need
 from headrace.ranges import Range
 from headrace.settings import load_settings
 from headrace.testing import ChaosHub, Fault, write_repo
+from tests.load.llama import llama
 from tests.load.watching import MIB, WEIGHTS, companions, read, start, until, weights
 
 TENSORS = {f"layers.{number}.weight": torch.full((1024, 1024), number + 1.0) for number in range(8)}
@@ -54,17 +55,7 @@ def repos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """8 tensors of 4 MiB, and a Llama in two halves of bf16."""
     root = tmp_path_factory.mktemp("hub")
     write_repo(root, "org/model", {"config.json": b"{}", WEIGHTS: DATA})
-    config = transformers.LlamaConfig(
-        hidden_size=256,
-        intermediate_size=704,
-        num_hidden_layers=3,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        vocab_size=8000,
-    )
-    made: Any = transformers.LlamaForCausalLM(config)
-    made.to(torch.bfloat16).save_pretrained(root / "made")
-    files = {path.name: path.read_bytes() for path in (root / "made").iterdir()}
+    files = llama(root / "made")
     write_repo(root, "org/llama", files)
     return root
 

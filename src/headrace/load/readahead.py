@@ -18,7 +18,7 @@ import threading
 import time
 import weakref
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -225,11 +225,9 @@ def _in_memory(number: int, where: Range) -> bytes:
 def _free_bytes() -> int:
     """What the kernel could give away (proc(5), MemAvailable), and this control group may take; 0 if unknown."""
     bounds = [_number_in(Path("/proc/meminfo"), "MemAvailable:") * 1024]
-    try:
+    with suppress(OSError, ValueError):  # there may be no such group
         most = Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii").strip()
         bounds += [int(most)] if most.isdecimal() else []
-    except (OSError, ValueError):
-        pass  # no such group here
     return min(bounds)
 
 
