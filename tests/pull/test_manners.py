@@ -98,4 +98,5 @@ def test_what_is_useful_alone_comes_first_and_shards_in_the_order_people_count(
         "model-10-of-10.safetensors",
     ]
     assert sorted(begun) == sorted(wanted)
-    assert all(abs(begun.index(path) - at) <= 2 for at, path in enumerate(wanted))  # two are opened at a time
+    for at, path in enumerate(begun):  # two are opened at a time, and the other one may take long
+        assert len(set(wanted[: wanted.index(path)]).difference(begun[:at])) <= 1, begun
