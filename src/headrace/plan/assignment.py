@@ -8,7 +8,7 @@ from headrace.plan.orders import Place
 from headrace.plan.places import Places
 from headrace.ranges import Range
 
-ON_ITS_WAY_BYTES = 2 * 1024 * 1024
+ON_ITS_WAY_BYTES = 4 * 1024 * 1024
 """What a source may have sent when a lane hangs up: it lies in sockets, and is sent in vain."""
 
 _MARK_S = 1.0  # a lane's rate is that of its last one or two of these
