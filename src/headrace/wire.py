@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64decode
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
@@ -55,6 +55,16 @@ _USERINFO = re.compile(r":.*(?=@)", re.DOTALL)
 _ASCII_NAME = re.compile(r"[a-z0-9._-]+")
 _NO_HOST = re.compile(r"[\s\\%<>\"^`{|}]")
 _BARE_HOST = re.compile(r"[\w.-]+(:\d+)?(/[\w./-]*)?")
+# Compiled when they are needed, which is when something went wrong. Each leaves its group standing, which says what was
+# there; a quoted value may have spaces.
+_SECRETS = (
+    r"(\b(?:proxy-authorization|authorization|set-cookie|cookie)\b).+",
+    r"(\b(?:bearer|basic)\s+)\S+",
+    r"(\w*(?:token|secret|passw|signature|credential|api[_-]?key)[\w-]*[\"']?\s*[:=]\s*)(?:\"[^\"]*\"?|'[^']*'?|\S+)",
+    r"(\?)\S*=\S*",
+    r"()\S*:\S+(?=@)",
+    r"(\b(?:hf_|hrn_|ms-))[\w-]{6,}",
+)
 
 
 _NAT64 = IPv6Network("64:ff9b::/96")
@@ -124,6 +134,20 @@ def shown(url: str) -> str:
         return parts.path.rpartition("@")[2]
     path = _USERINFO.sub("…", parts.path)  # of a user name or password with a slash in it
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], path, "", ""))
+
+
+def redacted(text: str, secrets: Iterable[str] = ()) -> str:
+    """Words that nobody chose for being read, a traceback's, as they may be printed or logged.
+
+    URLs are `shown`, and what looks like a token, a password, a signature or a header with one is left out, rather too
+    much than too little; `secrets` are left out whatever they look like.
+    """
+    for secret in secrets:
+        text = text.replace(secret, "…")
+    text = re.sub(r"[A-Za-z][A-Za-z0-9+.-]*://\S+", lambda found: shown(found[0]) or "…", text)
+    for pattern in _SECRETS:
+        text = re.sub(pattern, r"\1…", text, flags=re.IGNORECASE)
+    return text
 
 
 def origin_of(url: str) -> tuple[str, str, int]:

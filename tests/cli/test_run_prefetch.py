@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -91,11 +92,28 @@ def test_a_model_comes_while_the_command_runs(headrace: Shell) -> None:
         f"{script} 2>&-; sleep 1; exit 5",
     )
     assert told.code == 5
-    assert [line.partition(":")[0] for line in told.err.splitlines()] == [
+    begun, big, begun_too, tiny = told.err.splitlines()
+    assert begun.startswith("prefetch: org/big at main (")
+    assert begun_too.startswith("prefetch: org/tiny at main (")
+    assert [line.partition(":")[0] for line in (big, tiny)] == [
         "org/big is prefetched",
         "org/tiny is prefetched",
     ]
     assert len(weights(headrace)) == 1
+
+
+def test_who_wants_to_hear_of_it_hears_how_far_it_is_and_what_fails(slow: Shell, chaos: ChaosHub) -> None:
+    chaos.set_faults(Fault("total", rate=1_900_000), Fault("reset", after_bytes=300_000, times=1))
+    there = f"ls {slow.cache}/models--org--big/snapshots/*/model.safetensors"
+    script = f"until {there}; do sleep 0.1; done >/dev/null 2>&1; sleep 1; echo out"
+    told = slow("run", "-v", "--prefetch", "org/big", "--prefetch", "org/none", "--", "sh", "-c", script)
+    assert told.out == "out\n"
+    lines = told.err.splitlines()
+    assert lines[0].startswith("prefetch: org/big at main (")
+    assert any(re.match(r"prefetch: \d+ %, .* MiB", one) for one in lines)
+    assert any(re.match(r"prefetch: 127\.0\.0\.1.*; again", one) for one in lines)
+    assert lines[-2].startswith("org/big is prefetched: 2 files")
+    assert lines[-1].startswith("warning: org/none is not prefetched: ")
 
 
 def test_it_ends_with_the_command_and_keeps_what_came(slow: Shell, chaos: ChaosHub, start: Start) -> None:

@@ -175,6 +175,24 @@ def test_another_user_or_hub_has_nothing_of_a_prefetch(hub: ChaosHub) -> None:
             assert not is_under_way(replace(begun, settings=one))
 
 
+def test_who_names_other_sources_has_a_prefetch_of_its_own_and_both_share_the_fill(
+    hub: ChaosHub, repos: Path
+) -> None:
+    with ChaosHub(repos) as other:
+        hub.set_faults(Fault("total", rate=8 * MIB))
+        other.set_faults(Fault("total", rate=8 * MIB))
+        one = headrace.prefetch("org/model", sources=[hub.endpoint])
+        assert headrace.prefetch("org/model", sources=hub.endpoint) is one
+        with one, headrace.prefetch("org/model", sources=[other.endpoint]) as another:
+            one.plan()
+            another.plan()
+            assert len(companions()) == 2
+            assert not is_under_way(Order(load_settings(), (), "org/model", Need.A_MODEL))
+            assert not is_under_way(Order(load_settings(use="hf-mirror"), (), "org/model", Need.A_MODEL))
+            assert one.finish().path == another.finish().path
+        assert hub.log().blob_bytes + other.log().blob_bytes < 1.1 * len(DATA)
+
+
 def test_offline_nothing_is_fetched(hub: ChaosHub) -> None:
     settings = load_settings(offline=True)
     with (

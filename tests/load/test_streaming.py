@@ -23,6 +23,7 @@ from headrace.errors import DigestMismatch
 from headrace.events import BlobPublished, Event, Loaded, LoadProgress
 from headrace.testing import ChaosHub, Fault
 from tests.conftest import Instead
+from tests.load.confined import where_nothing_can_be_started
 from tests.load.zoo import ARCHITECTURES, Hubful, differences
 
 Llama: Any = transformers.AutoModelForCausalLM
@@ -241,6 +242,22 @@ def test_arguments_about_where_and_whether(hubful: Hubful, hub: ChaosHub, tmp_pa
         assert not list((tmp_path / "cache").glob(f"{_folder(repo)}/blobs/*"))
         again = Llama.from_pretrained(repo, cache_dir=tmp_path / "there", local_files_only=True)
     assert differences(again, Llama.from_pretrained(hubful.at(repo))) == []
+
+
+def test_where_nothing_can_be_started_it_is_pulled_first(
+    hubful: Hubful, hub: ChaosHub, told: list[str]
+) -> None:
+    repo = hubful.model("llama")
+
+    def load() -> Any:
+        with headrace.streaming():
+            return Llama.from_pretrained(repo)
+
+    model = where_nothing_can_be_started(load)
+    (line,) = told
+    assert "is pulled, then loaded: cannot start" in line
+    assert carriers(hub) == {"headrace"}
+    assert differences(model, Llama.from_pretrained(hubful.at(repo))) == []
 
 
 def test_what_is_nowhere_is_told_as_ever(hub: ChaosHub) -> None:

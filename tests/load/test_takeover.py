@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from operator import getitem
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,6 +24,7 @@ from headrace.layout import WorkshopLayout
 from headrace.load.arrival import NO_PROOF, Arrival, Proof
 from headrace.manifest import Digest, Entry
 from headrace.ranges import Range, RangeSet
+from headrace.settings import load_settings
 from headrace.store.lease import LeaseWatch
 from headrace.store.onlooker import Onlooker
 from headrace.store.partial import Partial, claim_partial
@@ -32,6 +34,7 @@ from tests.load.watching import MIB, WEIGHTS, companions, is_alive, read, until,
 from tests.store.holders import seize
 
 DATA = content(12 * MIB + 1000, seed=7)
+TOKEN = "LooksLikeNothingAtAll"
 
 
 @pytest.fixture
@@ -93,7 +96,7 @@ def test_what_kills_three_is_told(hub: ChaosHub) -> None:
 
 
 def test_its_last_words_are_in_the_error_and_not_on_the_terminal(capfd: pytest.CaptureFixture[str]) -> None:
-    nonsense: Any = SimpleNamespace(repo="org/model")
+    nonsense: Any = SimpleNamespace(repo="org/model", settings=load_settings())
     coming = Prefetch(nonsense)
     with pytest.raises(LoadError, match=r"with exit code 1: AttributeError: .*tells"):
         coming.finish()
@@ -102,6 +105,30 @@ def test_its_last_words_are_in_the_error_and_not_on_the_terminal(capfd: pytest.C
     coming.close()
     told = capfd.readouterr()
     assert told.out + told.err == ""
+
+
+class Fatal:
+    """An order that whoever reads it dies of, with these words."""
+
+    def __init__(self, words: str) -> None:
+        self.repo = "org/model"
+        self.settings = load_settings({"HF_TOKEN": TOKEN})
+        self._words = words
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return getitem, ({}, self._words)
+
+
+def test_its_last_words_are_without_secrets_and_short() -> None:
+    url = "https://somebody:hunter2@hub.test/file?X-Amz-Signature=5ecre7"
+    order: Any = Fatal(
+        f"{TOKEN} was sent to {url} with 'Authorization: Bearer hf_0123456789' " + "again " * 99
+    )
+    with pytest.raises(LoadError, match=r"KeyError: .* was sent to https://hub.test/file ") as raised:
+        Prefetch(order).finish()
+    for secret in (TOKEN, "hunter2", "5ecre7", "hf_0123456789"):
+        assert secret not in str(raised.value)
+    assert len(str(raised.value)) < 400
 
 
 def test_without_a_python_to_run_that_is_told(instead: Instead) -> None:

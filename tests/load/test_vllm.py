@@ -18,6 +18,7 @@ from safetensors.torch import save, save_file
 from headrace.errors import DigestMismatch
 from headrace.testing import ChaosHub, Fault, write_repo
 from tests.load import engine
+from tests.load.confined import where_nothing_can_be_started
 
 MIB = 1024 * 1024
 SHARDS = [f"model-0000{number}-of-00003.safetensors" for number in (1, 2, 3)]
@@ -130,6 +131,11 @@ def test_what_cannot_be_read_while_it_comes_is_pulled(hub: ChaosHub, loader: Any
     inner = engine.Place("org/deep", None, subfolder="inner")
     assert {name for name, _ in loader._get_weights_iterator(inner)} == weights(7).keys()
     assert len(loader.read) == 2
+
+
+def test_where_nothing_can_be_started_it_is_pulled(hub: ChaosHub, loader: Any, tmp_path: Path) -> None:
+    got = where_nothing_can_be_started(lambda: load(loader, "org/three"))
+    assert got.keys() == {name for shard in range(3) for name in weights(shard)}
 
 
 def test_files_can_be_brought_alone(hub: ChaosHub, loader: Any) -> None:

@@ -26,6 +26,7 @@ from headrace.wire import (
     parse_range_header,
     range_header,
     rate_limit,
+    redacted,
     resolve_path,
     retry_after_s,
     shown,
@@ -387,6 +388,36 @@ def test_no_secret_of_any_url_is_shown(scheme: str, user: str, host: str, path: 
         f"{user}:{SECRET}@{host}",
     ):
         assert SECRET not in shown(url)
+
+
+@given(
+    st.sampled_from(
+        [
+            "HTTPError: 403 for url: https://bucket.test/file?X-Amz-Date=1&X-Amz-Signature={} (retry)",
+            "cannot connect to http://somebody:{}@proxy.test:3128: refused",
+            "InvalidURL: '/file?Signature={}&Expires=1' has a space",
+            "ValueError: Invalid header value b'Bearer {}'",
+            "{{'Authorization': 'Digest a=\"b\", response=\"{}\"', 'Accept': '*/*'}}",
+            "Settings(token='{} of two words', cache='x')",
+            'KeyError: "password": "{}"',
+            "AWS_SECRET_ACCESS_KEY={} is refused",
+            "user:{}@host is no host",
+            "the word {} was told before",
+        ]
+    ),
+    st.from_regex(r"[A-Za-z0-9_-]{16,40}", fullmatch=True),
+)
+def test_no_secret_is_left_in_words(words: str, secret: str) -> None:
+    told = redacted(words.format(secret), [secret] if "told before" in words else [])
+    assert secret not in told
+    assert secret[:16] not in redacted(f"a token hf_{secret} is refused")
+
+
+def test_words_without_secrets_stay_as_they_are() -> None:
+    words = (
+        "ModuleNotFoundError: No module named 'headrace'; see https://host.test/a/b:c (line 3, in <module>)"
+    )
+    assert redacted(words) == words
 
 
 def test_an_endpoint_without_a_scheme_is_shown_as_it_was_written() -> None:

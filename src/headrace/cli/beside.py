@@ -15,6 +15,9 @@ import time
 from contextlib import suppress
 from typing import Protocol
 
+from headrace.cli.words import safe
+from headrace.wire import redacted
+
 _FAREWELL_S = 3.0  # what hangs longer is a disk, and the journal has the rest
 _LOOK_S = 0.2
 _ENDS_AT = 3  # the descriptor that says when the other has ended
@@ -51,7 +54,8 @@ def beside_this_process(work: Work) -> None:
             work.run()
     except BaseException as error:  # noqa: BLE001  # above is the command's own code, which must not go on twice
         with suppress(OSError):
-            os.write(2, f"headrace: what was to be done beside the command failed: {error!r}\n".encode())
+            why = safe(redacted(repr(error)))
+            os.write(2, f"headrace: what was to be done beside the command failed: {why}\n".encode())
     finally:
         os._exit(0)
 

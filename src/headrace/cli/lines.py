@@ -12,18 +12,19 @@ _PROGRESS_EVERY_S = 5.0
 
 
 class Lines:
-    """Says what happens as it happens, and how far things are every few seconds."""
+    """Says what happens as it happens, and how far things are every few seconds; `mark` before each line."""
 
-    def __init__(self, board: Board, notes: Notes) -> None:
+    def __init__(self, board: Board, notes: Notes, mark: str = "") -> None:
         self._board = board
         self._notes = notes
+        self._mark = mark
         self._told_at: float | None = None
 
     def take(self, event: Event, now: float) -> None:
         """Say what there is to say; the board knows of the event already."""
         note = self._notes.of(event, now)
         if note is not None:
-            say(note)
+            say(note, mark=self._mark)
         if self._told_at is None:
             self._told_at = now
         if (
@@ -32,7 +33,7 @@ class Lines:
             and not self._board.done
         ):
             self._told_at = now
-            say(progress_line(self._board, self._board.started.files, now))
+            say(progress_line(self._board, self._board.started.files, now), mark=self._mark)
 
     def close(self) -> None:
         """Nothing is pending."""

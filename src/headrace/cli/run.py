@@ -17,9 +17,12 @@ from headrace.settings import load_settings
 
 TYPE_CHECKING = False  # as type checkers understand it, and without importing typing
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from headrace.errors import HeadraceError
+    from headrace.events import Event
     from headrace.facade.client import Snapshot
-    from headrace.facade.headstart import HeadStart
+    from headrace.settings import Settings
 
 EXAMPLES = """\b
 Examples:
@@ -46,7 +49,9 @@ def with_prefetch(command: Command) -> Command:
         help="Bring this model while the command begins; may be repeated.",
     )
     @click.option("-q", "--quiet", is_flag=True, help="Say nothing of what is prefetched.")
-    @click.option("-v", "--verbose", is_flag=True, help="Say what was prefetched, and how long it took.")
+    @click.option(
+        "-v", "--verbose", is_flag=True, help="Say what is prefetched, how far it is, and what went wrong."
+    )
     @functools.wraps(command)
     def wrapped(*, repos: tuple[str, ...], quiet: bool, verbose: bool, **others: Any) -> Any:
         if quiet and verbose:
@@ -88,24 +93,26 @@ def run(command: tuple[str, ...], variables: dict[str, str]) -> int:
 
 def _begin(repos: tuple[str, ...], *, quiet: bool, verbose: bool) -> None:
     from headrace.cli.beside import beside_this_process  # noqa: PLC0415  # only who prefetches waits for these
-    from headrace.facade.headstart import HeadStart  # noqa: PLC0415
     from headrace.names import parse_address  # noqa: PLC0415
 
     for repo in repos:
         parse_address(repo)  # a name that can be none is a mistake, not bad luck
     settings = load_settings()
     try:
-        beside_this_process(_Prefetching(HeadStart(settings), repos, quiet=quiet, verbose=verbose))
+        beside_this_process(_Prefetching(settings, repos, quiet=quiet, verbose=verbose))
     except OSError as error:
         if not quiet:
             say(f"nothing is prefetched: {error.strerror}", mark="warning: ", color="yellow")
 
 
 class _Prefetching:
-    """A head start that is told of on standard error, a line a repo."""
+    """A head start that is told of on standard error: what fails, and what happens, where that is wanted."""
 
-    def __init__(self, start: HeadStart, repos: tuple[str, ...], *, quiet: bool, verbose: bool) -> None:
-        self._start = start
+    def __init__(self, settings: Settings, repos: tuple[str, ...], *, quiet: bool, verbose: bool) -> None:
+        from headrace.facade.headstart import HeadStart  # noqa: PLC0415  # only who prefetches waits for it
+
+        self._start = HeadStart(settings, self._take if verbose else None)
+        self._lines: Callable[[Event], None] | None = None
         self._repos = repos
         self._quiet = quiet
         self._verbose = verbose
@@ -116,9 +123,15 @@ class _Prefetching:
     def stop(self) -> None:
         self._start.stop()
 
+    def _take(self, event: Event) -> None:
+        if self._lines is None:
+            self._lines = _plain_lines()
+        self._lines(event)
+
     def _tell(self, repo: str, outcome: Snapshot | HeadraceError) -> None:
         from headrace.errors import HeadraceError  # noqa: PLC0415  # known by now
 
+        self._lines = None  # what comes next is of the next repo
         if isinstance(outcome, HeadraceError):
             if not self._quiet:
                 why = safe(" ".join(outcome.message.splitlines()))
@@ -126,3 +139,22 @@ class _Prefetching:
         elif self._verbose:
             what = f"{files(outcome.files)}, {size(outcome.bytes)}, {size(outcome.network_bytes)} fetched"
             say(f"{safe(repo)} is prefetched: {what}, {duration(outcome.seconds)}")
+
+
+def _plain_lines() -> Callable[[Event], None]:
+    """Says of one repo what `pull` says where nobody looks; the terminal is the command's, and has no bars of ours."""
+    import time  # noqa: PLC0415  # only who wants to hear of it waits for these
+
+    from headrace.cli.board import Board  # noqa: PLC0415
+    from headrace.cli.lines import Lines  # noqa: PLC0415
+    from headrace.cli.notes import Notes  # noqa: PLC0415
+
+    board = Board()
+    lines = Lines(board, Notes(verbose=False), "prefetch: ")
+
+    def take(event: Event) -> None:
+        now = time.monotonic()
+        board.take(event, now)
+        lines.take(event, now)
+
+    return take

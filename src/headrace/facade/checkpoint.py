@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,10 @@ from typing import Any
 from headrace.errors import NotFound, SourceError, StoreError
 from headrace.events import Emit, Event, Warned
 from headrace.facade.client import Client, Snapshot
+from headrace.facade.companion import NoCompanion
 from headrace.facade.dialogue import Order
-from headrace.facade.prefetch import Prefetch
+from headrace.facade.prefetch import Prefetch, is_under_way, joined
+from headrace.facade.waiting import Waiting
 from headrace.layout import HubCacheLayout
 from headrace.load.arrival import Arrival
 from headrace.load.checkpoint import INDEX, WHOLE, is_quantized, layout_of, place_of, streamed, way_around
@@ -21,6 +23,7 @@ from headrace.load.needed import Need, needed
 from headrace.load.progress import Progress
 from headrace.manifest import Manifest
 from headrace.names import is_commit, parse_address
+from headrace.transfer.dispatch import Dispatcher
 
 _log = logging.getLogger("headrace.load")
 _BRIEF_S = 3.0  # who has everything does not wait a minute for a hub that is away
@@ -98,7 +101,14 @@ def in_place(order: Order, emit: Emit | None) -> Snapshot | None:
     """
     is_known = not order.settings["offline"] and _is_remembered(order)
     brief = {"give_up_s": _BRIEF_S, "idle_timeout_s": _BRIEF_S} if is_known else {}
-    client = Client(order.settings.having(**brief), order.sources, emit or _unheard)
+    waiting = Waiting(order.repo)
+
+    def hear(event: Event) -> None:
+        if not is_known:  # that it was waited for so briefly is told in the end
+            waiting.take(event)
+        (emit or _unheard)(event)
+
+    client = Client(order.settings.having(**brief), order.sources, hear)
     try:
         whole = client.listing(order.repo)
     except SourceError as error:
@@ -113,6 +123,37 @@ def in_place(order: Order, emit: Emit | None) -> Snapshot | None:
     if not (order.settings["offline"] or all(map(store.holds, manifest.entries))):
         return None
     return client.bring(manifest, store)
+
+
+@contextmanager
+def reaching(
+    order: Order, emit: Emit | None, progress: Progress | None = None
+) -> Iterator[Snapshot | Prefetch]:
+    """What a load begins with: the snapshot where everything is here, else what brings it, and what that will bring.
+
+    Where no process can be started to bring it, it is pulled first, and all is here. `progress` is told of that wait.
+    """
+    found: Snapshot | Prefetch | None = None if is_under_way(order) else in_place(order, emit)
+    with ExitStack() as ends:
+        if found is None:
+            try:
+                found = ends.enter_context(joined(order, emit))
+                found.plan()
+            except NoCompanion as error:
+                found = pulled(order, emit, error)
+                if progress is not None:
+                    progress.expect()
+        yield found
+
+
+def pulled(order: Order, emit: Emit | None, error: NoCompanion) -> Snapshot:
+    """The snapshot, of what this process fetches, as no other can be had for it."""
+    _log.info("%s is pulled, then loaded: %s", order.repo, error)
+    with Dispatcher((Waiting(order.repo).take, *((emit,) if emit else ()))) as dispatcher:
+        client = Client(order.settings, order.sources, dispatcher.emit)
+        whole = client.listing(order.repo)
+        manifest = replace(whole, entries=needed(whole.entries, order.need))
+        return client.bring(manifest, client.store(whole, None))
 
 
 def _is_remembered(order: Order) -> bool:

@@ -3,7 +3,7 @@
 It has a session of its own: a Ctrl-C of the terminal is for the program, which then says what comes of it. It finds
 this package and what it needs where this program found them, and is told nothing else by variables that are for
 Python: a program may have been started without them for a reason. What it writes to standard error is kept for the
-one who asks how it ended.
+one who asks how it ended, without the secrets that may be in it.
 
 The line is closed in every child that is forked: while somebody has it, the companion would not hear of our end.
 """
@@ -18,63 +18,57 @@ import sys
 import tempfile
 import time
 import weakref
+from collections.abc import Iterable
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import IO
 
 from headrace.errors import LoadError
+from headrace.wire import redacted
 
 _FAREWELL_S = 5.0  # a prefetcher ends by itself before
 _MESSAGE_S = 20.0  # half of a message is not waited for any longer
 _STOPPED_S = 2.0  # who stops all that somebody runs stops this program as well, and wakes both
 _LOOK_S = 0.2
 _WORDS_BYTES = 16 * 1024
+_WORDS_MOST = 300  # characters of them that are told
+_HINT = "headrace.load and headrace.pull do without it"
 _BEGIN = (
     "import sys; sys.path.insert(0, {package!r}); from headrace.facade.prefetcher import main; "
     "sys.path.pop(0); sys.path.extend({search!r}); main()"
 )
 
 
+class NoCompanion(LoadError):
+    """No process of ours can be run beside this one: the program has to do without."""
+
+
 class Companion:
     """A running prefetcher. For any thread that has its user's lock, and for one process.
 
     Attributes:
-        last_words: the last line that it wrote to standard error, once it has ended.
+        last_words: the last line that it wrote to standard error, once it has ended; not more than fits into an error.
     """
 
-    def __init__(self) -> None:
-        """Start it. Raises `LoadError` where there is no Python to run."""
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        """Start it; `secrets` are never among its words. Raises `NoCompanion` where there is no Python to run, or no process may be made."""
         if not sys.executable:
-            raise LoadError(
-                "this program does not know which Python runs it", hint="use headrace.pull instead"
-            )
+            raise NoCompanion("this program does not know which Python runs it", hint=_HINT)
         self.last_words = ""
+        self._secrets = tuple(secrets)
         self._looked_at = self._stopped_at = float("-inf")
         self._is_stopped = False
         self._words = _paper()
-        ours, theirs = socket.socketpair()
         try:
-            self._process = subprocess.Popen(  # our own interpreter and module
-                [sys.executable, *_flags(), "-c", _program(), str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=self._words or subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,
-            )
+            self._process, line = _started(self._words)
         except OSError as error:
-            ours.close()
             if self._words is not None:
                 self._words.close()
-            raise LoadError(
-                f"cannot start {sys.executable}: {error.strerror}", hint="use headrace.pull instead"
-            ) from error
-        finally:
-            theirs.close()
+            raise NoCompanion(f"cannot start {sys.executable}: {error.strerror}", hint=_HINT) from error
         for bound in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
-            ours.setsockopt(socket.SOL_SOCKET, bound, struct.pack("@ll", int(_MESSAGE_S), 0))
-        self._line = Connection(ours.detach())
+            line.setsockopt(socket.SOL_SOCKET, bound, struct.pack("@ll", int(_MESSAGE_S), 0))
+        self._line = Connection(line.detach())
         _companions.add(self)
 
     def __repr__(self) -> str:
@@ -126,7 +120,7 @@ class Companion:
             code = self._process.wait()
         if self._words is not None:
             with suppress(OSError):
-                self.last_words = _last_line(self._words)
+                self.last_words = _last_line(self._words, self._secrets)
             self._words.close()
             self._words = None
         return code
@@ -161,6 +155,26 @@ def _abandon_all() -> None:
 os.register_at_fork(after_in_child=_abandon_all)
 
 
+def _started(words: IO[bytes] | None) -> tuple[subprocess.Popen[bytes], socket.socket]:
+    """The process, and our end of the line to it. Raises `OSError`."""
+    ours, theirs = socket.socketpair()
+    try:
+        process = subprocess.Popen(  # our own interpreter and module
+            [sys.executable, *_flags(), "-c", _program(), str(theirs.fileno())],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=words or subprocess.DEVNULL,
+            pass_fds=[theirs.fileno()],
+            start_new_session=True,
+        )
+    except BaseException:
+        ours.close()
+        raise
+    finally:
+        theirs.close()
+    return process, ours
+
+
 def _paper() -> IO[bytes] | None:
     try:
         return tempfile.TemporaryFile()
@@ -168,11 +182,14 @@ def _paper() -> IO[bytes] | None:
         return None  # then nobody learns why it ended
 
 
-def _last_line(paper: IO[bytes]) -> str:
-    """The last one that says something. Raises `OSError`."""
-    paper.seek(max(0, os.fstat(paper.fileno()).st_size - _WORDS_BYTES))
+def _last_line(paper: IO[bytes], secrets: Iterable[str]) -> str:
+    """The last one that says something; not its end alone, in which no secret could be made out. Raises `OSError`."""
+    start = max(0, os.fstat(paper.fileno()).st_size - _WORDS_BYTES)
+    paper.seek(start)
     lines = paper.read().decode("utf-8", "replace").split("\n")
-    return next((line.strip() for line in reversed(lines) if line.strip()), "")
+    said = next((line.strip() for line in reversed(lines[1 if start else 0 :]) if line.strip()), "")
+    told = redacted(said, secrets)
+    return told if len(told) <= _WORDS_MOST else told[: _WORDS_MOST - 1] + "…"
 
 
 def _flags() -> list[str]:

@@ -19,7 +19,7 @@ class Order:
     """What is to be brought.
 
     Attributes:
-        tells: whether every event is wanted.
+        tells: whether every event is wanted, and not only those that tell of trouble.
         on_demand: whether of files whose blocks can be proved only what is wished is wanted.
     """
 

@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from headrace.errors import HeadraceError, Interrupted
-from headrace.events import BlobPublished, Event, FileReused
+from headrace.events import BlobPublished, Emit, Event, FileReused
 from headrace.facade.client import Client, Snapshot
 from headrace.layout import HubCacheLayout
 from headrace.load.needed import Need, needed
 from headrace.settings import Settings
 from headrace.store.clientlocks import ClientLocks
+from headrace.transfer.dispatch import Dispatcher
 from headrace.transfer.pull import Pull
 
 
@@ -23,8 +24,10 @@ class HeadStart:
     client waits for each file and finds it in place.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, on_event: Callable[[Event], None] | None = None) -> None:
+        """`on_event` is called with every event, on a thread of its own."""
         self._settings = settings
+        self._subscribers = (on_event,) if on_event else ()
         self._lock = threading.Lock()
         self._pull: Pull | None = None
         self._locks: ClientLocks | None = None
@@ -49,7 +52,15 @@ class HeadStart:
                 self._pull.stop()
 
     def _bring(self, repo: str) -> Snapshot:
-        client = Client(self._settings, (), self._take)
+        with Dispatcher(self._subscribers) as dispatcher:
+            return self._brought(repo, dispatcher.emit)
+
+    def _brought(self, repo: str, emit: Emit) -> Snapshot:
+        def take(event: Event) -> None:
+            self._let_go(event)
+            emit(event)
+
+        client = Client(self._settings, (), take)
         whole = client.listing(repo)
         manifest = replace(whole, entries=needed(whole.entries, Need.A_MODEL))
         store = client.store(whole, None)
@@ -57,7 +68,7 @@ class HeadStart:
             self._locks.hold(entry for entry in manifest.entries if not store.holds(entry))
             return client.bring(manifest, store, begun=self._begun)
 
-    def _take(self, event: Event) -> None:
+    def _let_go(self, event: Event) -> None:
         if self._locks is not None and isinstance(event, FileReused | BlobPublished):
             self._locks.let_go(event.digest)
 

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.errors import LoadError
 from headrace.events import Emit, Event
-from headrace.facade.checkpoint import Checkpoint, in_place
-from headrace.facade.client import several
+from headrace.facade.checkpoint import Checkpoint, reaching
+from headrace.facade.client import Snapshot, several
 from headrace.facade.dialogue import Order
 from headrace.facade.parts import load_parts
-from headrace.facade.prefetch import Prefetch, is_under_way, joined
+from headrace.facade.prefetch import Prefetch
 from headrace.load.adapter import adapted, base_of, is_adapter
 from headrace.load.arrival import Arrival
 from headrace.load.checkpoint import is_quantized, streamed, way_around
@@ -83,15 +83,16 @@ def _load(
     is_base: bool = False,
 ) -> Any:
     progress = Progress(emit)
-    snapshot = None if is_under_way(order) else in_place(order, emit)
-    if snapshot is None:
-        with joined(order, emit) as coming:
-            if order.on_demand and _has_to_be_whole(coming):
-                whole = replace(order, on_demand=False)
-                return _load(loadable, whole, emit, arguments, is_base=is_base)
-            if not (order.need is Need.A_MODEL and is_adapter(coming.plan().manifest.entries)):
-                return _load_while_it_comes(loadable, coming, order, arguments, emit)
-            snapshot = coming.finish()
+    with reaching(order, emit, progress) as found:
+        if isinstance(found, Snapshot):
+            snapshot = found
+        elif order.on_demand and _has_to_be_whole(found):
+            whole = replace(order, on_demand=False)
+            return _load(loadable, whole, emit, arguments, is_base=is_base)
+        elif not (order.need is Need.A_MODEL and is_adapter(found.plan().manifest.entries)):
+            return _load_while_it_comes(loadable, found, order, arguments, emit)
+        else:
+            snapshot = found.finish()
             progress.expect()
     base = base_of(snapshot.path) if order.need is Need.A_MODEL else None
     if base is None:

@@ -7,11 +7,13 @@ from typing import Any
 
 from headrace.errors import HeadraceError
 from headrace.events import Emit
-from headrace.facade.checkpoint import in_place
+from headrace.facade.checkpoint import reaching
+from headrace.facade.client import Snapshot
 from headrace.facade.dialogue import Order
-from headrace.facade.prefetch import Prefetch, is_under_way, joined
+from headrace.facade.prefetch import Prefetch
 from headrace.load.framework import Loadable, load_from_cache
 from headrace.load.progress import Progress
+from headrace.manifest import Manifest
 
 _log = logging.getLogger("headrace.load")
 
@@ -24,15 +26,14 @@ def load_parts(cls: Loadable, order: Order, emit: Emit | None, arguments: dict[s
         DigestMismatch: what was read was something else.
     """
     progress = Progress(emit)
-    snapshot = None if is_under_way(order) else in_place(order, emit)
-    if snapshot is not None:
-        made = load_from_cache(cls, snapshot.repo, snapshot.commit, order.settings.cache, arguments)
-        progress.over(snapshot.repo.name, snapshot.commit)
-        return made
-    with joined(order, emit) as coming:
-        made = _load_while_they_come(cls, coming, order, arguments, progress)
-        manifest = coming.plan().manifest
-        progress.over(manifest.repo.name, manifest.commit)
+    with reaching(order, emit, progress) as found:
+        if isinstance(found, Snapshot):
+            known: Snapshot | Manifest = found
+            made = load_from_cache(cls, found.repo, found.commit, order.settings.cache, arguments)
+        else:
+            known = found.plan().manifest
+            made = _load_while_they_come(cls, found, order, arguments, progress)
+        progress.over(known.repo.name, known.commit)
         return made
 
 

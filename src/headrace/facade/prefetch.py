@@ -15,9 +15,11 @@ from typing import TypeVar
 
 from headrace.errors import HeadraceError, Interrupted, LoadError, UsageError
 from headrace.events import Event
+from headrace.facade.audience import Audience
 from headrace.facade.client import Snapshot, several
-from headrace.facade.companion import Companion
+from headrace.facade.companion import Companion, NoCompanion
 from headrace.facade.dialogue import Doubt, Listed, Order, Over, Planned, Settled, Wish
+from headrace.facade.waiting import Waiting
 from headrace.layout import WorkshopLayout
 from headrace.load.arrival import NO_PROOF, Arrival, Proof
 from headrace.load.needed import Need
@@ -27,7 +29,7 @@ from headrace.settings import Settings, load_settings
 from headrace.store.onlooker import Onlooker
 
 _Answer = TypeVar("_Answer")
-_Key = tuple[str, Path, Need, bool, str | None, str | None]
+_Key = tuple[object, ...]
 _log = logging.getLogger("headrace.load")
 _LOOK_S = 0.005
 _AGAIN_MOST = 2  # what kills three of them will kill the next one
@@ -42,9 +44,9 @@ class Prefetch:
     """
 
     def __init__(self, order: Order, on_event: Callable[[Event], None] | None = None) -> None:
-        """Begin, and return at once. Raises `LoadError` where there is no Python to run."""
+        """Begin, and return at once. Raises `NoCompanion`."""
         self._order = order
-        self._on_event = on_event
+        self._audience = Audience((Waiting(order.repo).take, *((on_event,) if on_event else ())))
         self._lock = threading.RLock()
         self._planned: Planned | None = None
         self._settled: set[str] = set()
@@ -141,8 +143,10 @@ class Prefetch:
             raise UsageError("a prefetch is for the process that began it", hint="begin another one here")
         with self._lock:
             self._hear()
-            if self._error is not None:
-                raise self._error
+            error = self._error
+        self._audience.tell()
+        if error is not None:
+            raise error
 
     def verified(self, entry: Entry) -> Path | None:
         """See `Carrier.verified`."""
@@ -199,7 +203,9 @@ class Prefetch:
         told = self._companion.last_words
         if code >= 0 or self._begun > _AGAIN_MOST:
             often = f" {self._begun} times, in the end" if self._begun > 1 else ""
-            self._error = LoadError(f"the process that fetches ended{often} {how}{told and ': '}{told}")
+            message = f"the process that fetches ended{often} {how}{told and ': '}{told}"
+            # While nobody knows what would come, nobody has anything of it, and can do without.
+            self._error = LoadError(message) if self._planned is not None else NoCompanion(message)
             return
         _log.warning(
             "the process that fetches %s ended %s; another one goes on with what has landed",
@@ -213,7 +219,8 @@ class Prefetch:
 
     def _begin(self) -> Companion:
         self._begun += 1
-        companion = Companion()
+        settings = self._order.settings
+        companion = Companion(filter(None, (settings.token, settings.modelscope_token)))
         with suppress(OSError):  # it has ended already; `_hear` sees to that
             for word in (self._again(), *self._asked):
                 companion.say(word)
@@ -252,8 +259,8 @@ class Prefetch:
                 self._error = error
             case Over(outcome=Snapshot() as snapshot):
                 self._snapshot = snapshot
-            case Event() if self._on_event is not None:
-                self._on_event(word)
+            case Event():
+                self._audience.take(word)
 
 
 def prefetch(
@@ -265,17 +272,18 @@ def prefetch(
 ) -> Prefetch:
     """Begin to bring a model's files, and return at once; `load` and `streaming` go on with what is on its way.
 
-    Call it before the imports that take long. It runs in a process of its own, which ends with this one.
+    Call it before the imports that take long. It runs in a process of its own, which ends with this one. Who goes on
+    with it names the same sources: with others, or none, another one begins, which fetches nothing twice.
 
     Args:
         repo: as for `pull`.
         sources: as for `pull`.
         settings: as for `pull`.
-        on_event: as for `pull`, but called by whoever waits for the files, while it waits.
+        on_event: as for `pull`, but called by whoever waits for the files, while it waits. Others do not wait for it.
 
     Raises:
         UsageError: as for `pull`, of settings and sources that make no sense.
-        LoadError: no process can be started.
+        LoadError: no process can be started; `load` and `streaming` do without it.
     """
     order = Order(settings or load_settings(), several(sources), repo, Need.A_MODEL)
     return _under_way.begin(order, on_event)
@@ -340,6 +348,15 @@ def is_under_way(order: Order) -> bool:
 
 
 def _key(order: Order) -> _Key:
-    # Another hub may mean something else by that name, and another user may be let see less.
+    # Another hub may mean something else by that name, another user may be let see less, and who named the sources
+    # wants these. What two of them have in common is fetched once all the same.
     settings = order.settings
-    return order.repo, settings.cache, order.need, order.on_demand, settings.hf_endpoint, settings.token
+    what = order.repo, settings.cache, order.need, order.on_demand
+    return (
+        *what,
+        order.sources,
+        settings["use"],
+        settings.hf_endpoint,
+        settings.token,
+        settings.modelscope_token,
+    )

@@ -27,6 +27,7 @@ from headrace.errors import HeadraceError, Interrupted
 from headrace.events import BlobPublished, Event, FileReused
 from headrace.facade.client import Client, Snapshot
 from headrace.facade.dialogue import Doubt, Listed, Order, Over, Planned, Settled, Wish
+from headrace.facade.waiting import TROUBLE
 from headrace.load.arrival import Proof
 from headrace.load.checkpoint import streamed
 from headrace.load.needed import Need, needed
@@ -122,7 +123,8 @@ class Prefetcher:
     def _emit(self, event: Event) -> None:
         if isinstance(event, FileReused | BlobPublished):
             self._words.put(Settled(event.digest))
-        if self._tells and not (event.droppable and self._words.qsize() > _PENDING_MOST):
+        wanted = self._tells or isinstance(event, TROUBLE)
+        if wanted and not (event.droppable and self._words.qsize() > _PENDING_MOST):
             self._words.put(event)
 
     def _send(self) -> None:

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.errors import HeadraceError, IntegrityError, LoadError
 from headrace.events import Event
-from headrace.facade.checkpoint import Checkpoint, at_hand, in_place
-from headrace.facade.client import several
+from headrace.facade.checkpoint import Checkpoint, at_hand, reaching
+from headrace.facade.client import Snapshot, several
 from headrace.facade.dialogue import Order
 from headrace.facade.load import load
 from headrace.facade.prefetch import Prefetch, is_under_way, joined
@@ -194,9 +194,12 @@ class _Load:
             return None
         coming = self._joined(order, asked)
         if coming is None:
-            if at_hand(order, dispatcher.emit) or in_place(order, dispatcher.emit):
+            if at_hand(order, dispatcher.emit):
                 return None
-            coming = self._ends.enter_context(joined(order, emit))
+            here = self._ends.enter_context(reaching(order, emit))
+            if isinstance(here, Snapshot):
+                return None
+            coming = here
         found = Checkpoint.of(coming, order.need, self._arguments, self._streams.obstacle, emit)
         self._found.append(found)
         return found.place if found.arrivals else None

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.errors import LoadError, StoreError, UsageError
 from headrace.events import Event
-from headrace.facade.checkpoint import in_place
+from headrace.facade.checkpoint import in_place, pulled
 from headrace.facade.client import at_home, several
+from headrace.facade.companion import NoCompanion
 from headrace.facade.dialogue import Order
 from headrace.facade.prefetch import Prefetch, is_under_way, joined
 from headrace.load.checkpoint import INDEX
@@ -150,7 +151,7 @@ def open_safetensors(
         repo_or_path: an existing file or folder, else a repo as for `pull`.
         sources: as for `pull`.
         settings: as for `pull`.
-        on_event: as for `pull`, but called by whoever waits for tensors, while it waits.
+        on_event: as for `pull`, but called by whoever waits for tensors, while it waits. Others do not wait for it.
 
     Raises:
         SafetensorError: a file is none, as the library says: `safetensors.SafetensorError`.
@@ -165,7 +166,12 @@ def open_safetensors(
     order = Order(settings or load_settings(), several(sources), os.fspath(repo_or_path), Need.A_MODEL)
     with Dispatcher((on_event,) if on_event else ()) as dispatcher:
         snapshot = None if is_under_way(order) else in_place(order, dispatcher.emit)
-    return _of_disk(snapshot.path) if snapshot is not None else _on_its_way(order, on_event)
+    if snapshot is None:
+        try:
+            return _on_its_way(order, on_event)
+        except NoCompanion as error:
+            snapshot = pulled(order, on_event, error)
+    return _of_disk(snapshot.path)
 
 
 def _on_its_way(order: Order, on_event: Callable[[Event], None] | None) -> Tensors:

@@ -18,8 +18,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from headrace.facade.checkpoint import in_place
+from headrace.facade.checkpoint import in_place, pulled, reaching
 from headrace.facade.client import Snapshot
+from headrace.facade.companion import NoCompanion
 from headrace.facade.dialogue import Order
 from headrace.facade.prefetch import joined
 from headrace.load.arrival import Arrival
@@ -85,16 +86,15 @@ class ArrivingLoader:
             return iter(default._get_weights_iterator(source))  # noqa: SLF001  # the very method
         self.counter_before_loading_weights = time.perf_counter()
         reason = self._obstacle(source)
-        snapshot = _bring(replace(order, need=Need.EVERYTHING)) if reason else _here(order)
-        if snapshot is None:
-            coming = _Coming(order)
-            self._coming.append(coming)
-            if coming.arrivals:
-                return self._weights(source, coming)
-            reason, snapshot = "it has no safetensors at its top", coming.finish()
+        found = _bring(replace(order, need=Need.EVERYTHING)) if reason else _begun(order)
+        if isinstance(found, _Coming):
+            self._coming.append(found)
+            if found.arrivals:
+                return self._weights(source, found)
+            reason, found = "it has no safetensors at its top", found.finish()
         if reason:
             _log.info("%s is pulled, then loaded: %s", source.model_or_path, reason)
-        here = replace(source, model_or_path=str(snapshot.path), revision=None)
+        here = replace(source, model_or_path=str(found.path), revision=None)
         return iter(default._get_weights_iterator(here))  # noqa: SLF001
 
     def _weights(self, source: Any, coming: _Coming) -> Iterator[tuple[str, Any]]:
@@ -183,13 +183,16 @@ def _order(load_config: Any, name: str, revision: str | None) -> Order | None:
     return Order(settings, (), f"{name}@{revision}" if revision else name, Need.A_MODEL)
 
 
-def _here(order: Order) -> Snapshot | None:
-    return in_place(order, None)
+def _begun(order: Order) -> Snapshot | _Coming:
+    snapshot = in_place(order, None)
+    if snapshot is not None:
+        return snapshot
+    try:
+        return _Coming(order)
+    except NoCompanion as error:
+        return pulled(order, None, error)
 
 
 def _bring(order: Order) -> Snapshot:
-    found = _here(order)
-    if found is not None:
-        return found
-    with joined(order) as coming:
-        return coming.finish()
+    with reaching(order, None) as found:
+        return found if isinstance(found, Snapshot) else found.finish()

@@ -48,12 +48,17 @@ class Dispatcher:
         while (event := self._queue.get()) is not None:
             if event.droppable and self._closing:
                 continue
-            for subscriber in self._subscribers.copy():
-                try:
-                    subscriber(event)
-                except Exception:  # noqa: BLE001, PERF203  # it is somebody else's code
-                    _complain("a subscriber of events failed and is left out from now on")
-                    self._subscribers.remove(subscriber)
+            hand_over(event, self._subscribers)
+
+
+def hand_over(event: Event, subscribers: list[Subscriber]) -> None:
+    """Call all of them. One that raises is told about, and taken from the list."""
+    for subscriber in subscribers.copy():
+        try:
+            subscriber(event)
+        except Exception:  # noqa: BLE001, PERF203  # it is somebody else's code
+            _complain("a subscriber of events failed and is left out from now on")
+            subscribers.remove(subscriber)
 
 
 def _complain(text: str) -> None:

@@ -1,0 +1,67 @@
+"""Callbacks of a prefetch: in order, under no lock, and whatever they do harms nobody else."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import headrace
+from headrace.events import BytesHashed, Done, Event, PullStarted
+from headrace.facade.prefetch import Prefetch
+from headrace.testing import ChaosHub, Fault, content, write_repo
+from tests.load.watching import MIB, WEIGHTS
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ChaosHub]:
+    """A hub with one file, which takes half a second."""
+    write_repo(tmp_path / "hub", "org/model", {"config.json": b"{}", WEIGHTS: content(4 * MIB)})
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+    with ChaosHub(tmp_path / "hub") as running:
+        monkeypatch.setenv("HF_ENDPOINT", running.endpoint)
+        running.set_faults(Fault("total", rate=8 * MIB))
+        yield running
+
+
+def test_everything_is_told_in_order_before_who_waits_goes_on(hub: ChaosHub) -> None:
+    heard: list[Event] = []
+    with headrace.prefetch("org/model", on_event=heard.append) as coming:
+        coming.finish()
+    assert isinstance(heard[0], PullStarted)
+    assert isinstance(heard[-1], Done)
+    frontiers = [one.frontier for one in heard if isinstance(one, BytesHashed)]
+    assert frontiers == sorted(frontiers)
+
+
+def test_a_slow_callback_holds_nobody_up_and_may_call_back(hub: ChaosHub) -> None:
+    others: list[threading.Thread] = []
+    done: list[bool] = []
+
+    def slow(_: Event) -> None:
+        if not others:
+            others.append(threading.Thread(target=coming.finish, daemon=True))
+            others[0].start()
+            others[0].join(20)
+            done.append(not others[0].is_alive())
+            done.append(coming.finish().files == 2)
+
+    coming: Prefetch = headrace.prefetch("org/model", on_event=slow)
+    with coming:
+        coming.finish()
+    assert done == [True, True]
+
+
+def test_one_that_fails_is_left_out(hub: ChaosHub, caplog: pytest.LogCaptureFixture) -> None:
+    calls: list[Event] = []
+
+    def failing(event: Event) -> None:
+        calls.append(event)
+        raise ZeroDivisionError
+
+    with headrace.prefetch("org/model", on_event=failing) as coming:
+        assert coming.finish().files == 2
+    assert len(calls) == 1
+    assert "left out from now on" in caplog.text
