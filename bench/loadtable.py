@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from bench.loaders import BASE, CACHED, LOAD, MAPPED, PREFETCH
 from bench.repo import MIB
 from bench.scenario import GIGABIT
 from bench.stats import median
+from bench.table import Verdict, judged, table
 
 PAYLOAD = 1448 / 1514
 """Of a full frame what is neither header nor option of Ethernet, IP and TCP; the line counts frames."""
@@ -73,38 +74,19 @@ class Found:
         return max(self.transfer_s, median(one.wall_s for one in self.warm)) if self.warm else self.transfer_s
 
 
-@dataclass(frozen=True)
-class Target:
-    """A figure and the bound that it has to keep to."""
-
-    told: str
-    value: float
-    bound: float
-    least: bool = False
-
-    def row(self) -> str:
-        """As a row of a Markdown table."""
-        met = self.value >= self.bound if self.least else self.value <= self.bound
-        sign = "≥" if self.least else "≤"
-        return f"| {self.told} | {sign} {self.bound:g} | {self.value:.3f} | {'yes' if met else '**no**'} |"
-
-
 def report(found: Found) -> str:
     """The case's tables."""
     columns = list(_columns(found))
-    lines = [f"### {found.case} ({found.size / 1e6:.0f} MB)", "", _row(told for told, _ in columns)]
-    lines.append("|" + "---|" * len(columns))
-    lines += [_row(cell(name) for _, cell in columns) for name in found.runs]
+    rows = [[cell(name) for _, cell in columns] for name in found.runs]
+    lines = [f"### {found.case} ({found.size / 1e6:.0f} MB)", "", *table([told for told, _ in columns], rows)]
     lines += [f"\n{name}: {why}" for name, why in found.failures.items()]
     if found.warm:
         lines += [
             "",
             f"The floor: {found.transfer_s:.2f} s for the bytes, {_warm(found):.2f} s with all of them here.",
         ]
-    targets = [one.row() for one in _targets(found)]
-    if targets:
-        lines += ["", "| figure | target | measured | met? |", "|---|---|---|---|", *targets]
-    return "\n".join([*lines, ""])
+    verdicts = judged(_verdicts(found))
+    return "\n".join([*lines, "", *verdicts, ""] if verdicts else [*lines, ""])
 
 
 def _columns(found: Found) -> Iterator[tuple[str, Callable[[str], str]]]:
@@ -135,36 +117,36 @@ def _columns(found: Found) -> Iterator[tuple[str, Callable[[str], str]]]:
         yield "wall / floor", lambda name: f"{found.of(name, _wall) / found.floor_s:.3f}"
 
 
-def _targets(found: Found) -> Iterator[Target]:
+def _verdicts(found: Found) -> Iterator[Verdict]:
     if found.case == "killed":
         for name in (one for one in (PREFETCH, LOAD) if one in found.runs):
-            yield Target(f"{name}: bytes of the second run / size", found.of(name, _sent) / found.size, 0.55)
+            yield Verdict(f"{name}: bytes of the second run / size", found.of(name, _sent) / found.size, 0.55)
     elif found.case in _LOCAL_BOUNDS:
-        yield from _local_targets(found)
+        yield from _local_verdicts(found)
     elif PREFETCH in found.runs:
-        yield from _cold_targets(found)
+        yield from _cold_verdicts(found)
 
 
-def _local_targets(found: Found) -> Iterator[Target]:
+def _local_verdicts(found: Found) -> Iterator[Verdict]:
     if {CACHED, MAPPED} <= found.runs.keys():
         ratio = found.of(CACHED, _wall) / found.of(MAPPED, _wall)
-        yield Target(f"wall of {CACHED} / of {MAPPED}", ratio, _LOCAL_BOUNDS[found.case])
+        yield Verdict(f"wall of {CACHED} / of {MAPPED}", ratio, _LOCAL_BOUNDS[found.case])
 
 
-def _cold_targets(found: Found) -> Iterator[Target]:
+def _cold_verdicts(found: Found) -> Iterator[Verdict]:
     wall_s = found.of(PREFETCH, _wall)
-    yield Target("bytes / size", found.of(PREFETCH, _sent) / found.size, 1.01)
-    yield Target("anonymous growth / size", found.of(PREFETCH, _growth) / found.size, 0.05)
+    yield Verdict("bytes / size", found.of(PREFETCH, _sent) / found.size, 1.01)
+    yield Verdict("anonymous growth / size", found.of(PREFETCH, _growth) / found.size, 0.05)
     if found.case == "four":
-        yield Target("memory of the weights / size", found.of(PREFETCH, _pss) / found.size, 1.05)
+        yield Verdict("memory of the weights / size", found.of(PREFETCH, _pss) / found.size, 1.05)
     elif BASE in found.runs:
         bound = 0.66 if found.transfer_s else 0.3
-        yield Target(f"wall / {BASE}", wall_s / found.of(BASE, _wall), bound)
+        yield Verdict(f"wall / {BASE}", wall_s / found.of(BASE, _wall), bound)
     if found.transfer_s:
-        yield Target("wall / floor", wall_s / found.floor_s, 1.1)
+        yield Verdict("wall / floor", wall_s / found.floor_s, 1.1)
     if found.transfer_s and LOAD in found.runs:
         hidden = (found.of(LOAD, _wall) - wall_s) / found.of(LOAD, lambda one: one.imports_s)
-        yield Target("share of the imports' time that prefetch hides", hidden, 0.8, least=True)
+        yield Verdict("share of the imports' time that prefetch hides", hidden, 0.8, least=True)
 
 
 def _warm(found: Found) -> float:
@@ -185,7 +167,3 @@ def _sent(one: Loaded) -> float:
 
 def _pss(one: Loaded) -> float:
     return one.weights_pss or 0
-
-
-def _row(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"
