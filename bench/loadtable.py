@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from bench.loaders import BASE, CACHED, LOAD, MAPPED, PREFETCH
+from bench.loaders import BASE, BESIDE, CACHED, LOAD, MAPPED, PREFETCH, STOCK
 from bench.repo import MIB
-from bench.scenario import GIGABIT
 from bench.stats import median
 from bench.table import Verdict, judged, table
-
-PAYLOAD = 1448 / 1514
-"""Of a full frame what is neither header nor option of Ethernet, IP and TCP; the line counts frames."""
 
 _LOCAL_BOUNDS = {"local": 1.15, "local-cold": 1.1, "local-slow": 0.5}
 
@@ -44,7 +40,17 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Found:
-    """The counted runs of a case by contestant; `warm` are those of the library alone, with everything on the disk."""
+    """The counted runs of a case by contestant.
+
+    Args:
+        case: what it is called.
+        size: bytes of the model.
+        runs: those that count, by contestant.
+        warm: runs of the library alone, with everything on the disk.
+        verified: who has refused wrong bytes.
+        failures: why somebody has no runs.
+        transfer_s: what the line needs for the bytes; 0 where there is no line.
+    """
 
     case: str
     size: int
@@ -52,6 +58,7 @@ class Found:
     warm: list[Loaded] = field(default_factory=list)
     verified: dict[str, bool] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
+    transfer_s: float = 0.0
 
     def check_logits(self) -> None:
         """Raises `SystemExit` where two ways have led to different logits."""
@@ -62,11 +69,6 @@ class Found:
     def of(self, name: str, figure: Callable[[Loaded], float]) -> float:
         """The median of a contestant's."""
         return median(figure(one) for one in self.runs[name])
-
-    @property
-    def transfer_s(self) -> float:
-        """What the line needs for the bytes; 0 where there is no line."""
-        return self.size * 8 / GIGABIT / PAYLOAD if self.case == "line" else 0.0
 
     @property
     def floor_s(self) -> float:
@@ -101,6 +103,8 @@ def _columns(found: Found) -> Iterator[tuple[str, Callable[[str], str]]]:
 
     yield "way", str
     yield "wall s (min-max)", walls
+    if found.case.startswith("hidden"):
+        yield "imports s", lambda name: f"{found.of(name, _imports):.2f}"
     yield "CPU s", lambda name: f"{found.of(name, lambda one: one.cpu_s):.1f}"
     yield "peak RSS MiB", lambda name: f"{found.of(name, lambda one: one.peak_bytes) / MIB:.0f}"
     yield "anonymous growth / size", share(_growth)
@@ -110,7 +114,7 @@ def _columns(found: Found) -> Iterator[tuple[str, Callable[[str], str]]]:
         yield "memory of weights / size", share(_pss)
     if found.verified:
         yield "verified?", lambda name: "yes" if found.verified.get(name) else "no"
-    base = next((name for name in (BASE, MAPPED) if name in found.runs), None)
+    base = next((name for name in (BASE, MAPPED, STOCK) if name in found.runs), None)
     if base is not None:
         yield f"wall / {base}", lambda name: f"{found.of(name, _wall) / found.of(base, _wall):.3f}"
     if found.floor_s:
@@ -123,6 +127,8 @@ def _verdicts(found: Found) -> Iterator[Verdict]:
             yield Verdict(f"{name}: bytes of the second run / size", found.of(name, _sent) / found.size, 0.55)
     elif found.case in _LOCAL_BOUNDS:
         yield from _local_verdicts(found)
+    elif found.case.startswith("hidden"):
+        yield from _hidden_verdicts(found)
     elif PREFETCH in found.runs:
         yield from _cold_verdicts(found)
 
@@ -131,6 +137,13 @@ def _local_verdicts(found: Found) -> Iterator[Verdict]:
     if {CACHED, MAPPED} <= found.runs.keys():
         ratio = found.of(CACHED, _wall) / found.of(MAPPED, _wall)
         yield Verdict(f"wall of {CACHED} / of {MAPPED}", ratio, _LOCAL_BOUNDS[found.case])
+
+
+def _hidden_verdicts(found: Found) -> Iterator[Verdict]:
+    """Of the time that the imports take, what is gone where the files come beside them."""
+    for name in (one for one in (PREFETCH, BESIDE) if {one, LOAD} <= found.runs.keys()):
+        hidden = (found.of(LOAD, _wall) - found.of(name, _wall)) / found.of(LOAD, _imports)
+        yield Verdict(f"{name}: share of the imports' time that is hidden", hidden, 0.8, least=True)
 
 
 def _cold_verdicts(found: Found) -> Iterator[Verdict]:
@@ -144,9 +157,6 @@ def _cold_verdicts(found: Found) -> Iterator[Verdict]:
         yield Verdict(f"wall / {BASE}", wall_s / found.of(BASE, _wall), bound)
     if found.transfer_s:
         yield Verdict("wall / floor", wall_s / found.floor_s, 1.1)
-    if found.transfer_s and LOAD in found.runs:
-        hidden = (found.of(LOAD, _wall) - wall_s) / found.of(LOAD, lambda one: one.imports_s)
-        yield Verdict("share of the imports' time that prefetch hides", hidden, 0.8, least=True)
 
 
 def _warm(found: Found) -> float:
@@ -155,6 +165,10 @@ def _warm(found: Found) -> float:
 
 def _wall(one: Loaded) -> float:
     return one.wall_s
+
+
+def _imports(one: Loaded) -> float:
+    return one.imports_s
 
 
 def _growth(one: Loaded) -> float:
