@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,15 +19,12 @@ MIB = 1024 * 1024
 
 
 @pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ChaosHub]:
+def hub(hub: ChaosHub, tmp_path: Path) -> ChaosHub:
     """A hub with 8 tensors of 2 MiB, and a Llama of 12 MB."""
     weights = {f"layers.{number}.weight": torch.full((512, 1024), float(number)) for number in range(8)}
     write_repo(tmp_path / "hub", "org/eight", {"config.json": b"{}", "model.safetensors": save(weights)})
     write_repo(tmp_path / "hub", "org/llama", llama(tmp_path / "made"))
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
-    with ChaosHub(tmp_path / "hub") as running:
-        monkeypatch.setenv("HF_ENDPOINT", running.endpoint)
-        yield running
+    return hub
 
 
 def test_a_tensor_is_there_before_the_file_is(hub: ChaosHub) -> None:

@@ -6,7 +6,6 @@ import gc
 import os
 import signal
 import threading
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -48,13 +47,10 @@ def repos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def hub(repos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ChaosHub]:
+def hub(hub: ChaosHub) -> ChaosHub:
     """A hub on a line of `RATE`."""
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
-    with ChaosHub(repos) as running:
-        monkeypatch.setenv("HF_ENDPOINT", running.endpoint)
-        running.set_faults(Fault("total", rate=RATE))
-        yield running
+    hub.set_faults(Fault("total", rate=RATE))
+    return hub
 
 
 @pytest.mark.parametrize(

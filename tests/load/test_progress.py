@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -17,13 +16,10 @@ MIB = 1024 * 1024
 
 
 @pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ChaosHub]:
+def hub(hub: ChaosHub, tmp_path: Path) -> ChaosHub:
     """A hub with a Llama of 12 MB."""
     write_repo(tmp_path / "hub", "org/llama", llama(tmp_path / "made"))
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
-    with ChaosHub(tmp_path / "hub") as running:
-        monkeypatch.setenv("HF_ENDPOINT", running.endpoint)
-        yield running
+    return hub
 
 
 def test_a_load_says_how_far_it_is_and_what_it_waits_for(hub: ChaosHub) -> None:

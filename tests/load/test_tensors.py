@@ -8,7 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -108,15 +108,6 @@ class Replaced(LocalFile):
             file.seek(wanted.start)
             file.write(self._data[wanted.start : wanted.stop])
         return self.other
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ChaosHub]:
-    """A hub in `tmp_path / "hub"`."""
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
-    with ChaosHub(tmp_path / "hub") as running:
-        monkeypatch.setenv("HF_ENDPOINT", running.endpoint)
-        yield running
 
 
 def sharded(tmp_path: Path, *shards: Mapping[str, torch.Tensor], index: bytes | None = None) -> list[str]:
