@@ -28,7 +28,7 @@ def hub(hub: ChaosHub, tmp_path: Path) -> ChaosHub:
 
 
 def test_a_tensor_is_there_before_the_file_is(hub: ChaosHub) -> None:
-    hub.set_faults(Fault("total", rate=4 * MIB))
+    hub.set_faults(Fault("total", rate=8 * MIB))
     with headrace.prefetch("org/eight") as coming:
         (entry,) = (one for one in coming.plan().manifest.entries if one.path == "model.safetensors")
         with ArrivingTensors(coming.arrival(entry)) as tensors:

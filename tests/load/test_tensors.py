@@ -226,7 +226,7 @@ def test_many_threads_take_the_same_tensors(hub: ChaosHub, tmp_path: Path) -> No
 
 
 def test_a_long_header_is_asked_for_before_all_else(tmp_path: Path) -> None:
-    many = {f"blocks.{number}.experts.{'weight' * 80}": number for number in range(40_000)}
+    many = {f"blocks.{number}.experts.{'weight' * 900}": number for number in range(4_000)}
     header = {name: tensor("U8", [2], 2 * number, 2 * number + 2) for name, number in many.items()}
     file = tmp_path / "long.safetensors"
     file.write_bytes(written(header, bytes(2 * len(many))))
