@@ -40,7 +40,7 @@ def repos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One large file, and a Llama of 8 MB."""
     root = tmp_path_factory.mktemp("hub")
     write_repo(root, "org/model", {"config.json": b"{}", WEIGHTS: DATA})
-    files = llama(root / "made", layers=1)
+    files = llama(root / "made", num_hidden_layers=1)
     for number in range(6):
         write_repo(root, f"org/llama{number}", {**files, "number.json": str(number).encode()})
     return root

@@ -9,8 +9,8 @@ import transformers
 
 import headrace
 from headrace.events import BlobPublished, Event, Loaded, LoadProgress, as_json, from_json
-from headrace.testing import ChaosHub, Fault, write_repo
-from tests.load.llama import llama
+from headrace.testing import ChaosHub, Fault
+from tests.load.llama import write_llama
 
 MIB = 1024 * 1024
 
@@ -18,7 +18,7 @@ MIB = 1024 * 1024
 @pytest.fixture
 def hub(hub: ChaosHub, tmp_path: Path) -> ChaosHub:
     """A hub with a Llama of 12 MB."""
-    write_repo(tmp_path / "hub", "org/llama", llama(tmp_path / "made"))
+    write_llama(tmp_path, "org/llama")
     return hub
 
 
