@@ -2,7 +2,8 @@
 
     python -m bench.first_logits WAY WHAT REPORT [MEETING]
 
-WHAT is a repo, a folder, a file or a URL, as the way wants it. REPORT is written when the logits are there: instants of
+Our ways and the library's own are the courses of `headrace bench load`; beside them stand those of others. WHAT is a
+repo, a folder, a file or a URL, as the way wants it. REPORT is written when the logits are there: instants of
 the monotonic clock, anonymous memory, and a digest of the logits. With a MEETING (a folder, a colon, a number) it waits
 there for as many others before it counts the memory of the weights, and again before it ends.
 """
