@@ -1,4 +1,4 @@
-"""Loads with nothing on the disk: one after the other, four at once, and one that is killed."""
+"""Loads with nothing on the disk: one after the other, beside the imports, four at once, and one that is killed."""
 
 from __future__ import annotations
 
@@ -11,14 +11,19 @@ from pathlib import Path
 
 from bench.contestants import Task
 from bench.first_logits import Marks
-from bench.loaders import BASE, HUB, LOAD, PREFETCH, STOCK
+from bench.line import seconds
+from bench.loaders import BASE, BESIDE, HUB, LOAD, PREFETCH, STOCK
 from bench.loadtable import Found, Loaded
 from bench.origin import NginxSetting, Origin, nginx
 from bench.process import Figures, Sample, measure
 from bench.repo import MIB, BenchRepo, describe
-from bench.run import Failed, Stand, say, serving
-from bench.scenario import LANES, Road, Scenario
+from bench.run import Failed, Stand, on_line, say, serving
+from bench.scenario import GIGABIT, LANES, Road, Scenario
 
+HIDDEN = {"hidden": 1, "hidden-long": 3}
+"""Cases, and how many times as long as the imports the transfer takes in each."""
+HIDDEN_LAYERS = 2
+"""Of the model for these: 0.44 GB, so that a line that takes as long as the imports is no quicker than lines are."""
 _WHOLE_S = 20.0
 _RATE_LEAST = 4 * MIB
 _SLOW_S = 600.0
@@ -75,23 +80,53 @@ def tidy(task: Task) -> None:
 
 def cold(road: Road, names: list[str], runs: int, repo: BenchRepo, tiny: BenchRepo, folder: Path) -> Found:
     """All in turn, from nothing; and once more by the library alone from what ours has left: what imports cost."""
-    found = Found(road.name.lower(), repo.size)
+    transfer_s = seconds(repo.size, GIGABIT) if road is Road.LINE else 0.0
+    found = Found(road.name.lower(), repo.size, transfer_s=transfer_s)
     with serving(Scenario(found.case, "", 1, 1, road), repo, folder) as stand:
-        place = Place(repo, stand, folder)
-        for turn in range(runs):
-            for name in names:
-                task = place.task()
-                stand.origin.clear()
-                one = _counted(found, name, turn, place, task)
-                sent = sum(answer.sent for answer in stand.origin.served())
-                if one is not None:
-                    found.runs.setdefault(name, []).append(replace(one, sent_bytes=sent))
-                if name == PREFETCH:
-                    found.warm.append(place.load(STOCK, task))
-                tidy(task)
+        _in_turn(found, names, runs, Place(repo, stand, folder))
     found.verified.update(_verified(names, tiny, folder))
     found.check_logits()
     return found
+
+
+def hidden(case: str, names: list[str], runs: int, repo: BenchRepo, folder: Path) -> Found:
+    """A program that imports, then loads, beside two for which the files come meanwhile.
+
+    The line is so slow that it needs as long for the bytes as the imports take here, or several times as long. On a
+    quicker one, hashing and imports would vie for the processors, and that is another question.
+    """
+    found = Found(case, repo.size, transfer_s=_imports_s(repo, folder) * HIDDEN[case])
+    rate = seconds(repo.size, GIGABIT) / found.transfer_s * GIGABIT
+    with on_line(repo, folder, int(rate)) as stand:
+        taking = [one for one in names if one in {LOAD, PREFETCH, BESIDE}]
+        _in_turn(found, taking, runs, Place(repo, stand, folder))
+    found.check_logits()
+    return found
+
+
+def _imports_s(repo: BenchRepo, folder: Path) -> float:
+    """How long the imports take where nothing goes on beside them; a first run fills the page cache with libraries."""
+    inner = Path(tempfile.mkdtemp(dir=folder))
+    with nginx(repo, inner, NginxSetting()) as origin:
+        place = Place(repo, Stand(origin), inner)
+        imports_s = [place.load(LOAD, place.task()).imports_s for _ in range(2)][-1]
+    shutil.rmtree(inner)
+    return imports_s
+
+
+def _in_turn(found: Found, names: list[str], runs: int, place: Place) -> None:
+    origin = place.stand.origin
+    for turn in range(runs):
+        for name in names:
+            task = place.task()
+            origin.clear()
+            one = _counted(found, name, turn, place, task)
+            sent = sum(answer.sent for answer in origin.served())
+            if one is not None:
+                found.runs.setdefault(name, []).append(replace(one, sent_bytes=sent))
+            if name == PREFETCH:
+                found.warm.append(place.load(STOCK, task))
+            tidy(task)
 
 
 def four(names: list[str], runs: int, repo: BenchRepo, folder: Path, count: int = 4) -> Found:

@@ -62,7 +62,7 @@ class Task:
             "PATH": os.environ["PATH"],
             "LANG": "C.UTF-8",
             "HOME": str(self.home),
-            "PYTHONPATH": str(ROOT),
+            "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'src'}",
             "HF_ENDPOINT": self.endpoint,
             "MODELSCOPE_ENDPOINT": self.endpoint,
             "HF_HUB_DISABLE_XET": "1",

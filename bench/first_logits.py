@@ -2,7 +2,8 @@
 
     python -m bench.first_logits WAY WHAT REPORT [MEETING]
 
-WHAT is a repo, a folder, a file or a URL, as the way wants it. REPORT is written when the logits are there: instants of
+Our ways and the library's own are the courses of `headrace bench load`; beside them stand those of others. WHAT is a
+repo, a folder, a file or a URL, as the way wants it. REPORT is written when the logits are there: instants of
 the monotonic clock, anonymous memory, and a digest of the logits. With a MEETING (a folder, a colon, a number) it waits
 there for as many others before it counts the memory of the weights, and again before it ends.
 """
@@ -18,6 +19,9 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+import headrace
+from headrace.cli.contestant import IMPORTED, LOADED, Course, Ours, Stock, go
 
 _TOKENS = [1, 2, 3, 5, 8, 13, 21, 34]
 _LOOK_S = 0.01
@@ -45,89 +49,86 @@ class Marks:
         return cls(**json.loads(path.read_text()))
 
 
-def stock(what: str, _: contextlib.ExitStack) -> Any:
-    """As the library does it by itself."""
-    return _class().from_pretrained(what)
+Reader = Callable[[Any, str, contextlib.ExitStack], Any]
+"""From a class, what it is given and what stays open until the logits are there, to a model."""
 
 
-def load(what: str, _: contextlib.ExitStack) -> Any:
-    """By `headrace.load`."""
-    import headrace  # noqa: PLC0415
+@dataclass(frozen=True)
+class Peer:
+    """A course of somebody else's, beside the two of `headrace bench load`."""
 
-    return headrace.load(_class(), what)
+    reader: Reader
+    what: str
+    stack: contextlib.ExitStack
+
+    def begun(self) -> contextlib.AbstractContextManager[object]:
+        """Nobody else begins before the imports."""
+        return contextlib.nullcontext()
+
+    def load(self, cls: Any, _: object, /) -> Any:
+        """Have the reader read."""
+        return self.reader(cls, self.what, self.stack)
 
 
-def streaming(what: str, _: contextlib.ExitStack) -> Any:
+def streaming(cls: Any, what: str, _: contextlib.ExitStack) -> Any:
     """An unmodified program under `headrace.streaming`."""
-    import headrace  # noqa: PLC0415
-
     with headrace.streaming():
-        return _class().from_pretrained(what)
+        return cls.from_pretrained(what)
 
 
-def torch_mmap(what: str, _: contextlib.ExitStack) -> Any:
+def torch_mmap(cls: Any, what: str, _: contextlib.ExitStack) -> Any:
     """A pickle of torch's, mapped."""
     import torch  # noqa: PLC0415
 
     weights = torch.load(f"{what}/weights.pt", mmap=True, weights_only=True, map_location="cpu")
-    return _made_of(what, weights)
+    return _made_of(cls, what, weights)
 
 
-def runai(what: str, _: contextlib.ExitStack) -> Any:
+def runai(cls: Any, what: str, _: contextlib.ExitStack) -> Any:
     """Run:ai's streamer."""
     from runai_model_streamer import SafetensorsStreamer  # noqa: PLC0415
 
     with SafetensorsStreamer() as streamer:
         streamer.stream_file(f"{what}/model.safetensors")
         weights = dict(streamer.get_tensors())
-    return _made_of(what, weights)
+    return _made_of(cls, what, weights)
 
 
-def fastsafetensors(what: str, stack: contextlib.ExitStack) -> Any:
+def fastsafetensors(cls: Any, what: str, stack: contextlib.ExitStack) -> Any:
     """IBM's, without GPUDirect."""
     from fastsafetensors import fastsafe_open  # noqa: PLC0415
 
     opened = fastsafe_open([f"{what}/model.safetensors"], device="cpu", nogds=True)
     file = stack.enter_context(opened)
-    return _made_of(what, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
+    return _made_of(cls, what, {name: file.get_tensor(name) for name in file.keys()})  # noqa: SIM118
 
 
-def tensorizer(what: str, _: contextlib.ExitStack) -> Any:
+def tensorizer(cls: Any, what: str, _: contextlib.ExitStack) -> Any:
     """CoreWeave's, with its own format, from a file."""
-    return _deserialized(what, f"{what}/model.tensors")
+    return _deserialized(cls, what, f"{what}/model.tensors")
 
 
-def tensorizer_http(what: str, _: contextlib.ExitStack) -> Any:
+def tensorizer_http(cls: Any, what: str, _: contextlib.ExitStack) -> Any:
     """The same by HTTP: WHAT is the folder with the configuration, a bar, and the URL."""
     folder, url = what.split("|")
-    return _deserialized(folder, url)
+    return _deserialized(cls, folder, url)
 
 
-def _deserialized(folder: str, place: str) -> Any:
+def _deserialized(cls: Any, folder: str, place: str) -> Any:
     from tensorizer import TensorDeserializer  # noqa: PLC0415
 
     with TensorDeserializer(place, device="cpu") as reader:
-        return _made_of(folder, {name: reader[name] for name in reader})
+        return _made_of(cls, folder, {name: reader[name] for name in reader})
 
 
-def _made_of(folder: str, weights: dict[str, Any]) -> Any:
+def _made_of(cls: Any, folder: str, weights: dict[str, Any]) -> Any:
     from transformers import AutoConfig  # noqa: PLC0415
 
     config = AutoConfig.from_pretrained(folder)
-    return _class().from_pretrained(None, config=config, state_dict=weights)
+    return cls.from_pretrained(None, config=config, state_dict=weights)
 
 
-def _class() -> Any:
-    # By this name, so that what the Auto classes import in from_pretrained is imported before.
-    from transformers import LlamaForCausalLM  # noqa: PLC0415
-
-    return LlamaForCausalLM
-
-
-WAYS: dict[str, Callable[[str, contextlib.ExitStack], Any]] = {
-    "stock": stock,
-    "prefetch": load,
-    "load": load,
+PEERS: dict[str, Reader] = {
     "streaming": streaming,
     "torch-mmap": torch_mmap,
     "runai": runai,
@@ -137,41 +138,50 @@ WAYS: dict[str, Callable[[str, contextlib.ExitStack], Any]] = {
 }
 
 
-def main() -> None:
-    """Run one way to its first logits."""
-    way, what, report = sys.argv[1], sys.argv[2], Path(sys.argv[3])
-    if way == "prefetch":
-        import headrace  # noqa: PLC0415  # before all else: this is what it is for
+def course_of(way: str, what: str, stack: contextlib.ExitStack) -> Course:
+    """The course that is called so."""
+    if way == "stock":
+        return Stock(what)
+    if way in ("load", "prefetch"):
+        return Ours(what, early=way == "prefetch")
+    return Peer(PEERS[way], what, stack)
 
-        headrace.prefetch(what)
+
+def main() -> None:
+    """Go one way to its first logits."""
+    way, what, report = sys.argv[1], sys.argv[2], Path(sys.argv[3])
     with contextlib.ExitStack() as stack:
-        marks = _compute(WAYS[way], what, stack, sys.argv[4:])
+        marks = _compute(course_of(way, what, stack), sys.argv[4:])
         report.write_text(json.dumps(asdict(marks)))
         for meeting in sys.argv[4:]:
             _meet(meeting, "end")
 
 
-def _compute(
-    way: Callable[[str, contextlib.ExitStack], Any],
-    what: str,
-    stack: contextlib.ExitStack,
-    meetings: list[str],
-) -> Marks:
-    import torch  # noqa: PLC0415
+def _compute(course: Course, meetings: list[str]) -> Marks:
+    noted: dict[str, tuple[float, int]] = {}
 
-    _class()  # imports most of the library
-    imported_s, imported_bytes = time.monotonic(), _anonymous()
-    model = way(what, stack)
-    loaded_s, loaded_bytes = time.monotonic(), _anonymous()
-    with torch.no_grad():
-        logits = model(torch.tensor([_TOKENS])).logits[0, -1].float().contiguous()
-    digest = hashlib.sha256(logits.numpy().tobytes()).hexdigest()[:16]
+    def note(what: str) -> None:
+        noted[what] = time.monotonic(), _anonymous()
+
+    # By this name, so that what the Auto classes import in from_pretrained is imported before.
+    model = go(course, "LlamaForCausalLM", note)
+    digest = _first_logits(model)
     computed_s = time.monotonic()
+    (imported_s, imported_bytes), (loaded_s, loaded_bytes) = noted[IMPORTED], noted[LOADED]
     pss = None
     for meeting in meetings:
         _meet(meeting, "logits")
         pss = _weights_pss() + max(0, loaded_bytes - imported_bytes)
     return Marks(imported_s, loaded_s, computed_s, imported_bytes, loaded_bytes, digest, pss)
+
+
+def _first_logits(model: Any) -> str:
+    """Their digest."""
+    import torch  # noqa: PLC0415
+
+    with torch.no_grad():
+        logits = model(torch.tensor([_TOKENS])).logits[0, -1].float().contiguous()
+    return hashlib.sha256(logits.numpy().tobytes()).hexdigest()[:16]
 
 
 def _meet(meeting: str, when: str) -> None:

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 # A bucket of 2 ms, and 20 ms of packets that may wait in front of it: a small router's.
 _BURST_BYTES = 256 * 1024
 _QUEUE = "20ms"
+# Of a full frame what is neither header nor option of Ethernet, IP and TCP.
+_PAYLOAD = 1448 / 1514
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,11 @@ def why_not() -> str | None:
         return tried.stderr.strip()
     _ip("netns", "delete", name)
     return None
+
+
+def seconds(size: int, bits_per_s: float) -> float:
+    """How long a full line of this rate needs for so many bytes of files; it counts whole frames."""
+    return size * 8 / bits_per_s / _PAYLOAD
 
 
 @contextlib.contextmanager

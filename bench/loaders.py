@@ -27,6 +27,15 @@ def from_the_hub(way: str) -> Loader:
     return command
 
 
+def beside(way: str) -> Loader:
+    """The program alone, by `headrace run --prefetch`."""
+
+    def command(_: Task, report: Path, meeting: str) -> list[str]:
+        return [str(BIN / "headrace"), "run", "--prefetch", REPO, "--", *_program(way, REPO, report, meeting)]
+
+    return command
+
+
 def after(download: Callable[[Task], list[str]], *, from_target: bool = False) -> Loader:
     """A client first, then the program: with the repo's name, or the folder that the client has filled."""
 
@@ -54,6 +63,7 @@ def _pull(_: Task) -> list[str]:
 BASE = "hf download, then from_pretrained"
 STOCK = "from_pretrained(repo id)"
 PREFETCH = "headrace.prefetch, imports, headrace.load"
+BESIDE = "headrace run --prefetch, imports, headrace.load"
 LOAD = "headrace.load"
 STREAMING = "headrace.streaming(), from_pretrained"
 
@@ -61,6 +71,7 @@ HUB: dict[str, Loader] = {
     BASE: after(_hf),
     STOCK: from_the_hub("stock"),
     PREFETCH: from_the_hub("prefetch"),
+    BESIDE: beside("load"),
     LOAD: from_the_hub("load"),
     STREAMING: from_the_hub("streaming"),
     "aria2c -x16, then from_pretrained": after(aria2, from_target=True),

@@ -8,6 +8,8 @@ then a process, in an empty home; contestants take turns. A way to other logits 
 
 loopback  nginx on this machine, nothing cached
 line      the same over a line of 1 Gbit/s (veth, tc-tbf(8)); needs root, and is left out otherwise
+hidden    over a line that needs as long for a smaller model's bytes as the imports take, and `hidden-long` three times
+          as long: how much of the imports' time is gone where the files come beside them; needs root, too
 four      four processes at once, on one cache: bytes from the origin, and memory of the weights
 killed    SIGKILL at half, and the same once more: bytes of the second run
 local     files that are here already, in the page cache, beside other loaders; `local-cold` on this disk, and
@@ -28,7 +30,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from bench import line, localload
-from bench.coldload import cold, four, killed
+from bench.coldload import HIDDEN, HIDDEN_LAYERS, cold, four, hidden, killed
 from bench.loaders import HUB, LOCAL
 from bench.loadtable import Found, report
 from bench.model import LAYERS, make_model
@@ -37,7 +39,7 @@ from bench.run import say
 from bench.scenario import Road
 from bench.versions import told
 
-CASES = ("loopback", "line", "four", "killed", *localload.CASES)
+CASES = ("loopback", "line", *HIDDEN, "four", "killed", *localload.CASES)
 _RUNS = 5
 
 
@@ -54,7 +56,7 @@ def main() -> None:
         print(header)
         found: list[Found] = []
         for case in options.case or CASES:
-            reason = line.why_not() if case == "line" else localload.why_not(case)
+            reason = line.why_not() if case in ("line", *HIDDEN) else localload.why_not(case)
             if reason:
                 say(f"{case} is left out: {reason}")
                 continue
@@ -79,6 +81,9 @@ def measured(
     if case in localload.CASES:
         there = [name for name, one in LOCAL.items() if one.python.exists() and (not only or name in only)]
         return localload.local(case, there, runs, repo, tiny, folder)
+    if case in HIDDEN:
+        smaller = tiny if repo is tiny else make_model(folder.parent / "smaller", HIDDEN_LAYERS)
+        return hidden(case, names, runs, smaller, folder)
     if case == "four":
         return four(names, runs, repo, folder)
     if case == "killed":

@@ -41,6 +41,7 @@ from bench.process import measure
 from bench.repo import MIB, REPO, BenchRepo, make_repo
 from bench.run import is_right, say
 from bench.stats import median
+from bench.table import Verdict, judged
 
 MEGABIT = 1_000_000
 RATES = (100 * MEGABIT, 200 * MEGABIT, 400 * MEGABIT)
@@ -53,22 +54,6 @@ SLOW = 1 * MIB
 FIXED = (4, 6, 8)
 COLLAPSE_S = 40.0
 _CURLED_S = 3.0  # for how long one curl is watched at each line
-
-
-@dataclass(frozen=True)
-class Target:
-    """A figure and the bound that it has to keep to."""
-
-    told: str
-    value: float
-    bound: float
-    least: bool = False
-
-    def row(self) -> str:
-        """As a row of a Markdown table."""
-        met = self.value >= self.bound if self.least else self.value <= self.bound
-        sign = "≥" if self.least else "≤"
-        return f"| {self.told} | {sign} {self.bound:g} | {self.value:.3f} | {'yes' if met else '**no**'} |"
 
 
 @dataclass(frozen=True)
@@ -159,7 +144,7 @@ def hub(repo: BenchRepo, line: Line, options: Sequence[str], cdn: str = "") -> I
         process.stdout.close()
 
 
-def case_lines(size: int, runs: int, scratch: Path, latency_s: float = 0.0) -> list[Target]:
+def case_lines(size: int, runs: int, scratch: Path, latency_s: float = 0.0) -> list[Verdict]:
     """See the top; every figure is of the medians of as many runs, taken in turn."""
     options = ["--latency", str(latency_s)] if latency_s else []
     everyone = range(len(RATES))
@@ -178,13 +163,15 @@ def case_lines(size: int, runs: int, scratch: Path, latency_s: float = 0.0) -> l
     say(f"walls, s: {medians}; the whole process carries {median(whole):.3f} of the sum")
     share = "share of the sum of one curl from each"
     return [
-        Target(share, median(shares), 0.93 if latency_s else 0.97, least=True),
-        Target("wall / aria2c with a Metalink of all, as it comes", medians["ours"] / medians["aria2"], 0.65),
-        Target("wall / ours with the best alone", medians["ours"] / medians["best"], 0.65),
+        Verdict(share, median(shares), 0.93 if latency_s else 0.97, least=True),
+        Verdict(
+            "wall / aria2c with a Metalink of all, as it comes", medians["ours"] / medians["aria2"], 0.65
+        ),
+        Verdict("wall / ours with the best alone", medians["ours"] / medians["best"], 0.65),
     ]
 
 
-def case_blackout(size: int, runs: int, scratch: Path) -> list[Target]:
+def case_blackout(size: int, runs: int, scratch: Path) -> list[Verdict]:
     """See the top. Ideal is what the curls say the lines carry, until the cut and after it."""
     late = []
     with stand(size, RATES, [[]] * len(RATES), scratch) as made:
@@ -196,7 +183,7 @@ def case_blackout(size: int, runs: int, scratch: Path) -> list[Target]:
                 late.append(made.pull([2, 1, 0]) - ideal_s)
             made.made[-1].mend()
             time.sleep(1)
-    return [Target("s later than the ideal", median(late), 5.0)]
+    return [Verdict("s later than the ideal", median(late), 5.0)]
 
 
 def _cutting(line: Line) -> list[str]:
@@ -204,7 +191,7 @@ def _cutting(line: Line) -> list[str]:
     return ["sh", "-c", f"sleep {CUT_AFTER_S}; {cut}"]
 
 
-def case_collapse(size: int, runs: int, scratch: Path, beside: int = 0) -> list[Target]:
+def case_collapse(size: int, runs: int, scratch: Path, beside: int = 0) -> list[Verdict]:
     """See the top. The file is so large that it takes half a minute; a quick one says nothing."""
     best = SLOW * (BORNE + 16 * beside)
     size = min(size, int(COLLAPSE_S * best))
@@ -214,12 +201,12 @@ def case_collapse(size: int, runs: int, scratch: Path, beside: int = 0) -> list[
         everyone = range(len(hubs))
         ours = median(made.pull(everyone) for _ in range(runs))
         if beside:
-            return [Target("goodput / what both can bring", size / best / ours, 0.8, least=True)]
+            return [Verdict("goodput / what both can bring", size / best / ours, 0.8, least=True)]
         fixed = [made.pull(everyone, "--lanes", str(lanes)) for lanes in FIXED]
-    return [Target("goodput / that with the best fixed number", min(fixed) / ours, 0.8, least=True)]
+    return [Verdict("goodput / that with the best fixed number", min(fixed) / ours, 0.8, least=True)]
 
 
-def case_crawl(size: int, runs: int, scratch: Path) -> list[Target]:
+def case_crawl(size: int, runs: int, scratch: Path) -> list[Verdict]:
     """See the top. Which addresses the hub's CDN has is what /etc/hosts says, to it and to its clients."""
     walls: dict[int, list[float]] = {1: [], 2: []}
     for count, many in walls.items():
@@ -238,10 +225,10 @@ def case_crawl(size: int, runs: int, scratch: Path) -> list[Target]:
                 many.extend(one.pull([0]) for _ in range(runs))
             shutil.rmtree(folder)
     told = "wall with both addresses / with the quick one alone"
-    return [Target(told, median(walls[2]) / median(walls[1]), 1.1)]
+    return [Verdict(told, median(walls[2]) / median(walls[1]), 1.1)]
 
 
-Case = Callable[[int, int, Path], list[Target]]
+Case = Callable[[int, int, Path], list[Verdict]]
 CASES: dict[str, Case] = {
     "lines": case_lines,
     "lines-150": partial(case_lines, latency_s=LATENCY_S),
@@ -273,10 +260,10 @@ def main() -> None:
     found: dict[str, Any] = {}
     with tempfile.TemporaryDirectory(prefix="headrace-bench-", dir=options.scratch) as scratch:
         for name in options.case or CASES:
-            targets = CASES[name](size * MIB, runs, Path(scratch))
-            print(f"### {name} ({size} MiB, {runs} runs)\n\n| figure | target | measured | met? |")
-            print("|---|---|---|---|\n" + "\n".join(one.row() for one in targets) + "\n", flush=True)
-            found[name] = {one.told: one.value for one in targets}
+            verdicts = CASES[name](size * MIB, runs, Path(scratch))
+            lines = [f"### {name} ({size} MiB, {runs} runs)", "", *judged(verdicts), ""]
+            print("\n".join(lines), flush=True)
+            found[name] = {one.told: one.value for one in verdicts}
     if options.json:
         options.json.write_text(json.dumps(found, indent=1))
 

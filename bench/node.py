@@ -40,7 +40,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from bench.contestants import BIN, ROOT, Task
 from bench.line import line, why_not
 from bench.load import Load
-from bench.mirrors import Target
 from bench.origin import NginxSetting, Origin, nginx
 from bench.process import measure
 from bench.raw_reader import redirected
@@ -49,6 +48,7 @@ from bench.run import is_right, say
 from bench.scenario import GIGABIT
 from bench.serving import OLAH, Papers, Server, Turns, files, node, olah
 from bench.stats import median
+from bench.table import Verdict, judged, table
 from bench.versions import told
 from headrace.manifest import Digest
 from headrace.node.body.tree import DataTree
@@ -85,7 +85,7 @@ class Found:
     """What a case found: each figure of every run, and what they are held to."""
 
     figures: dict[str, list[float]] = field(default_factory=dict)
-    targets: list[Target] = field(default_factory=list)
+    verdicts: list[Verdict] = field(default_factory=list)
 
     def note(self, name: str, value: float) -> None:
         """One run's figure."""
@@ -98,7 +98,7 @@ class Found:
 
     def hold(self, told: str, value: float, bound: float, *, least: bool = False) -> None:
         """Hold a value to a bound."""
-        self.targets.append(Target(told, value, bound, least))
+        self.verdicts.append(Verdict(told, value, bound, least))
 
     def look(self, server: Server) -> None:
         """Note how a node's event loop fared; call before it ends."""
@@ -108,16 +108,14 @@ class Found:
 
     def text(self) -> str:
         """As Markdown."""
-        rows = ["| figure | median (min-max) |", "|---|---|"]
-        rows += [
-            f"| {name} | {median(many):.4g} ({min(many):.4g}-{max(many):.4g}) |"
+        rows = [
+            (name, f"{median(many):.4g} ({min(many):.4g}-{max(many):.4g})")
             for name, many in self.figures.items()
         ]
-        targets = list(self.targets)
+        verdicts = list(self.verdicts)
         if _TURNS in self.figures:
-            targets.append(Target(_TURNS, sum(self.figures[_TURNS]), 0))
-        rows += ["", "| ratio | target | measured | met? |", "|---|---|---|---|"]
-        return "\n".join([*rows, *(one.row() for one in targets)])
+            verdicts.append(Verdict(_TURNS, sum(self.figures[_TURNS]), 0))
+        return "\n".join([*table(("figure", "median (min-max)"), rows), "", *judged(verdicts)])
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from bench.repo import MIB
 from bench.run import Results, Run
 from bench.scenario import OBSERVED, Road
 from bench.stats import cpu_of, median, peak_of, share_of, wall_of, written_of
+from bench.table import JUDGED, table
 from bench.targets import verdicts
 
 _RESUMED = 0.9
@@ -29,7 +30,7 @@ def scenario_table(results: Results, proofs: Mapping[str, Proof]) -> str:
         "our wall / its",
     ]
     head += ["verified?", "resumable after kill?"] if proofs else []
-    lines = [f"### {scenario.name}: {scenario.told} ({size})", "", *_head(head)]
+    rows = []
     ours = results.runs.get("headrace")
     for name, runs in results.runs.items():
         wall = wall_of(runs)
@@ -43,7 +44,8 @@ def scenario_table(results: Results, proofs: Mapping[str, Proof]) -> str:
             f"{written_of(runs) / scenario.size:.3f}",
             f"{wall_of(ours) / wall:.2f}" if ours else "-",
         ]
-        lines.append(_row(cells + (_proof(proofs[name]) if name in proofs else [])))
+        rows.append(cells + (_proof(proofs[name]) if name in proofs else []))
+    lines = [f"### {scenario.name}: {scenario.told} ({size})", "", *table(head, rows)]
     for name, failures in results.failures.items():
         lines += ["", f"{name}: {len(failures)} runs, which do not count, {failures[-1]}"]
     if scenario.road is Road.SLOW:
@@ -57,12 +59,8 @@ def scenario_table(results: Results, proofs: Mapping[str, Proof]) -> str:
 
 def verdict_table(all_results: Mapping[str, Results]) -> str:
     """Every target the results say something of: what was measured, and whether that will do."""
-    lines = ["### Targets", "", *_head(["scenario", "figure", "target", "measured", "met?"])]
-    for target, value in verdicts(all_results):
-        bound = f"{'≥' if target.least else '≤'} {target.bound:g}"
-        met = "yes" if target.is_met(value) else "**no**"
-        lines.append(_row([target.scenario, target.told, bound, f"{value:.3f}", met]))
-    return "\n".join([*lines, ""])
+    rows = [[scenario, *verdict.cells()] for scenario, verdict in verdicts(all_results)]
+    return "\n".join(["### Targets", "", *table(["scenario", *JUDGED], rows), ""])
 
 
 def _proof(proof: Proof) -> list[str]:
@@ -86,7 +84,7 @@ def _lanes(results: Results) -> list[str]:
         "share",
         "share of the whole wall",
     ]
-    lines = ["", told, "", *_head(head)]
+    rows = []
     for name, runs in results.runs.items():
         full_s = [run.traffic.full_after_s for run in runs if run.traffic.full_after_s is not None]
         cells = [
@@ -98,14 +96,14 @@ def _lanes(results: Results) -> list[str]:
             f"{share_of(results, runs, lambda run: run.traffic.span_s):.3f}",
             f"{share_of(results, runs, lambda run: run.figures.wall_s):.3f}",
         ]
-        lines.append(_row(cells))
-    return lines
+        rows.append(cells)
+    return ["", told, "", *table(head, rows)]
 
 
 def _requests(results: Results) -> list[str]:
     """What the origin was asked, where files are many."""
-    lines = ["", "As the origin saw it:", ""]
-    lines += _head(["client", "requests", "requests for files / files", "429s"])
+    head = ["client", "requests", "requests for files / files", "429s"]
+    rows = []
     for name, runs in results.runs.items():
         cells = [
             name,
@@ -113,8 +111,8 @@ def _requests(results: Results) -> list[str]:
             f"{median(run.traffic.resolves for run in runs) / results.scenario.files:.2f}",
             f"{max(run.traffic.refused for run in runs)}",
         ]
-        lines.append(_row(cells))
-    return lines
+        rows.append(cells)
+    return ["", "As the origin saw it:", "", *table(head, rows)]
 
 
 def _tails(runs: Iterable[Run]) -> list[str]:
@@ -126,11 +124,3 @@ def _tails(runs: Iterable[Run]) -> list[str]:
         f"{landed:.2f} s from the first answer to the last byte landed, {tail:.3f} s from there to verified"
     )
     return ["", f"By our own events: {told} and published."]
-
-
-def _head(names: list[str]) -> list[str]:
-    return [_row(names), "|" + "---|" * len(names)]
-
-
-def _row(cells: Iterable[str]) -> str:
-    return f"| {' | '.join(cells)} |"

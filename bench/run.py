@@ -95,12 +95,19 @@ def serving(scenario: Scenario, repo: BenchRepo, folder: Path) -> Iterator[Stand
             slow = chaos(repo, rate=scenario.rate, latency_s=scenario.latency_s)
             yield Stand(stack.enter_context(slow))
         elif scenario.road is Road.LINE:
-            made = stack.enter_context(line(GIGABIT))
-            setting = NginxSetting(host=made.host, within=made.at_origin)
-            yield Stand(stack.enter_context(nginx(repo, folder, setting)), made.at_client)
+            yield stack.enter_context(on_line(repo, folder, GIGABIT))
         else:
             setting = NginxSetting(tls=scenario.road is Road.TLS)
             yield Stand(stack.enter_context(nginx(repo, folder, setting)))
+
+
+@contextlib.contextmanager
+def on_line(repo: BenchRepo, folder: Path, bits_per_s: int) -> Iterator[Stand]:
+    """An origin at one end of a line, and clients at the other."""
+    with line(bits_per_s) as made:
+        setting = NginxSetting(host=made.host, within=made.at_origin)
+        with nginx(repo, folder, setting) as origin:
+            yield Stand(origin, made.at_client)
 
 
 def run_once(name: str, repo: BenchRepo, stand: Stand, folder: Path) -> Run:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from bench.run import Results, Run
 from bench.scenario import LANES, OBSERVED
 from bench.stats import cpu_of, median, share_of, wall_of, written_of
+from bench.table import Verdict
 
 _MEGABYTE = 1e6
 Figure = Callable[[Results], float]
@@ -22,10 +23,6 @@ class Target:
     bound: float
     figure: Figure
     least: bool = False
-
-    def is_met(self, value: float) -> bool:
-        """Whether `value` keeps to the bound."""
-        return value >= self.bound if self.least else value <= self.bound
 
 
 def _ours(results: Results) -> list[Run]:
@@ -97,13 +94,14 @@ TARGETS = (
 )
 
 
-def verdicts(all_results: Mapping[str, Results]) -> Iterable[tuple[Target, float]]:
-    """Every target that the results say something of, with the figure."""
+def verdicts(all_results: Mapping[str, Results]) -> Iterable[tuple[str, Verdict]]:
+    """Every target that the results say something of: its scenario, and what was measured."""
     for target in TARGETS:
         results = all_results.get(target.scenario)
         if results is None:
             continue
         try:
-            yield target, target.figure(results)
+            value = target.figure(results)
         except KeyError:
             continue  # a contestant was left out
+        yield target.scenario, Verdict(target.told, value, target.bound, target.least)

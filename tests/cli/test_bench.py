@@ -23,6 +23,7 @@ from tests.cli.shell import Shell
 # Stands in for a library that takes seconds to import: it reads what it is given, from where that library would.
 LIBRARY = """
 import pathlib
+import sys
 
 __version__ = "0.0"
 
@@ -34,6 +35,8 @@ class PreTrainedModel:
         ref = repo / "refs" / revision
         snapshot = repo / "snapshots" / (ref.read_text() if ref.exists() else revision)
         print("library: hello")
+        with pathlib.Path(__file__).with_name("seen").open("a") as seen:
+            seen.write("ours\\n" if "headrace.settings" in sys.modules else "alone\\n")
         made = cls()
         made.weights = (snapshot / "model.safetensors").read_bytes()
         return made
@@ -64,7 +67,7 @@ def tiny(at_chaos: Shell, library: str) -> Shell:
     return at_chaos
 
 
-def test_all_ways_are_gone_and_compared(tiny: Shell, chaos: ChaosHub) -> None:
+def test_all_ways_are_gone_and_compared(tiny: Shell, chaos: ChaosHub, library: str) -> None:
     told = tiny("bench", "load", "org/big", "--rounds", "1", "--json")
     assert told.code == 0, told.err
     *runs, outcome = told.events
@@ -75,6 +78,8 @@ def test_all_ways_are_gone_and_compared(tiny: Shell, chaos: ChaosHub) -> None:
     assert (outcome["repo"], outcome["rounds"], outcome["ways"][0]["ratio"]) == ("org/big", 1, 1.0)
     assert outcome["bytes"] == 12_000_002
     assert chaos.log().body_bytes > 24_000_000  # both cold ways have fetched it all
+    # The library by itself does not pay for our imports.
+    assert Path(library, "seen").read_text().split() == ["ours" if way.is_ours else "alone" for way in WAYS]
     # The user's own cache, and what was made beside it, are as before.
     assert not tiny.cache.exists()
     assert not list(tiny.cache.parent.glob("headrace-bench-*"))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +17,10 @@ from tests.load.zoo import ARCHITECTURES, Hubful, differences
 SHARDS = 120_000
 
 
-@pytest.fixture(scope="module")
-def hubful(tmp_path_factory: pytest.TempPathFactory) -> Hubful:
-    """Models that are made when they are asked for."""
-    folder = tmp_path_factory.mktemp("models")
-    return Hubful(folder / "made", folder / "hub")
-
-
 @pytest.fixture
-def hub(hubful: Hubful, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ChaosHub]:
-    """A hub that has them, and an empty cache."""
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
-    hubful.hub.mkdir(exist_ok=True)
-    with ChaosHub(hubful.hub) as running:
-        monkeypatch.setenv("HF_ENDPOINT", running.endpoint)
-        yield running
+def repos(hubful: Hubful) -> Path:
+    """Its models."""
+    return hubful.hub
 
 
 CASES = [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,25 +13,23 @@ import headrace
 from headrace.errors import DigestMismatch
 from headrace.load.tensors import ArrivingTensors
 from headrace.testing import ChaosHub, Fault, write_repo
-from tests.load.llama import llama
+from tests.load.llama import write_llama
+from tests.load.zoo import differences
 
 MIB = 1024 * 1024
 
 
 @pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ChaosHub]:
+def hub(hub: ChaosHub, tmp_path: Path) -> ChaosHub:
     """A hub with 8 tensors of 2 MiB, and a Llama of 12 MB."""
     weights = {f"layers.{number}.weight": torch.full((512, 1024), float(number)) for number in range(8)}
     write_repo(tmp_path / "hub", "org/eight", {"config.json": b"{}", "model.safetensors": save(weights)})
-    write_repo(tmp_path / "hub", "org/llama", llama(tmp_path / "made"))
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
-    with ChaosHub(tmp_path / "hub") as running:
-        monkeypatch.setenv("HF_ENDPOINT", running.endpoint)
-        yield running
+    write_llama(tmp_path, "org/llama")
+    return hub
 
 
 def test_a_tensor_is_there_before_the_file_is(hub: ChaosHub) -> None:
-    hub.set_faults(Fault("total", rate=4 * MIB))
+    hub.set_faults(Fault("total", rate=8 * MIB))
     with headrace.prefetch("org/eight") as coming:
         (entry,) = (one for one in coming.plan().manifest.entries if one.path == "model.safetensors")
         with ArrivingTensors(coming.arrival(entry)) as tensors:
@@ -50,10 +47,8 @@ def test_a_tensor_is_there_before_the_file_is(hub: ChaosHub) -> None:
 
 def test_a_model_is_loaded_while_it_comes(hub: ChaosHub, tmp_path: Path) -> None:
     model = headrace.load(transformers.AutoModelForCausalLM, "org/llama")
-    stock = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "made")
-    ours, theirs = model.state_dict(), stock.state_dict()
-    assert ours.keys() == theirs.keys()
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+    stock = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "made" / "org" / "llama")
+    assert differences(model, stock) == []
     (weights,) = (tmp_path / "cache").glob("models--org--llama/snapshots/*/model.safetensors")
     mapped = {line.split()[4] for line in Path("/proc/self/maps").read_text().splitlines()}
     assert str(weights.stat().st_ino) in mapped

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -80,15 +80,6 @@ def verdict(open_it: Callable[[], Any]) -> tuple[type, str]:
         return list, str(sorted(open_it().keys()))
     except SafetensorError as error:
         return type(error), str(error)
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ChaosHub]:
-    """A hub in `tmp_path / "hub"`."""
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
-    with ChaosHub(tmp_path / "hub") as running:
-        monkeypatch.setenv("HF_ENDPOINT", running.endpoint)
-        yield running
 
 
 @pytest.mark.parametrize("name", [*BROKEN, *UNUSUAL])

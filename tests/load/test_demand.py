@@ -33,7 +33,7 @@ def shard(number: int) -> str:
 
 
 @pytest.fixture(scope="module")
-def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def repos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of many files, and one of a large one."""
     root = tmp_path_factory.mktemp("shelf")
     many = {shard(n): save({f"layers.{n}.weight": torch.full((1024, 1024), float(n))}) for n in range(SHARDS)}
@@ -43,14 +43,6 @@ def shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
         root, "org/large", {"config.json": b"{}", "model.safetensors": save({"layers.0.weight": large})}
     )
     return root
-
-
-@pytest.fixture
-def hub(shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ChaosHub]:
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
-    with ChaosHub(shelf) as running:
-        monkeypatch.setenv("HF_ENDPOINT", running.endpoint)
-        yield running
 
 
 @pytest.fixture

@@ -134,14 +134,11 @@ def test_what_counts_as_an_accelerator(late: Late) -> None:
 
 
 @pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ChaosHub]:
+def hub(hub: ChaosHub, tmp_path: Path) -> ChaosHub:
     """A hub with 4 tensors."""
     weights = {f"{number}.weight": torch.full((300, 100), float(number)) for number in range(4)}
     write_repo(tmp_path / "hub", "org/four", {"config.json": b"{}", "model.safetensors": save(weights)})
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
-    with ChaosHub(tmp_path / "hub") as running:
-        monkeypatch.setenv("HF_ENDPOINT", running.endpoint)
-        yield running
+    return hub
 
 
 def test_tensors_on_their_way_go_there_when_they_have_landed(hub: ChaosHub, late: Late) -> None:

@@ -6,7 +6,6 @@ import gc
 import os
 import signal
 import threading
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,20 +40,17 @@ def repos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One large file, and a Llama of 8 MB."""
     root = tmp_path_factory.mktemp("hub")
     write_repo(root, "org/model", {"config.json": b"{}", WEIGHTS: DATA})
-    files = llama(root / "made", layers=1)
+    files = llama(root / "made", num_hidden_layers=1)
     for number in range(6):
         write_repo(root, f"org/llama{number}", {**files, "number.json": str(number).encode()})
     return root
 
 
 @pytest.fixture
-def hub(repos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ChaosHub]:
+def hub(hub: ChaosHub) -> ChaosHub:
     """A hub on a line of `RATE`."""
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
-    with ChaosHub(repos) as running:
-        monkeypatch.setenv("HF_ENDPOINT", running.endpoint)
-        running.set_faults(Fault("total", rate=RATE))
-        yield running
+    hub.set_faults(Fault("total", rate=RATE))
+    return hub
 
 
 @pytest.mark.parametrize(

@@ -89,14 +89,11 @@ if __name__ == "__main__":
 
 
 @pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ChaosHub]:
+def hub(hub: ChaosHub, tmp_path: Path) -> ChaosHub:
     """A hub with 12 MiB of tensors, on a line of 12 MiB a second."""
     write_repo(tmp_path / "hub", "org/model", {"config.json": b"{}", WEIGHTS: DATA})
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
-    with ChaosHub(tmp_path / "hub") as running:
-        monkeypatch.setenv("HF_ENDPOINT", running.endpoint)
-        running.set_faults(Fault("total", rate=12 * MIB))
-        yield running
+    hub.set_faults(Fault("total", rate=12 * MIB))
+    return hub
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +20,10 @@ from tests.load.zoo import ARCHITECTURES, Hubful, differences
 Llama: Any = transformers.AutoModelForCausalLM
 
 
-@pytest.fixture(scope="module")
-def hubful(tmp_path_factory: pytest.TempPathFactory) -> Hubful:
-    """Models that are made when they are asked for."""
-    folder = tmp_path_factory.mktemp("models")
-    return Hubful(folder / "made", folder / "hub")
-
-
 @pytest.fixture
-def hub(hubful: Hubful, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ChaosHub]:
-    """A hub that has them, and an empty cache."""
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
-    hubful.hub.mkdir(exist_ok=True)
-    with ChaosHub(hubful.hub) as running:
-        monkeypatch.setenv("HF_ENDPOINT", running.endpoint)
-        yield running
+def repos(hubful: Hubful) -> Path:
+    """Its models."""
+    return hubful.hub
 
 
 def test_it_is_there_in_the_version_at_hand() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,16 +28,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def hub(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ChaosHub]:
+def hub(hub: ChaosHub, made: Path, tmp_path: Path) -> ChaosHub:
     """A hub that holds it, with weights in a format nobody asked for beside it."""
     files = {path.name: path.read_bytes() for path in made.iterdir()}
     write_repo(
         tmp_path / "hub", "org/bert", {**files, "onnx/model.onnx": b"x" * 1000, "tf_model.h5": b"y" * 1000}
     )
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
-    with ChaosHub(tmp_path / "hub") as running:
-        monkeypatch.setenv("HF_ENDPOINT", running.endpoint)
-        yield running
+    return hub
 
 
 def test_it_is_bit_equal_to_a_stock_load_and_fetches_what_it_needs(made: Path, hub: ChaosHub) -> None:

@@ -8,13 +8,11 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
-import transformers
 
-from headrace.testing import ChaosHub, write_repo
+from headrace.testing import ChaosHub
+from tests.load.llama import write_llama
 
 MIB = 1024 * 1024
 PROGRAM = """
@@ -42,25 +40,20 @@ print("FACTS", json.dumps({"grown": after - before, "peak": most - before, "size
 """
 
 
-def _llama(**sizes: int) -> Any:
-    how: dict[str, Any] = {"num_attention_heads": 4, "num_key_value_heads": 4, **sizes}
-    model: Any = transformers.LlamaForCausalLM(transformers.LlamaConfig(**how))
-    return model.to(torch.bfloat16)
-
-
 @pytest.fixture(scope="module")
 def hub_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A hub with a Llama of some 90 MB."""
     folder = tmp_path_factory.mktemp("wide")
-    wide = _llama(hidden_size=512, intermediate_size=2048, num_hidden_layers=8, vocab_size=8000)
-    wide.save_pretrained(folder / "made")
-    write_repo(
-        folder / "hub", "org/wide", {path.name: path.read_bytes() for path in (folder / "made").iterdir()}
+    write_llama(
+        folder,
+        "org/wide",
+        hidden_size=512,
+        intermediate_size=2048,
+        num_hidden_layers=8,
+        num_key_value_heads=4,
     )
-    small = _llama(hidden_size=32, intermediate_size=64, num_hidden_layers=1, vocab_size=100)
-    small.save_pretrained(folder / "small")
-    write_repo(
-        folder / "hub", "org/small", {path.name: path.read_bytes() for path in (folder / "small").iterdir()}
+    write_llama(
+        folder, "org/small", hidden_size=32, intermediate_size=64, num_hidden_layers=1, vocab_size=100
     )
     return folder
 

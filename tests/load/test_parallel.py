@@ -17,7 +17,7 @@ import headrace
 from headrace.load.share import is_lone_rank
 from headrace.node.process import NodeProcess
 from headrace.testing import ChaosHub
-from tests.load.models import write_llama
+from tests.load.llama import MIDDLE, write_llama
 from tests.ports import free_port
 
 pytest.importorskip("aiohttp", reason="a node needs the extra `serve`")
@@ -55,7 +55,7 @@ class Served:
 
 
 def serve(root: Path, **shape: int) -> Iterator[Served]:
-    made = write_llama(root / "hub", "org/llama", **shape)
+    made = write_llama(root, "org/llama", **MIDDLE, **shape)
     with ChaosHub(root / "hub") as hub, NodeProcess(root / "node", {"hub": hub.endpoint}) as node:
         headrace.pull("org/llama", dest=root / "copy", sources=node.endpoint)
         yield Served(node, made, (made / "model.safetensors").stat().st_size)

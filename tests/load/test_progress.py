@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,20 +9,17 @@ import transformers
 
 import headrace
 from headrace.events import BlobPublished, Event, Loaded, LoadProgress, as_json, from_json
-from headrace.testing import ChaosHub, Fault, write_repo
-from tests.load.llama import llama
+from headrace.testing import ChaosHub, Fault
+from tests.load.llama import write_llama
 
 MIB = 1024 * 1024
 
 
 @pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ChaosHub]:
+def hub(hub: ChaosHub, tmp_path: Path) -> ChaosHub:
     """A hub with a Llama of 12 MB."""
-    write_repo(tmp_path / "hub", "org/llama", llama(tmp_path / "made"))
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
-    with ChaosHub(tmp_path / "hub") as running:
-        monkeypatch.setenv("HF_ENDPOINT", running.endpoint)
-        yield running
+    write_llama(tmp_path, "org/llama")
+    return hub
 
 
 def test_a_load_says_how_far_it_is_and_what_it_waits_for(hub: ChaosHub) -> None:

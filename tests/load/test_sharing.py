@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import threading
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -61,19 +60,10 @@ def repos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The cache that all share."""
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
-@pytest.fixture
-def hub(repos: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ChaosHub]:
+def hub(hub: ChaosHub) -> ChaosHub:
     """A hub with a line of 16 MiB a second."""
-    with ChaosHub(repos) as running:
-        monkeypatch.setenv("HF_ENDPOINT", running.endpoint)
-        running.set_faults(Fault("total", rate=16 * MIB))
-        yield running
+    hub.set_faults(Fault("total", rate=16 * MIB))
+    return hub
 
 
 def shared_bytes(pid: int, inode: int) -> int:

@@ -29,14 +29,6 @@ from tests.load.zoo import ARCHITECTURES, Hubful, differences
 Llama: Any = transformers.AutoModelForCausalLM
 
 
-@pytest.fixture(scope="module")
-def hubful(tmp_path_factory: pytest.TempPathFactory) -> Hubful:
-    """Models that are made when they are asked for."""
-    folder = tmp_path_factory.mktemp("models")
-    (folder / "hub").mkdir()
-    return Hubful(folder / "made", folder / "hub")
-
-
 @pytest.fixture
 def hub(
     hubful: Hubful, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, instead: Instead

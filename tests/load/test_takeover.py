@@ -38,14 +38,11 @@ TOKEN = "LooksLikeNothingAtAll"
 
 
 @pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ChaosHub]:
+def hub(hub: ChaosHub, tmp_path: Path) -> ChaosHub:
     """A hub with one large file, on a line of 6 MiB a second."""
     write_repo(tmp_path / "hub", "org/model", {"config.json": b"{}", WEIGHTS: DATA})
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
-    with ChaosHub(tmp_path / "hub") as running:
-        monkeypatch.setenv("HF_ENDPOINT", running.endpoint)
-        running.set_faults(Fault("total", rate=6 * MIB))
-        yield running
+    hub.set_faults(Fault("total", rate=6 * MIB))
+    return hub
 
 
 def settled(arrival: Arrival) -> bytes:

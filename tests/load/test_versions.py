@@ -53,13 +53,11 @@ print("FACTS", json.dumps(facts))
 
 
 @pytest.fixture(scope="module")
-def hubful(tmp_path_factory: pytest.TempPathFactory) -> Hubful:
+def hubful(hubful: Hubful) -> Hubful:
     """Models of three kinds, as the newest version writes them."""
-    folder = tmp_path_factory.mktemp("models")
-    made = Hubful(folder / "made", folder / "hub")
     for name, dtype, shard_bytes in MODELS:
-        made.model(name, dtype, shard_bytes)
-    return made
+        hubful.model(name, dtype, shard_bytes)
+    return hubful
 
 
 MODELS = {

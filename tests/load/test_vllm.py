@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ def weights(shard: int) -> dict[str, torch.Tensor]:
 
 
 @pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ChaosHub]:
+def hub(hub: ChaosHub, tmp_path: Path) -> ChaosHub:
     """A hub with a repo of three shards of 1 MiB, one of a folder of parts, and one of PyTorch's own format."""
     shards = {name: weights(shard) for shard, name in enumerate(SHARDS)}
     places = {tensor: name for name, tensors in shards.items() for tensor in tensors}
@@ -42,10 +41,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ChaosHub]:
         tmp_path / "hub", "org/deep", {"config.json": b"{}", "inner/model.safetensors": save(weights(7))}
     )
     write_repo(tmp_path / "hub", "org/old", {"config.json": b"{}", "pytorch_model.bin": b"none" * 999})
-    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
-    with ChaosHub(tmp_path / "hub") as running:
-        monkeypatch.setenv("HF_ENDPOINT", running.endpoint)
-        yield running
+    return hub
 
 
 @pytest.fixture

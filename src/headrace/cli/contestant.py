@@ -1,37 +1,108 @@
 """One load in a process of its own, as a program would do it, timed from the start of that process.
 
 What it is to do comes pickled on standard input, a `Start`; what it has to tell goes out as JSON lines: the load's own
-events, then how long each stage took. Whatever libraries print goes to standard error.
+events, then when each stage was over. Whatever libraries print goes to standard error.
 
     python -m headrace.cli.contestant
+
+Nothing of Headrace is imported for a course that does not need it: that would count as the other's imports.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pickle
 import sys
 import time
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
 
 import headrace
-from headrace.errors import HeadraceError
-from headrace.events import Event, Loaded, LoadProgress, as_json
-from headrace.settings import Settings
+
+if TYPE_CHECKING:
+    from headrace.events import Event
+
+    Watch = Callable[[Event], None]
+
+IMPORTED, LOADED = "imported", "loaded"
+"""What is over when somebody is told of it."""
+
+
+class Course(Protocol):
+    """A way from the start of a program to a model."""
+
+    def begun(self) -> contextlib.AbstractContextManager[object]:
+        """Begin what can be done beside the imports; it ends when the model is there."""
+
+    def load(self, cls: Any, watch: Watch | None, /) -> Any:
+        """Load a model of this class."""
+
+
+@dataclass(frozen=True)
+class Stock:
+    """As the library does it by itself, with these arguments."""
+
+    name: str
+    how: Mapping[str, str] = field(default_factory=dict)
+
+    def begun(self) -> contextlib.AbstractContextManager[object]:
+        """See `Course`."""
+        return contextlib.nullcontext()
+
+    def load(self, cls: Any, _: Watch | None, /) -> Any:
+        """See `Course`."""
+        return cls.from_pretrained(self.name, **self.how)
+
+
+@dataclass(frozen=True)
+class Ours:
+    """By `headrace.load` with these arguments, after `headrace.prefetch` if it is `early`."""
+
+    repo: str
+    early: bool = True
+    how: Mapping[str, Any] = field(default_factory=dict)
+
+    def begun(self) -> contextlib.AbstractContextManager[object]:
+        """See `Course`."""
+        return headrace.prefetch(self.repo, **self.how) if self.early else contextlib.nullcontext()
+
+    def load(self, cls: Any, watch: Watch | None, /) -> Any:
+        """See `Course`."""
+        return headrace.load(cls, self.repo, on_event=watch, **self.how)
+
+
+def go(course: Course, architecture: str, note: Callable[[str], None], watch: Watch | None = None) -> Any:
+    """Go it to its end.
+
+    Args:
+        course: which.
+        architecture: the class of transformers to load; where it has no such, a general one.
+        note: told what is over, the moment it is.
+        watch: told what the load tells.
+
+    Returns:
+        The model.
+    """
+    with course.begun():
+        import torch  # noqa: F401, PLC0415  # what takes long is what is timed
+        import transformers  # noqa: PLC0415
+
+        cls = getattr(transformers, architecture, None) or transformers.AutoModel
+        note(IMPORTED)
+        model = course.load(cls, watch)
+        note(LOADED)
+    return model
 
 
 @dataclass(frozen=True)
 class Start:
     """What to load and how; `began` is when the process was started, by the clock that never goes back."""
 
-    is_ours: bool
-    repo: str
-    revision: str
+    course: Course
     architecture: str
-    settings: Settings
-    sources: tuple[str, ...]
     began: float
 
 
@@ -47,6 +118,8 @@ class _Out:
         self._file.flush()
 
     def take(self, event: Event) -> None:
+        from headrace.events import Loaded, LoadProgress, as_json  # noqa: PLC0415  # on our ways alone
+
         if isinstance(event, Loaded | LoadProgress):
             self.put(as_json(event))
 
@@ -55,48 +128,22 @@ def main() -> int:
     """Load, and say how long it took."""
     start: Start = pickle.load(sys.stdin.buffer)  # noqa: S301  # from who started us, and nobody else
     out = _Out()
+    over: dict[str, float] = {}
+
+    def note(what: str) -> None:
+        over[what] = time.monotonic() - start.began
+
     try:
-        imports_s, waited_s = _ours(start, out) if start.is_ours else _stock(start)
-    except HeadraceError as error:
+        go(start.course, start.architecture, note, out.take)
+    except Exception as error:
+        from headrace.errors import HeadraceError  # noqa: PLC0415  # on our ways alone
+
+        if not isinstance(error, HeadraceError):
+            raise
         out.put({"event": "error", "message": error.message, "hint": error.hint})
         return 1
-    load_s = time.monotonic() - start.began - imports_s - waited_s
-    out.put({"event": "stages", "transfer": waited_s, "imports": imports_s, "load": load_s})
+    out.put({"event": "over", **over})
     return 0
-
-
-def _ours(start: Start, out: _Out) -> tuple[float, float]:
-    """Seconds of imports, and of waiting for bytes after that."""
-    waited: list[float] = []
-
-    def take(event: Event) -> None:
-        if isinstance(event, Loaded):
-            waited.append(event.waited_s)
-        out.take(event)
-
-    with headrace.prefetch(start.repo, sources=start.sources, settings=start.settings):
-        cls = _class_of(start)
-        imports_s = time.monotonic() - start.began
-        model = headrace.load(cls, start.repo, sources=start.sources, settings=start.settings, on_event=take)
-    del model
-    return imports_s, sum(waited)
-
-
-def _stock(start: Start) -> tuple[float, float]:
-    cls = _class_of(start)
-    imports_s = time.monotonic() - start.began
-    name = start.repo.partition("@")[0]
-    model = cls.from_pretrained(name, revision=start.revision, cache_dir=str(start.settings.cache))
-    del model
-    return imports_s, 0.0
-
-
-def _class_of(start: Start) -> Any:
-    """The class that the repo's configuration names, imported now; a general one where there is no such."""
-    import torch  # noqa: F401, PLC0415  # what takes long is what is timed
-    import transformers  # noqa: PLC0415
-
-    return getattr(transformers, start.architecture, None) or transformers.AutoModel
 
 
 if __name__ == "__main__":

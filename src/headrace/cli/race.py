@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import headrace
-from headrace.cli.contestant import Start
+from headrace.cli.contestant import IMPORTED, LOADED, Course, Ours, Start, Stock
 from headrace.errors import LoadError
-from headrace.events import Event, from_json
+from headrace.events import Event, Loaded, from_json
 from headrace.load.needed import Need, needed
 from headrace.manifest import Manifest
 from headrace.names import parse_address
@@ -104,21 +104,22 @@ class Race:
             shutil.rmtree(settings.cache, ignore_errors=True)
         if way.is_cold and not way.is_ours:
             transfer = self._download(settings)
-        start = Start(
-            way.is_ours,
-            self._repo,
-            parse_address(self._repo)[1],
-            self._architecture,
-            settings,
-            self._sources,
-            time.monotonic(),
-        )
-        stages = self._load(way, start, watch)
-        return Run(way, transfer + stages["transfer"], stages["imports"], stages["load"])
+        course = self._course(way, settings)
+        over, waited_s = self._load(way, Start(course, self._architecture, time.monotonic()), watch)
+        load_s = over[LOADED] - over[IMPORTED] - waited_s
+        return Run(way, transfer + waited_s, over[IMPORTED], load_s)
 
-    def _load(self, way: Way, start: Start, watch: Watch) -> dict[str, float]:
+    def _course(self, way: Way, settings: Settings) -> Course:
+        if way.is_ours:
+            return Ours(self._repo, how={"settings": settings, "sources": self._sources})
+        repo, revision = parse_address(self._repo)
+        return Stock(repo.name, {"revision": revision, "cache_dir": str(settings.cache)})
+
+    def _load(self, way: Way, start: Start, watch: Watch) -> tuple[dict[str, float], float]:
+        """When each stage was over, and how much of that was waiting for bytes after the imports; seconds."""
         command = [sys.executable, "-m", "headrace.cli.contestant"]
         outcome: dict[str, Any] = {}
+        waited_s = 0.0
         with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as errors:
             pickle.dump(start, given)
             given.seek(0)
@@ -128,16 +129,18 @@ class Race:
             try:
                 for line in process.stdout or ():
                     record = json.loads(line)
-                    if record["event"] in ("stages", "error"):
+                    if record["event"] in ("over", "error"):
                         outcome = record
-                    else:
-                        watch(from_json(record))
+                        continue
+                    event = from_json(record)
+                    waited_s += event.waited_s if isinstance(event, Loaded) else 0.0
+                    watch(event)
                 process.wait()
             finally:
                 process.kill()
                 process.communicate()
-            if outcome.pop("event", None) == "stages":
-                return outcome
+            if outcome.pop("event", None) == "over":
+                return outcome, waited_s
             errors.seek(0)
             why = outcome.get("message") or _last_line(errors.read()) or f"exit code {process.returncode}"
             raise LoadError(f"{way.name}: {why}", hint=outcome.get("hint"))
