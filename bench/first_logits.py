@@ -201,13 +201,16 @@ def _anonymous() -> int:
 
 
 def _weights_pss() -> int:
-    """This process's share of mapped files in caches: what others map, too, counts for each of them in part."""
+    """This process's share of mapped files in caches: what others map, too, counts for each of them in part.
+
+    A file that was read while it came is called what it was called then.
+    """
     total = 0
     counts = False
     for line in Path("/proc/self/smaps").read_text().splitlines():
         fields = line.split()
         if not fields[0].endswith(":"):
-            counts = "/blobs/" in line or line.endswith(".safetensors")
+            counts = any(part in line for part in ("/blobs/", ".partial", ".safetensors"))
         elif counts and fields[0] == "Pss:":
             total += int(fields[1]) * 1024
     return total
