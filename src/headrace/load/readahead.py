@@ -115,12 +115,13 @@ class ReadAhead:
         missing = sum(map(len, cold)) * PIECE_BYTES
         folder = self.files[0].resolve().parent
         is_far = medium_of(folder).kind in (Kind.NETWORK, Kind.FUSE)
-        most = bytes_ahead(Facts(is_far, missing, _free_bytes()))
+        free = _free_bytes()
+        most = bytes_ahead(Facts(is_far, missing, free))
         if not most:
             lacking = f"{_mib(missing)} of the model's files are on the disk and not in memory"
-            reason = (
-                "too little, or more than there is memory for" if is_far else f"{folder} is on this machine"
-            )
+            reason = f"{folder} is on this machine"
+            if is_far:
+                reason = "too little to gain by it" if free else "there is no memory for more"
             return f"not done. {lacking}: {reason}, so each part is read when it is first used"
         pieces = order_of_use([file.tensors() for file in files], cold)[: most // PIECE_BYTES]
         tried = TRIED_BYTES // PIECE_BYTES
