@@ -135,8 +135,9 @@ def _errors() -> Iterator[str]:
     yield ""
     yield "A command that fails says `error:` with what and where, mostly `hint:` with what to do, and ends with the exit"
     yield 'code of its class. With `--json` the last line is `{"event": "error", "code": …, "message": …, "hint": …,'
-    yield '"exit": …}`. In Python the classes are in `headrace.errors`. Code 0 is success, 1 a bug: set `HEADRACE_DEBUG=1`'
-    yield "and report it; only `headrace lock --check` says with 1 that something moved."
+    yield '"exit": …}`. In Python the classes are in `headrace.errors`; where hints name options here, `hint` names arguments'
+    yield "and settings there: `dest` for `--dest`. Code 0 is success, 1 a bug: set `HEADRACE_DEBUG=1` and report it; only"
+    yield "`headrace lock --check` says with 1 that something moved."
     yield ""
     yield "| class | code | exit | what happened | what to do |"
     yield "|---|---|---|---|---|"

@@ -31,7 +31,8 @@
     └── Interrupted           the user said stop; what was fetched is kept
 
 `code` is a stable word for programs (JSON output, metrics). Exit codes and HTTP statuses are tables of the
-layers that need them (`cli/`, `node/`). Messages say what and where, `hint` says what to do.
+layers that need them (`cli/`, `node/`). Messages say what and where, `hint` says what to do: what is to be said for it
+stands in it as Python and `headrace.toml` call it, in backticks (`dest`, `offline`), and `cli/` writes the option there.
 """
 
 from __future__ import annotations

@@ -296,9 +296,10 @@ class Done(Event):
 
 @dataclass(frozen=True)
 class LoadProgress(Event):
-    """A model is loaded while its files come: `done` of the `tensors` of which is known so far were handed out.
+    """A model is loaded while its files come: `tensors` are in those whose headers are here, `done` were handed out.
 
-    `landed_bytes` of `bytes` are here; `awaited` is the tensor that somebody waits for, empty where nobody does.
+    A file may hold more than the model takes, so `done` need not come to as many. `landed_bytes` of `bytes` are here;
+    `awaited` is the tensor that somebody waits for, empty where nobody does.
     """
 
     droppable: ClassVar[bool] = True
@@ -314,7 +315,8 @@ class Loaded(Event):
     """A load ended well, every file verified, after `seconds`.
 
     `tensors` were handed out while their files came: none where everything was here, or had to be before it could be
-    read. `waited_s` went by waiting: for what was to come, for bytes, and in the end for digests.
+    read, and never what the model has no use for. In `waited_s` of the seconds somebody waited, one thread or several:
+    for what was to come, for bytes, and in the end for digests.
     """
 
     repo: str

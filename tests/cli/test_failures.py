@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from headrace import errors
+from headrace import errors, pull
 from headrace.cli.exits import EXITS, exit_code
 from headrace.cli.report import failure_of, report
+from headrace.settings import load_settings
 from headrace.testing import ChaosHub, Fault, write_repo
 from tests.cli.shell import Shell, Told
 
@@ -128,6 +130,26 @@ def test_a_disk_that_takes_nothing(headrace: Shell, option: str, word: str) -> N
     )
     out, err = process.communicate(timeout=30)
     check_told(Told(process.returncode, out.decode(), err.decode()), 14, word)
+
+
+def test_a_hint_names_what_each_door_calls_it(headrace: Shell, tmp_path: Path) -> None:
+    settings = load_settings(cache=tmp_path / "cache", offline=True)
+    with pytest.raises(errors.NotFound) as missing:
+        pull("org/tiny", settings=settings)
+    told = headrace("pull", "org/tiny", "--offline")
+    check_hint(missing.value, "pull it once without `offline`", told, "pull it once without --offline")
+    settings = replace(load_settings(cache=tmp_path / "cache"), hf_endpoint=headrace.env["HF_ENDPOINT"])
+    with pytest.raises(errors.NoSpace) as full:
+        pull("org/huge", settings=settings)
+    check_hint(full.value, "with `dest` or", headrace("pull", "org/huge"), "with --dest or")
+
+
+def check_hint(error: errors.HeadraceError, ours: str, told: Told, typed: str) -> None:
+    """The same hint in Python and, in its own words, on the command line."""
+    assert ours in (error.hint or "")
+    (line,) = (line for line in told.err.splitlines() if line.startswith("hint: "))
+    assert typed in line
+    assert "`" not in line
 
 
 def test_debugging_shows_where(headrace: Shell) -> None:

@@ -9,7 +9,7 @@ import torch
 import transformers
 
 import headrace
-from headrace.errors import LoadError, SourceError, UsageError
+from headrace.errors import AccessDenied, LoadError, SourceError, UsageError
 from headrace.events import Event, Warned
 from headrace.settings import load_settings
 from headrace.testing import ChaosHub, write_repo
@@ -67,6 +67,20 @@ def test_what_cannot_be_loaded_is_told(hub: ChaosHub, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="revision") as caught:
         headrace.load(transformers.AutoModel, "org/bert", revision="main")
     assert "REPO@REVISION" in (caught.value.hint or "")
+
+
+def test_a_gated_repo_is_told_as_one_with_the_page_to_ask_at(hub: ChaosHub, tmp_path: Path) -> None:
+    write_repo(tmp_path / "hub", "org/gated", {"config.json": b"{}", "model.safetensors": b"x"}, gated="auto")
+    hub.set_tokens({"hf_good": ["org/gated"]})
+    for opened in (lambda: headrace.load(transformers.AutoModel, "org/gated"), open_gated):
+        with pytest.raises(AccessDenied, match="refuses org/gated, which is gated: ") as caught:
+            opened()
+        assert f"ask for access at {hub.endpoint}/org/gated," in (caught.value.hint or "")
+
+
+def open_gated() -> object:
+    """Its tensors, by their own door."""
+    return headrace.open_safetensors("org/gated").tensors()
 
 
 def test_while_the_hub_is_away_it_is_loaded_as_it_was(hub: ChaosHub) -> None:

@@ -43,8 +43,19 @@ def test_a_load_says_how_far_it_is_and_what_it_waits_for(hub: ChaosHub) -> None:
     }
     (loaded,) = (one for one in told if isinstance(one, Loaded))
     assert loaded.tensors == len(names)
-    assert 0 < loaded.waited_s <= loaded.seconds
+    assert far[-1].done == far[-1].tensors == loaded.tensors
+    assert far[-1].landed_bytes == far[-1].bytes
+    assert 0 < loaded.waited_s < loaded.seconds  # several threads waited, for the same seconds
     assert all(from_json(as_json(one)) == one for one in (*far, loaded))
+
+
+def test_what_a_model_takes_of_its_files_is_told_and_what_they_hold(hub: ChaosHub, tmp_path: Path) -> None:
+    told: list[Event] = []
+    model = headrace.load(transformers.AutoModel, "org/llama", on_event=told.append)  # without the head
+    last = [one for one in told if isinstance(one, LoadProgress)][-1]
+    (loaded,) = (one for one in told if isinstance(one, Loaded))
+    assert loaded.tensors == last.done == len(model.state_dict())
+    assert last.tensors == last.done + 1
 
 
 def test_what_is_here_waits_for_nothing(hub: ChaosHub) -> None:

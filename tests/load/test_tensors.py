@@ -284,6 +284,26 @@ def test_who_cuts_a_file_short_or_writes_to_it_is_told_of(hub: ChaosHub, tmp_pat
             opened.verify()
 
 
+def test_errors_of_a_repo_name_it_and_its_file(hub: ChaosHub, tmp_path: Path) -> None:
+    made = save({"a": torch.ones(MIB)})
+    write_repo(tmp_path / "hub", "org/twice", {"one.safetensors": made, "two.safetensors": made})
+    twice = "'a' is in one.safetensors and in two.safetensors of org/twice, and no index"
+    for _ in ("on its way", "from the cache"):
+        with pytest.raises(LoadError, match=f"^{twice}"):
+            headrace.open_safetensors("org/twice")
+        headrace.pull("org/twice")
+    write_repo(tmp_path / "hub", "org/bare", {"config.json": b"{}"})
+    headrace.pull("org/bare")
+    with pytest.raises(LoadError, match=r"^org/bare has no safetensors"):
+        headrace.open_safetensors("org/bare")
+    write_repo(tmp_path / "hub", "org/cut", {"model.safetensors": made})
+    folder = headrace.pull("org/cut").path
+    opened = headrace.open_safetensors("org/cut")
+    os.truncate(folder / "model.safetensors", 1000)
+    with pytest.raises(StoreError, match=r"^model\.safetensors of org/cut was changed"):
+        opened.get_tensor("a")
+
+
 def test_a_file_that_another_takes_the_place_of_is_read_on(tmp_path: Path) -> None:
     file = tmp_path / "x.safetensors"
     file.write_bytes(save({"a": torch.ones(9)}))

@@ -57,7 +57,7 @@ def test_what_does_not_fit_is_refused_before_the_first_byte(
     assert hub.settled_log().blob_bytes == 0
     assert f"30.0 MiB ({30 * MIB:,} bytes) are needed" in caught.value.message
     assert re.search(r"and 2\d\.\d MiB \([\d,]+ bytes\) are free", caught.value.message)
-    assert "--dest" in (caught.value.hint or "")
+    assert "`dest`" in (caught.value.hint or "")
 
 
 def test_names_are_counted_too(tmp_path: Path, root: Path, hub: ChaosHub, pull: Puller) -> None:

@@ -137,7 +137,7 @@ def test_that_the_first_named_source_is_asked_because_it_is_trusted_is_told(
     pull.settings["give_up_s"] = 0.5
     with pytest.raises(SourceError) as caught:
         pull("org/model", sources=["http://127.0.0.1:9", model.endpoint])
-    assert "http://127.0.0.1:9 is the first --source" in (caught.value.hint or "")
+    assert "http://127.0.0.1:9 is the first of `sources`" in (caught.value.hint or "")
 
 
 def test_a_lock_needs_trust_in_nobody(

@@ -217,7 +217,8 @@ def test_a_gated_repo_is_refused_with_advice(
     write_repo(root, "org/gated", FILES, gated="manual")
     with pytest.raises(AccessDenied) as caught:
         pull("org/gated")
-    assert hub.endpoint in (caught.value.hint or "")
+    assert "refuses org/gated, which is gated: " in caught.value.message
+    assert f"ask for access at {hub.endpoint}/org/gated," in (caught.value.hint or "")
     monkeypatch.setenv("HF_TOKEN", "hf_wrong")
     with pytest.raises(AccessDenied, match=r"[Ii]nvalid credentials"):
         pull("org/gated")

@@ -128,7 +128,7 @@ def test_urls_that_have_another_file_are_left_out(
 def test_without_a_digest_there_is_no_file(pull: Puller, tree: FakeTree) -> None:
     with pytest.raises(UsageError, match="promises no digest") as caught:
         pull(f"{tree.endpoint}/model.zip")
-    assert "--sha256" in (caught.value.hint or "")
+    assert "`sha256`" in (caught.value.hint or "")
 
 
 def test_a_list_beside_the_first_comes_before_what_a_later_one_promises(

@@ -127,7 +127,7 @@ def test_a_cache_of_another_user_is_used_and_not_written(shared: Path, root: Pat
     said = pull_as(BOB, shared, repo="org/other")
     assert said["code"] == "read_only", said
     assert str(shared) in said["message"]
-    assert "--dest" in said["hint"]
+    assert "`dest`" in said["hint"]
     assert {path: path.lstat().st_mtime_ns for path in shared.rglob("*")} == before
 
 
@@ -139,7 +139,7 @@ def test_what_a_secretive_user_made_is_told_of_and_not_stumbled_over(
     said = pull_as(BOB, shared)
     assert said["code"] == "read_only", said
     assert "belongs to another" in said["message"]
-    assert "--dest" in said["hint"]
+    assert "`dest`" in said["hint"]
 
 
 def test_a_read_only_cache_is_used_and_not_written(
@@ -158,7 +158,7 @@ def test_a_read_only_cache_is_used_and_not_written(
             pull("org/model")
         assert exit_code(type(caught.value)) == 14
         assert "HF_HUB_CACHE" in (caught.value.hint or "")
-        assert "--dest" in (caught.value.hint or "")
+        assert "`dest`" in (caught.value.hint or "")
         assert hub.settled_log().blob_bytes == 0
         assert pull("org/model", dest=tmp_path / "out").network_bytes == len(b"new")
         assert moved.exists()

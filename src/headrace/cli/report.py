@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import traceback
 from dataclasses import dataclass
@@ -17,6 +18,24 @@ from headrace.cli.words import safe
 from headrace.errors import HeadraceError, Interrupted, StoreError, UsageError
 from headrace.settings.environment import is_debugging
 
+OPTIONS = {
+    "data": "--data",
+    "dest": "--dest",
+    "exclude": "--exclude",
+    "listen": "--listen",
+    "offline": "--offline",
+    "quota": "--quota",
+    "repo": "--repo",
+    "sha256": "--sha256",
+    "source": "--source",
+    "sources": "--source",
+    "tls_cert": "--tls-cert",
+    "tls_key": "--tls-key",
+}
+"""How what hints name is said on the command line: an argument or a setting, by its name in Python."""
+
+_NAMED = re.compile(r"`(\w+)`")
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -31,7 +50,7 @@ class Failure:
 def failure_of(error: BaseException) -> Failure:
     """What to tell about an exception, expected or not."""
     if isinstance(error, HeadraceError):
-        return Failure(error.code, error.message, error.hint, exit_code(type(error)))
+        return Failure(error.code, error.message, in_options(error.hint), exit_code(type(error)))
     if isinstance(error, (KeyboardInterrupt, click.Abort)):
         return failure_of(Interrupted("interrupted"))
     if isinstance(error, click.ClickException):
@@ -43,6 +62,11 @@ def failure_of(error: BaseException) -> Failure:
         return failure_of(UsageError(message.rstrip("."), hint=hint))
     message = f"unexpected {type(error).__name__}: {error}; this is a bug"
     return Failure("bug", message, "set HEADRACE_DEBUG=1 to see where, and report it", BUG)
+
+
+def in_options(hint: str | None) -> str | None:
+    """A hint for who types: where it names an argument or a setting, it names the option."""
+    return hint and _NAMED.sub(lambda named: OPTIONS.get(named[1], named[0]), hint)
 
 
 def report(error: BaseException, *, as_json: bool) -> int:

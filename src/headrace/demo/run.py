@@ -31,7 +31,7 @@ def run_demo(repo: str | None, source: str | None, watch: Watch) -> None:
         HeadraceError: as `headrace.pull`.
     """
     if source is not None and repo is None:
-        raise UsageError("--source needs --repo", hint="headrace demo --repo ORG/NAME --source URL")
+        raise UsageError("a hub is named, and no repo of it", hint="name both, with `source` and `repo`")
     talk = Console(stderr=True, highlight=False)
     with ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="headrace-demo-")))

@@ -21,7 +21,7 @@ def single_connection(endpoint: str, manifest: Manifest) -> tuple[float, int]:
     first byte. Waiting for the first bytes of the other files is left out, in favour of the single connection.
     """
     if not manifest.total_bytes:
-        raise UsageError(f"{manifest.repo} holds no bytes to measure with", hint="try another --repo")
+        raise UsageError(f"{manifest.repo} holds no bytes to measure with", hint="try another `repo`")
     largest = max(manifest.entries, key=lambda entry: entry.size)
     url = endpoint + resolve_path(manifest.repo, manifest.commit, largest.path)
     began = time.monotonic()

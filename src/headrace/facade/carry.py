@@ -56,5 +56,5 @@ def _see_complete(missing: Sequence[Sequence[Entry]], settings: Settings, root: 
     if missing and settings["offline"]:
         others = f" and {len(missing) - 1} more files" if missing[1:] else ""
         raise EntryNotFound(
-            f"{missing[0][0].path!r}{others} not found in {root}", hint="pull once without --offline"
+            f"{missing[0][0].path!r}{others} not found in {root}", hint="pull once without `offline`"
         )

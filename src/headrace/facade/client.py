@@ -88,7 +88,7 @@ class Client:
             if self._sources and self._settings.trusted_origin == "default":
                 # Others were named, too: why is it not one of them that is asked?
                 error.hint = (
-                    f"{self._sources[0]} is the first --source, so its list of files is the one believed; "
+                    f"{self._sources[0]} is the first of `sources`, so its list of files is the one believed; "
                     "set HF_ENDPOINT or mark a source trusted to believe another"
                 )
             raise

@@ -146,7 +146,7 @@ class _Wanted:
         if size is None or self._digest is None:
             raise EntryNotFound(
                 f"{name or 'the file'!r} not found in {self.folder}, and offline nothing is fetched",
-                hint="pull once without --offline",
+                hint="pull once without `offline`",
             )
         entry = Entry(name, size, self._digest)
         return Manifest(_REPO, DEFAULT_REVISION, state_of([entry]), (entry,), GIVEN)

@@ -16,15 +16,17 @@ from headrace.facade.client import Snapshot, several
 from headrace.facade.dialogue import Order
 from headrace.facade.parts import load_parts
 from headrace.facade.prefetch import Prefetch
+from headrace.layout import HubCacheLayout
 from headrace.load.adapter import adapted, base_of, is_adapter
 from headrace.load.arrival import Arrival
 from headrace.load.checkpoint import is_quantized, streamed, way_around
 from headrace.load.framework import Loadable, as_loadable, is_of_diffusers, load_from_cache
+from headrace.load.misfit import check_config, is_read_by, names_another
 from headrace.load.needed import Need, need_of
 from headrace.load.progress import Progress
 from headrace.load.readahead import ReadAhead, weights_in
 from headrace.load.share import is_lone_rank
-from headrace.names import Repo
+from headrace.names import Repo, parse_address
 from headrace.settings import Settings, load_settings
 from headrace.settings.environment import ranks
 from headrace.transfer.dispatch import Dispatcher
@@ -96,6 +98,8 @@ def _load(
             progress.expect()
     base = base_of(snapshot.path) if order.need is Need.A_MODEL else None
     if base is None:
+        if is_read_by(loadable, arguments):
+            check_config(*parse_address(order.repo), snapshot.commit, _paths_in(snapshot.path))
         weights = weights_in(snapshot.path) if order.need is Need.A_MODEL else ()
         with ReadAhead(weights) as ahead:
             model = _from_cache(loadable, snapshot.repo, snapshot.commit, order, arguments)
@@ -116,8 +120,12 @@ def _load_while_it_comes(
     loadable: Loadable, coming: Prefetch, order: Order, arguments: dict[str, Any], emit: Emit | None
 ) -> Any:
     obstacle = _obstacle() if order.need is Need.A_MODEL else "it is no model's weights"
+    manifest = coming.plan().manifest
+    if is_read_by(loadable, arguments):  # before gigabytes come for nothing
+        paths = (entry.path for entry in manifest.entries)
+        check_config(*parse_address(order.repo), manifest.commit, paths)
     found = Checkpoint.of(coming, order.need, arguments, obstacle, emit)
-    repo, commit = found.manifest.repo, found.manifest.commit
+    repo, commit = manifest.repo, manifest.commit
     if not found.arrivals:
         model = _from_cache(loadable, repo, commit, order, arguments)
     else:
@@ -135,7 +143,18 @@ def _from_cache(loadable: Loadable, repo: Repo, commit: str, order: Order, argum
         # Where peft is installed the Auto classes look for adapters first, and would ask the hub for them.
         here = {"cache_dir": str(cache), "local_files_only": True}
         arguments = {**arguments, "adapter_kwargs": here | (arguments.get("adapter_kwargs") or {})}
-    return load_from_cache(loadable, repo, commit, cache, arguments)
+    try:
+        return load_from_cache(loadable, repo, commit, cache, arguments)
+    except LoadError as error:
+        # What is not in the cache transformers takes for one that cannot be fetched, and blames the network.
+        if isinstance(error.__cause__, OSError) and not names_another(arguments):
+            folder = HubCacheLayout(cache, repo).snapshot(commit)
+            check_config(*parse_address(order.repo), commit, _paths_in(folder))
+        raise
+
+
+def _paths_in(folder: Path) -> Iterator[str]:
+    return (path.relative_to(folder).as_posix() for path in folder.rglob("*"))
 
 
 def _takes_a_share(need: Need, arguments: Mapping[str, Any]) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,6 +22,7 @@ from headrace.load.checkpoint import INDEX
 from headrace.load.localfile import LocalFile
 from headrace.load.needed import Need
 from headrace.load.shards import shards_of
+from headrace.names import Repo
 from headrace.ranges import Range
 from headrace.settings import Settings, load_settings
 from headrace.transfer.dispatch import Dispatcher
@@ -171,52 +172,59 @@ def open_safetensors(
             return _on_its_way(order, on_event)
         except NoCompanion as error:
             snapshot = pulled(order, on_event, error)
-    return _of_disk(snapshot.path)
+    return _of_folder(snapshot.path, snapshot.repo)
 
 
 def _on_its_way(order: Order, on_event: Callable[[Event], None] | None) -> Tensors:
     with ExitStack() as undone:
         coming = undone.enter_context(joined(order, on_event))
         planned = coming.plan()
+        repo = str(planned.manifest.repo)
         entries = {entry.path: entry for entry in planned.manifest.entries}
 
         def read(path: str) -> bytes:
             coming.settle([entries[path]])
-            return _read(planned.root / path)
+            return _read(planned.root / path, repo)
 
-        names = shards_of(str(planned.manifest.repo), entries, read)
-        arrivals = [coming.arrival(entries[name]) for name in names]
-        for one in arrivals:
+        names = shards_of(repo, entries, read)
+        arrivals = {name: coming.arrival(entries[name]) for name in names}
+        for one in arrivals.values():
             coming.wish(one.entry, Range(0, min(one.size, _HEADER_BYTES)))
-        files = _opened(arrivals, is_listed=INDEX in entries)
+        files = _opened(repo, arrivals, is_listed=INDEX in entries)
         return Tensors(files, coming, undone.pop_all().close)
 
 
 def _of_disk(path: Path) -> Tensors:
     """A file, or what looks like a repo."""
     if path.is_dir():
-        inside = [one.name for one in path.iterdir()]
-        names = shards_of(str(path), inside, lambda name: _read(path / name))
-        files = [LocalFile(path / name) for name in names]
-        return Tensors(_opened(files, is_listed=INDEX in inside), None, _nothing)
-    return Tensors(_opened([LocalFile(path)], is_listed=False), None, _nothing)
+        return _of_folder(path)
+    return Tensors(_opened(str(path), {path.name: LocalFile(path)}, is_listed=False), None, _nothing)
 
 
-def _opened(files: Sequence[Readable], *, is_listed: bool) -> list[ArrivingTensors]:
-    """Readers of all of them. `is_listed` where an index says that they belong together."""
+def _of_folder(folder: Path, repo: Repo | None = None) -> Tensors:
+    """What looks like a repo. Of a snapshot it is told by the `repo`: its folder in the cache nobody has named."""
+    place = str(repo or folder)
+    inside = [one.name for one in folder.iterdir()]
+    names = shards_of(place, inside, lambda name: _read(folder / name, place))
+    files = {name: LocalFile(folder / name, f"{name} of {place}" if repo else None) for name in names}
+    return Tensors(_opened(place, files, is_listed=INDEX in inside), None, _nothing)
+
+
+def _opened(place: str, files: Mapping[str, Readable], *, is_listed: bool) -> list[ArrivingTensors]:
+    """Readers of the files of a place, by name. `is_listed` where an index says that they belong together."""
     from headrace.load.tensors import ArrivingTensors  # noqa: PLC0415  # the libraries take seconds to import
 
-    opened = [ArrivingTensors(file) for file in files]
+    opened = {path: ArrivingTensors(file) for path, file in files.items()}
     seen: dict[str, str] = {}
-    for file in opened if not is_listed else ():
+    for path, file in opened.items() if not is_listed else ():
         for name in file.offset_keys():
-            other = seen.setdefault(name, file.arrival.name)
-            if other != file.arrival.name:
+            other = seen.setdefault(name, path)
+            if other != path:
                 raise LoadError(
-                    f"{name!r} is in {other} and in {file.arrival.name}, and no index says which is meant",
+                    f"{name!r} is in {other} and in {path} of {place}, and no index says which is meant",
                     hint="open the file you mean by its path",
                 )
-    return opened
+    return list(opened.values())
 
 
 def _path_of(repo_or_path: str | os.PathLike[str]) -> Path | None:
@@ -229,11 +237,11 @@ def _path_of(repo_or_path: str | os.PathLike[str]) -> Path | None:
     raise UsageError(f"there is no file or folder {path}")
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, place: str) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise StoreError(f"cannot read {path}: {error.strerror}") from error
+        raise StoreError(f"cannot read {path.name} of {place}: {error.strerror}") from error
 
 
 def _require_libraries() -> None:

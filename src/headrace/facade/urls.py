@@ -60,7 +60,7 @@ def urls(
     """
     settings = settings or load_settings()
     if settings["offline"]:
-        raise UsageError("URLs are of no use offline", hint="unset HF_HUB_OFFLINE, or leave --offline out")
+        raise UsageError("URLs are of no use offline", hint="unset HF_HUB_OFFLINE, or leave `offline` out")
     named = several(sources)
     with Dispatcher((on_event,) if on_event else ()) as dispatcher:
         client = Client(settings, named, dispatcher.emit)
@@ -73,7 +73,7 @@ def urls(
             else:
                 dispatcher.emit(Warned("sources", f"{setting.name}: its files have no URLs; it is left out"))
         if not addressed:
-            raise UsageError("no source that is named or in use has URLs", hint="name a hub with --source")
+            raise UsageError("no source that is named or in use has URLs", hint="name a hub with `sources`")
         files = tuple(_located(manifest, entry, addressed) for entry in manifest.entries)
         for one in addressed:
             for told in one.told(len(files)):
@@ -126,6 +126,6 @@ def _located(manifest: Manifest, entry: Entry, sources: Sequence[_Mirroring]) ->
         causes = {one.setting.name: one.failure or one.lacking[-1] for one in sources}
         told = "; ".join(error.message for error in causes.values())
         raise AllSourcesFailed(
-            f"nobody has {entry.path!r}: {told}", causes=causes, hint="name one that has it with --source"
+            f"nobody has {entry.path!r}: {told}", causes=causes, hint="name one that has it with `sources`"
         )
     return Located(entry, tuple(found))

@@ -13,6 +13,7 @@ import hashlib
 import mmap
 import threading
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -75,13 +76,11 @@ class Arrival:
 
     Attributes:
         entry: what it will be.
-        waited_s: for how long somebody waited for its bytes, in all.
         progress: is told of waits; None where nobody wants to hear of them.
     """
 
     def __init__(self, entry: Entry, onlooker: Onlooker, carrier: Carrier) -> None:
         self.entry = entry
-        self.waited_s = 0.0
         self.progress: Progress | None = None
         self._onlooker = onlooker
         self._carrier = carrier
@@ -136,33 +135,23 @@ class Arrival:
             HeadraceError: they will not come, as the carrier says.
             DigestMismatch: what was read before was not what was promised.
         """
+        file = self._found(wanted)
+        if file is not None:
+            return file
         began, is_wished = time.monotonic(), False
-        try:
-            while True:
-                with self._lock:
-                    file, block = self._seek(wanted)
-                if file is not None and block is None:
-                    return file
-                if file is not None and block is not None:
-                    self._prove(file, block)  # not under the lock: readers hash side by side
-                    continue
+        with self._waiting():
+            while (file := self._found(wanted)) is None:
                 if not is_wished and (self.is_on_demand or time.monotonic() - began >= _WISH_S):
                     is_wished = True
                     proof = self._carrier.proof(self.entry) or NO_PROOF
                     self._carrier.wish(self.entry, self._widened(wanted, proof))
                 self._tell()
                 time.sleep(_LOOK_S)
-        finally:
-            self.waited_s += time.monotonic() - began
+        return file
 
     def has_landed(self, wanted: Range) -> bool:
         """Whether `reach` would not wait. Raises as that."""
-        while True:
-            with self._lock:
-                file, block = self._seek(wanted)
-            if file is None or block is None:
-                return file is not None
-            self._prove(file, block)
+        return self._found(wanted) is not None
 
     def expect(self, wanted: Range) -> None:
         """These bytes will be reached for: a file that comes on demand has them come before."""
@@ -190,21 +179,35 @@ class Arrival:
 
     def _complete(self) -> OpenFile | None:
         """Wait for the verified file; None where it comes on demand, and may never be whole."""
-        began = time.monotonic()
-        try:
-            while True:
-                with self._lock:
-                    self._look()
-                    if self._final is not None or self.is_on_demand:
-                        return self._final
+        if self._is_complete():
+            return self._final
+        with self._waiting():
+            while not self._is_complete():
                 self._tell()
                 time.sleep(_LOOK_S)
-        finally:
-            self.waited_s += time.monotonic() - began
+        return self._final
+
+    def _is_complete(self) -> bool:
+        """Whether nothing more is to be waited for."""
+        with self._lock:
+            self._look()
+            return self._final is not None or self.is_on_demand
+
+    def _waiting(self) -> AbstractContextManager[None]:
+        return self.progress.waiting() if self.progress is not None else nullcontext()
 
     def _tell(self) -> None:
         if self.progress is not None:
             self.progress.tell()
+
+    def _found(self, wanted: Range) -> OpenFile | None:
+        """The file to read these bytes in, if they are there and proved; what can be proved now is."""
+        while True:
+            with self._lock:
+                file, block = self._seek(wanted)
+            if file is None or block is None:
+                return file
+            self._prove(file, block)  # not under the lock: readers hash side by side
 
     def _seek(self, wanted: Range) -> tuple[OpenFile | None, int | None]:
         """The file to read these bytes in, if they are there; with a block of it that the caller has to prove first."""

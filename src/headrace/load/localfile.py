@@ -15,14 +15,14 @@ class LocalFile:
     Another file under the same name is nobody's concern: this one is read on. One that is written to is told of.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Open it. Raises `StoreError`."""
-        self.name = str(path)
+    def __init__(self, path: Path, name: str | None = None) -> None:
+        """Open it. Errors tell of it by this name, else by its path. Raises `StoreError`."""
+        self.name = name or str(path)
         try:
             self._file = OpenFile.at(path)
             facts = self._file.facts
         except OSError as error:
-            raise StoreError(f"cannot read {path}: {error.strerror}") from error
+            raise StoreError(f"cannot read {self.name}: {error.strerror}") from error
         self.size = facts.st_size
         self._changed_ns = facts.st_mtime_ns
 

@@ -16,7 +16,6 @@ _EVERY_S = 0.2
 class Counted(Protocol):
     """A file on its way; see `Arrival`."""
 
-    waited_s: float
     progress: Progress | None
 
     @property
@@ -35,6 +34,8 @@ class Progress:
         self._emit = emit
         self._began = time.monotonic()
         self._waited_s = 0.0
+        self._waiting = 0  # how many threads do
+        self._waiting_since = 0.0
         self._lock = threading.Lock()
         self._files: tuple[Counted, ...] = ()
         self._tensors: dict[int, int] = {}
@@ -46,8 +47,7 @@ class Progress:
         """All went by waiting until now; these are read from now on, while they come."""
         self._leave()
         self._files = tuple(files)
-        # Others may have waited for the same files before.
-        self._waited_s = time.monotonic() - self._began - sum(file.waited_s for file in self._files)
+        self._waited_s = time.monotonic() - self._began
         for file in self._files if self._emit is not None else ():
             file.progress = self
 
@@ -59,16 +59,32 @@ class Progress:
     def over(self, repo: str, commit: str) -> None:
         """Everything is loaded and verified."""
         seconds = time.monotonic() - self._began
-        waited_s = self._waited_s + sum(file.waited_s for file in self._files)
+        if self._files:  # how far it is now, whenever that was said last
+            self._told_at = float("-inf")
+            self.tell()
         self._leave()
         if self._emit is not None:
-            least = min(seconds, waited_s)  # threads wait at the same time
-            self._emit(Loaded(repo, commit, len(self._done), round(seconds, 3), round(least, 3)))
+            self._emit(Loaded(repo, commit, len(self._done), round(seconds, 3), round(self._waited_s, 3)))
 
     def _leave(self) -> None:
         for file in self._files:
             if file.progress is self:
                 file.progress = None
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """A thread waits for what is not here yet. Time in which several wait goes by once."""
+        with self._lock:
+            if not self._waiting:
+                self._waiting_since = time.monotonic()
+            self._waiting += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._waiting -= 1
+                if not self._waiting:
+                    self._waited_s += time.monotonic() - self._waiting_since
 
     @contextmanager
     def awaiting(self, file: object, name: str) -> Iterator[None]:

@@ -107,25 +107,36 @@ class ReadAhead:
                 opened = [stack.enter_context(_File(path)) for path in self.files]
                 self.why = self._read(opened)
         except (OSError, ValueError) as error:  # the framework will meet the same, and say so
-            self.why = f"a file cannot be read: {error}"
+            self.why = f"not done. A file cannot be read: {error}"
         _log.info("reading ahead: %s", self.why)
 
     def _read(self, files: Sequence[_File]) -> str:
         cold = [file.cold() for file in files]
         missing = sum(map(len, cold)) * PIECE_BYTES
-        medium = medium_of(self.files[0].resolve().parent)
-        most = bytes_ahead(Facts(medium.kind in (Kind.NETWORK, Kind.FUSE), missing, _free_bytes()))
+        folder = self.files[0].resolve().parent
+        is_far = medium_of(folder).kind in (Kind.NETWORK, Kind.FUSE)
+        free = _free_bytes()
+        most = bytes_ahead(Facts(is_far, missing, free))
         if not most:
-            return f"a plain mapping is best: {missing} bytes are not in memory, and {medium.why}"
+            lacking = f"{_mib(missing)} of the model's files are on the disk and not in memory"
+            reason = f"{folder} is on this machine"
+            if is_far:
+                reason = "too little to gain by it" if free else "there is no memory for more"
+            return f"not done. {lacking}: {reason}, so each part is read when it is first used"
         pieces = order_of_use([file.tensors() for file in files], cold)[: most // PIECE_BYTES]
         tried = TRIED_BYTES // PIECE_BYTES
         one = self._bring(files, pieces[:tried], 1)
         several = self._bring(files, pieces[tried : 3 * tried], READERS)
-        told = f"{one / 1e6:.0f} MB/s by one reader, {several / 1e6:.0f} MB/s by {READERS}"
-        if self._stopped.is_set() or not pays(one, several):
-            return f"no further: {told}"
+        if self._stopped.is_set():
+            return "stopped. The load has ended, or its model is gone"
+        told = f"{folder} gave {one / 1e6:.0f} MB/s to one reader, and {several / 1e6:.0f} MB/s to {READERS} at once"
+        if not pays(one, several):
+            return f"given up. {told}, which gains too little: the rest is read when it is first used"
         rate = self._bring(files, pieces[3 * tried :], READERS)
-        return f"{len(pieces)} MiB: {told}, then {rate / 1e6:.0f} MB/s"
+        if self._stopped.is_set():
+            return "stopped. The load has ended, or its model is gone"
+        brought = _mib(len(pieces) * PIECE_BYTES)
+        return f"done. {told}, so {brought} were read before they were used, at {rate / 1e6:.0f} MB/s"
 
     def _bring(self, files: Sequence[_File], pieces: Sequence[Piece], readers: int) -> float:
         """Get pieces into memory, in this order; the rate in bytes/s."""
@@ -206,6 +217,10 @@ class _File:
             }
         except (struct.error, ValueError, TypeError, KeyError, AttributeError):
             return whole  # the library will say what is wrong with it
+
+
+def _mib(count: int) -> str:
+    return f"{count / 2**20:.0f} MiB"
 
 
 def _in_memory(number: int, where: Range) -> bytes:

@@ -145,10 +145,6 @@ class ArrivingTensors:
             return dict(tensors_of(self.arrival.final.path, self._target))
         return {name: self.get_tensor(name) for name in self.offset_keys()}
 
-    def range_of(self, name: str) -> Range:
-        """Where a tensor's bytes are in the file."""
-        return self._places[name]
-
     def has_landed(self, name: str) -> bool:
         """Whether a tensor could be had at once. Raises as `Arrival.reach`."""
         return name not in self._places or self.arrival.has_landed(self._places[name])

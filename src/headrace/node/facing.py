@@ -35,7 +35,7 @@ class Facing:
             lacking = "key" if self.tls_key is None else "certificate"
             raise UsageError(
                 f"TLS needs a certificate and its key, and the {lacking} is not named",
-                hint="name both with --tls-cert FILE and --tls-key FILE",
+                hint="name both with `tls_cert` and `tls_key`",
             )
         if self.x_accel and (not _INTERNAL.fullmatch(self.x_accel) or "//" in self.x_accel):
             raise UsageError(

@@ -130,7 +130,7 @@ def _bound(host: str, port: int, *, is_shared: bool) -> socket.socket:
         sock.bind(address)
     except OSError as error:
         sock.close()
-        hint = "another program listens there; choose another port with --listen"
+        hint = "another program listens there; choose another port with `listen`"
         if error.errno == errno.EADDRNOTAVAIL:
             hint = "this machine has no such address; 0.0.0.0 stands for all it has"
         raise UsageError(f"cannot listen on {host}:{port}: {error.strerror}", hint=hint) from error

@@ -71,7 +71,7 @@ class Ground:
         try:
             layout.prepare()
         except StoreError as error:
-            raise StoreError(error.message, hint="choose another folder with --data") from error
+            raise StoreError(error.message, hint="choose another folder with `data`") from error
         self.config = config
         self.metrics = metrics
         self.outside = Outside(parse_networks(config.trusted_proxies))

@@ -214,7 +214,7 @@ def without_self(config: NodeConfig, listening: tuple[str, int]) -> NodeConfig:
             _log.warning("source %s is this node itself and is left out", source.name)
     if not kept and not config.folders:
         raise UsageError(
-            "there is nothing to mirror", hint="name a hub with --source NAME=URL, or a folder with NAME=DIR"
+            "there is nothing to mirror", hint="name a hub with `sources` NAME=URL, or a folder with NAME=DIR"
         )
     return replace(config, sources=kept)
 

@@ -386,7 +386,7 @@ class FetchPlan:
                 told = self._places.complaint(source) or f"{source} is busy"  # others it may serve meanwhile
                 blob.rejected[source] = Busy(
                     f"{told}; it asks to come back in {until - now:.0f} s",
-                    hint="try again then, or name another source with --source",
+                    hint="try again then, or name another source with `sources`",
                 )
             if not blob.sources:
                 self._despair(blob)

@@ -323,5 +323,5 @@ def _unreachable(where: str, proxy: Proxy | None, reasons: dict[str, str]) -> So
     if proxy is not None:
         hint = f"it is the proxy that {proxy.variable} names; hosts in NO_PROXY are reached without it"
         return Unreachable(f"cannot connect to {proxy.name} ({told})", hint=hint)
-    hint = "check HF_ENDPOINT and the network; with --offline what the cache has is used"
+    hint = "check HF_ENDPOINT and the network; with `offline` what the cache has is used"
     return Unreachable(f"cannot connect to {where} ({told})", hint=hint)

@@ -223,7 +223,7 @@ class Home:
         status, told = response.status, said or f"HTTP {response.status}"
         wait_s = retry_after_s(response.headers)
         if status == HTTPStatus.INSUFFICIENT_STORAGE and wait_s is None:
-            hint = "whoever runs it can give it more room; others may be named with --source"
+            hint = "whoever runs it can give it more room; others may be named with `sources`"
             return SourceFull(f"{self.name} has no room for {what}: {told}", hint=hint)
         if is_passing(status):
             return Busy(f"{self.name} cannot give {what} now: {told}", retry_after_s=wait_s)

@@ -277,7 +277,8 @@ class HubSource:
                 of_node
                 or f"ask for access at {self.endpoint}/{repo.address if repo else ''}, then set HF_TOKEN"
             )
-            return AccessDenied(f"{self.name} refuses {what}: {message}", hint=self.home.access.hint or ask)
+            whose = f"{repo}, which is gated" if repo else what
+            return AccessDenied(f"{self.name} refuses {whose}: {message}", hint=self.home.access.hint or ask)
         if code == "RepoNotFound" or (
             response.status == HTTPStatus.UNAUTHORIZED and not self.home.access.token
         ):

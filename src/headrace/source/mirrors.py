@@ -121,7 +121,7 @@ class Mirrors:
             session.close()
         raise UsageError(
             f"{', '.join(told)} promises no digest of the file",
-            hint="say what it must be: --sha256 HEX, as its maker publishes it",
+            hint="say what it must be with `sha256`, as its maker publishes it",
         )
 
     def _file_name(self, told: dict[str, About]) -> str:

@@ -105,4 +105,4 @@ def _carry(source: int, target: int, size: int, progress: Callable[[int], None])
 def changed(source: Sound) -> StoreError:
     """What to tell where nothing but the source could serve."""
     message = f"cannot copy {source.path}: another program changed it after it was verified"
-    return StoreError(message, hint="the same command continues where this one ended")
+    return StoreError(message, hint="the same pull continues where this one ended")

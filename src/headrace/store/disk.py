@@ -12,7 +12,7 @@ from pathlib import Path
 
 from headrace.errors import NoSpace, ReadOnly, StoreError
 
-ELSEWHERE = "choose another folder with --dest, or another cache with HF_HUB_CACHE"
+ELSEWHERE = "choose another folder with `dest`, or another cache with HF_HUB_CACHE"
 _QUICK_BYTES = 4 * 1024 * 1024
 _BEAT_S = 0.5
 _UNWRITABLE = (errno.EROFS, errno.EACCES, errno.EPERM)
@@ -30,7 +30,7 @@ def storing(path: Path) -> Iterator[None]:
 def told(error: OSError, path: Path) -> StoreError:
     """What the operating system said of a file, in our words."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        hint = "free some space; the same command continues where this one ended"
+        hint = "free some space; the same pull continues where this one ended"
         which = "quota" if error.errno == errno.EDQUOT else "space"
         return NoSpace(f"no {which} left for {path.name} in {path.parent}", hint=hint)
     message = f"cannot write {path}: {error.strerror or error}"

@@ -1,4 +1,4 @@
-"""A plain folder of real files, as `--dest` asks for: no cache around it, no links in it."""
+"""A plain folder of real files, as `dest` asks for: no cache around it, no links in it."""
 
 from __future__ import annotations
 
@@ -121,5 +121,5 @@ def _refuse_ours(entries: Sequence[Entry], folder: Path) -> None:
         if parts[: len(_OURS)] == _OURS[: len(parts)]:
             raise BadManifest(
                 f"{entry.path!r} would lie among the unfinished files of {folder}",
-                hint="pull it into the cache, without --dest, or leave it out with --exclude",
+                hint="pull it into the cache, without `dest`, or leave it out with `exclude`",
             )

@@ -265,7 +265,7 @@ def recall(root: Path, repo: Repo, revision: str) -> Manifest:
     if not entries:
         raise RevisionNotFound(
             f"{repo} at {revision!r} is not in the cache at {root}",
-            hint="pull it once without --offline",
+            hint="pull it once without `offline`",
         )
     return Manifest(repo, revision, commit, entries, "cache")
 

@@ -132,7 +132,7 @@ def _told_of(workshop: Path, stranded: Sequence[Leftover], held: int) -> str:
 
 
 def _shown(workshop: Path) -> Path:
-    """The folder that users know: cache or `--dest`; both keep their workshop two levels down."""
+    """The folder that users know: cache or `dest`; both keep their workshop two levels down."""
     return workshop.parent.parent
 
 
@@ -143,4 +143,4 @@ def _allocated(path: Path) -> int:
         return 0
 
 
-_HINT = "free some space, or choose another disk with --dest or HF_HUB_CACHE"
+_HINT = "free some space, or choose another disk with `dest` or HF_HUB_CACHE"

@@ -218,7 +218,7 @@ def _drive(engine: Engine) -> None:
         engine.stop()
         over.wait(_FAREWELL_S)  # beyond that it ends behind our back
         raise Interrupted(
-            "interrupted; what was fetched is kept", hint="the same command continues where this one ended"
+            "interrupted; what was fetched is kept", hint="the same pull continues where this one ended"
         ) from None
     if failures:
         raise failures[0]

@@ -42,7 +42,7 @@ def mismatch(job: Job, got: str) -> DigestMismatch:
     entry = job.content.entry
     return DigestMismatch(
         f"{entry.path!r} from {', '.join(job.sources)} does not match its digest: wanted {entry.digest}, got {got}",
-        hint="what the source delivers is not what its file list promises; try another with --source",
+        hint="what the source delivers is not what its file list promises; try another with `sources`",
     )
 
 
@@ -50,7 +50,7 @@ def named(error: HeadraceError, path: str) -> HeadraceError:
     """The error with the name of the file it is about."""
     if not isinstance(error, AllSourcesFailed):
         return error
-    hint = error.hint or "what was fetched is kept: try again later, or name another source with --source"
+    hint = error.hint or "what was fetched is kept: try again later, or name another source with `sources`"
     return AllSourcesFailed(f"{path!r}: {error.message}", causes=error.causes, hint=hint)
 
 

@@ -205,8 +205,8 @@ class Keeper:
         self.account.refused += 1
         if 0 < self.care.quota < size:
             told = f"it has {size} bytes, and this mirror keeps {self.care.quota} at most"
-            return TooLarge(told, hint="raise --quota")
-        return NoSpace(f"there is no room for {digest}: {reason}", hint="raise --quota, or free some space")
+            return TooLarge(told, hint="raise `quota`")
+        return NoSpace(f"there is no room for {digest}: {reason}", hint="raise `quota`, or free some space")
 
     # How things go
 

@@ -195,7 +195,7 @@ def set_up(engine: sa.Engine) -> None:
         if found is not None and found > VERSION:
             raise UsageError(
                 f"the catalog is of version {found}, and this Headrace knows {VERSION}",
-                hint="use the newer Headrace that made it, or another --data folder",
+                hint="use the newer Headrace that made it, or another folder with `data`",
             )
         if found is not None and found < VERSION and engine.url.database and engine.dialect.name == "sqlite":
             # Nobody writes now; who reads sees what was before.
@@ -219,7 +219,7 @@ def fitting() -> Iterator[None]:
     except sa.exc.OperationalError as error:
         if "disk is full" in str(error.orig):  # its number can be had from Python 3.11 on
             raise NoSpace(
-                "no space left for the catalog", hint="free some space on the disk of --data"
+                "no space left for the catalog", hint="free some space on the disk of `data`"
             ) from error
         raise
 
@@ -235,7 +235,7 @@ def _back_up(file: Path, version: int) -> None:
         kind = NoSpace if "full" in str(error) else StoreError
         raise kind(
             f"the catalog of version {version} cannot be copied before it is changed: {error}",
-            hint="free some space on the disk of --data",
+            hint="free some space on the disk of `data`",
         ) from error
     finally:
         fresh.unlink(missing_ok=True)
