@@ -23,7 +23,7 @@ from functools import partial
 from multiprocessing.connection import Connection
 
 from headrace.blocklist import BlockList, block_at
-from headrace.errors import HeadraceError, Interrupted
+from headrace.errors import HeadraceError
 from headrace.events import BlobPublished, Event, FileReused
 from headrace.facade.client import Client, Snapshot
 from headrace.facade.dialogue import Doubt, Listed, Order, Over, Planned, Settled, Wish
@@ -50,7 +50,6 @@ class Prefetcher:
         self._line = line
         self._pull: Pull | None = None
         self._lock = threading.Lock()
-        self._is_left = False
         self._tells = False
         self._lists: dict[str, BlockList] = {}
         self._early: list[object] = []  # what the parent said before there was a pull
@@ -114,8 +113,6 @@ class Prefetcher:
     def _begun(self, pull: Pull) -> None:
         with self._lock:
             self._pull = pull
-            if self._is_left:
-                raise Interrupted("nobody waits for it any more")
             while self._early:
                 self._pass_on(pull, self._early.pop(0))
 
@@ -142,10 +139,12 @@ class Prefetcher:
                 else:
                     self._pass_on(self._pull, word)
         with self._lock:
-            self._is_left = True
-            if self._pull is not None:
-                self._pull.stop()
-        threading.Timer(_FAREWELL_S, os._exit, (1,)).start()
+            if self._pull is None:
+                os._exit(0)  # nothing was begun: what hubs and nodes still answer is for nobody
+            self._pull.stop()
+        farewell = threading.Timer(_FAREWELL_S, os._exit, (1,))
+        farewell.daemon = True  # a pull that ends before ends the process
+        farewell.start()
 
     def _pass_on(self, pull: Pull, word: object) -> None:
         match word:
