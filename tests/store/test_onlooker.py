@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -74,6 +75,31 @@ def test_what_is_forgotten_and_comes_again_between_two_looks_is_told(
     half.publish(layout.folder / "final")  # the journal is gone
     seen.look()
     assert seen.retracted
+
+
+def turn_twice(partial: Partial) -> None:
+    journal = partial._journal
+    assert journal is not None
+    for _ in range(2):
+        journal.synced(replace(journal.mark(), turn=-1))  # a mark of another turn begins the other area
+
+
+@pytest.mark.parametrize("is_forgotten", [True, False])
+def test_what_the_journal_told_while_it_turned_twice_counts_where_something_was_retracted(
+    is_forgotten: bool, half: Partial, layout: WorkshopLayout
+) -> None:
+    seen = onlooker(layout)
+    if is_forgotten:
+        half.forget(RangeSet([WRONG]))
+        land(half, WRONG, b"y")
+    for start in range(
+        HALF.stop, HALF.stop + 40, 2
+    ):  # enough for the next use of the area to write over that
+        half.landed(Range(start, start + 1))
+    turn_twice(half)
+    assert is_retracted(seen) == is_forgotten
+    assert seen.taken_back.touches(WRONG) == is_forgotten
+    half.close()
 
 
 def test_what_is_forgotten_before_it_is_read_is_no_matter(half: Partial, layout: WorkshopLayout) -> None:

@@ -94,10 +94,12 @@ class Onlooker:
                 break
         # One that was swept away, as nobody needs it any more, takes nothing back.
         self.retracted |= self._word not in ("", self._accepted) or is_begun(self._word)
+        if not self.retracted and self._tail is not None:
+            self._tail.taken_back = RangeSet()  # what nobody saw of its journal took nothing back
 
     @property
     def taken_back(self) -> RangeSet:
-        """What of `file` was retracted since `accept`, as far as its journal told of it in time."""
+        """What of `file` was retracted since `accept`: all that it may be, where its journal was not seen in time."""
         return self._tail.taken_back if self._tail is not None else RangeSet()
 
     def accept(self) -> None:
