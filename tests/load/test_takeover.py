@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,6 +27,7 @@ from headrace.ranges import Range, RangeSet
 from headrace.store.lease import LeaseWatch
 from headrace.store.onlooker import Onlooker
 from headrace.store.partial import Partial, claim_partial
+from headrace.store.retraction import retracting
 from headrace.testing import ChaosHub, Fault, content, write_repo
 from tests.conftest import Instead
 from tests.load.watching import MIB, WEIGHTS, companions, is_alive, read, until, weights
@@ -291,8 +293,51 @@ def test_proved_bytes_that_were_forgotten_under_a_reader_are_told_of(
     partial.forget(RangeSet([whole]))  # before anybody read of it: nobody's concern
     arrival.reach(Range(0, MIB))
     partial.forget(RangeSet([Range(len(DATA) - 1000, len(DATA))]))  # nor is this
-    arrival.settle()
+    arrival.count()
     partial.forget(RangeSet([whole]))  # while a tensor of it may be copied
     bring(partial, DATA, whole)
+    with pytest.raises(DigestMismatch, match="had been read"):
+        arrival.settle()
+
+
+def test_what_a_model_was_made_of_on_demand_stays_as_it_is(
+    demanded: tuple[Partial, Demanded, Arrival],
+) -> None:
+    partial, _, arrival = demanded
+    read, whole = Range(0, MIB), Range(0, len(DATA))
+    arrival.reach(read)
+    kept = arrival.settle()  # the model is its user's from now on
+    partial.forget(RangeSet([whole]))
+    bring(partial, bytes(len(DATA)), whole)
+    assert kept.read(read) == DATA[: read.stop]
+
+
+class Overtaken(Onlooker):
+    """One whose holder has just looked for the note, found none, and forgets: that is over two looks later."""
+
+    def __init__(self, partial: Partial) -> None:
+        super().__init__(partial._layout, len(DATA))
+        self._partial = partial
+        self._looks = 0
+        self._forgetting = ExitStack()
+
+    def lend(self) -> None:
+        self._forgetting.enter_context(retracting(self._partial._layout))
+        super().lend()
+        self._looks = 2
+
+    def look(self) -> None:
+        super().look()
+        self._looks -= 1
+        if self._looks == 0:
+            assert self._partial._journal is not None
+            self._partial._journal.forgotten(RangeSet([Range(0, MIB)]))
+            self._forgetting.close()
+
+
+def test_who_settles_while_somebody_forgets_hears_what(demanded: tuple[Partial, Demanded, Arrival]) -> None:
+    partial, carrier, _ = demanded
+    arrival = Arrival(Entry(WEIGHTS, len(DATA), partial._layout.digest), Overtaken(partial), carrier)
+    arrival.reach(Range(0, MIB))
     with pytest.raises(DigestMismatch, match="had been read"):
         arrival.settle()

@@ -339,7 +339,8 @@ class FetchPlan:
         if suspects is None:
             self._give_up(blob, fact.error)
         else:
-            self._outbox.append(Forget(blob.key, suspects))
+            refuted = fact.marks is not None and fact.marks.believed and suspects == fact.marks.ranges
+            self._outbox.append(Forget(blob.key, suspects, refuted=refuted))
 
     def _pass(self, blob: BlobPlan, seconds: float) -> None:
         """Time has passed. Leaving a source alone as it asked is no failure, but nobody waits for ever."""

@@ -197,10 +197,14 @@ class Cancel:
 
 @dataclass(frozen=True)
 class Forget:
-    """These bytes of a blob are not believed any more: strike them from the record and hash again from zero."""
+    """These bytes of a blob are not believed any more: strike them from the record and hash again from zero.
+
+    Where they are `refuted` the trusted source's list says of every block of them that it is wrong.
+    """
 
     blob: str
     ranges: RangeSet
+    refuted: bool = False
 
 
 @dataclass(frozen=True)

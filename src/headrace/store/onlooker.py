@@ -15,8 +15,10 @@ from pathlib import Path
 
 from headrace.layout import WorkshopLayout
 from headrace.ranges import Range, RangeSet
+from headrace.store.disk import storing
 from headrace.store.journal import JournalHeader, Tail
 from headrace.store.lease import boot_id
+from headrace.store.partly import lend
 from headrace.store.retraction import is_begun, retraction
 
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -66,7 +68,7 @@ class OpenFile:
 
 
 class Onlooker:
-    """What is to be seen of one unfinished blob. For one thread; nothing is ever written.
+    """What is to be seen of one unfinished blob. For one thread; nothing is written but the word that it is lent.
 
     Attributes:
         file: the partial that was there at the last look, under whichever name it is now; None before there was one.
@@ -112,6 +114,14 @@ class Onlooker:
             self._accepted = self._word
             if self._tail is not None:
                 self._tail.taken_back = RangeSet()
+
+    def lend(self) -> None:
+        """Have `file` stay as it is: what was read of it is kept for good.
+
+        Look once more after this: what is not retracted by then stands. Raises `StoreError`: nobody can be told.
+        """
+        with storing(self._layout.partly):
+            lend(self._layout)
 
     def _see(self) -> None:
         with suppress(OSError):  # there is none yet, or none any more: what was seen stays readable
