@@ -126,6 +126,26 @@ def test_another_programs_pull_is_looked_on(hub: ChaosHub, tmp_path: Path) -> No
     assert hub.log().blob_bytes <= 1.01 * len(DATA)
 
 
+def test_another_program_that_is_stopped_is_told_of(hub: ChaosHub, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "headrace.load")
+    pull = subprocess.Popen([sys.executable, "-c", "import headrace; headrace.pull('org/model')"])
+    until(lambda: hub.log().blob_bytes > MIB)
+    try:
+        pull.send_signal(signal.SIGSTOP)
+        with headrace.prefetch("org/model") as coming:
+            arrival = coming.arrival(weights(coming))
+            until(lambda: arrival.count() and caplog.text)
+            assert f"process {pull.pid} on " in caplog.text
+            assert f"stopped: let it go on (kill -CONT {pull.pid}) or end it" in caplog.text
+            pull.send_signal(signal.SIGCONT)
+            assert settled(arrival) == DATA
+            coming.finish()
+        assert len(caplog.records) == 1
+    finally:
+        pull.send_signal(signal.SIGCONT)
+        assert pull.wait(20) == 0
+
+
 def test_another_program_that_is_killed_is_taken_over(hub: ChaosHub) -> None:
     pull = subprocess.Popen([sys.executable, "-c", "import headrace; headrace.pull('org/model')"])
     until(lambda: hub.log().blob_bytes > MIB)

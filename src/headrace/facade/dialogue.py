@@ -19,7 +19,7 @@ class Order:
     """What is to be brought.
 
     Attributes:
-        tells: whether every event is wanted.
+        tells: whether every event is wanted; else only that nothing comes because another process is stopped.
         on_demand: whether of files whose blocks can be proved only what is wished is wanted.
     """
 

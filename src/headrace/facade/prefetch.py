@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import TypeVar
 
 from headrace.errors import HeadraceError, Interrupted, LoadError, UsageError
-from headrace.events import Event
+from headrace.events import Event, Warned
 from headrace.facade.client import Snapshot, several
 from headrace.facade.companion import Companion
 from headrace.facade.dialogue import Doubt, Listed, Order, Over, Planned, Settled, Wish
@@ -254,6 +254,8 @@ class Prefetch:
                 self._snapshot = snapshot
             case Event() if self._on_event is not None:
                 self._on_event(word)
+            case Warned():
+                _log.warning(word.message)
 
 
 def prefetch(

@@ -24,7 +24,7 @@ from multiprocessing.connection import Connection
 
 from headrace.blocklist import BlockList, block_at
 from headrace.errors import HeadraceError
-from headrace.events import BlobPublished, Event, FileReused
+from headrace.events import BlobPublished, Event, FileReused, Warned
 from headrace.facade.client import Client, Snapshot
 from headrace.facade.dialogue import Doubt, Listed, Order, Over, Planned, Settled, Wish
 from headrace.load.arrival import Proof
@@ -34,6 +34,7 @@ from headrace.manifest import Digest
 from headrace.ranges import Range
 from headrace.source.contract import BlockListing, Content
 from headrace.source.http import Dialer
+from headrace.transfer.awaited import STOPPED
 from headrace.transfer.inquiry import lists_at_hand
 from headrace.transfer.pull import Pull
 from headrace.wire import BLOCK_BYTES
@@ -119,7 +120,8 @@ class Prefetcher:
     def _emit(self, event: Event) -> None:
         if isinstance(event, FileReused | BlobPublished):
             self._words.put(Settled(event.digest))
-        if self._tells and not (event.droppable and self._words.qsize() > _PENDING_MOST):
+        is_for_all = isinstance(event, Warned) and event.topic == STOPPED
+        if (self._tells or is_for_all) and not (event.droppable and self._words.qsize() > _PENDING_MOST):
             self._words.put(event)
 
     def _send(self) -> None:

@@ -339,8 +339,7 @@ class FetchPlan:
         if suspects is None:
             self._give_up(blob, fact.error)
         else:
-            refuted = fact.marks is not None and fact.marks.believed and suspects == fact.marks.ranges
-            self._outbox.append(Forget(blob.key, suspects, refuted=refuted))
+            self._outbox.append(Forget(blob.key, suspects, refuted=fact.refutes(suspects)))
 
     def _pass(self, blob: BlobPlan, seconds: float) -> None:
         """Time has passed. Leaving a source alone as it asked is no failure, but nobody waits for ever."""

@@ -295,14 +295,15 @@ class Partial:
         try:
             with self._fresh() as fd:
                 vouched = Vouched()
+                runs = RangeSet()
                 if former is not None:
                     runs = read_journal(self._layout.journal, self._header(former)).landed
-                    if runs:
-                        with suppress(OSError):  # what cannot be read there is fetched
-                            take_over(former, fd, runs, self._still_alive)
-                            self._preallocate(fd)
-                            os.fdatasync(fd)
-                            vouched = Vouched(runs, runs)
+                if former is not None and runs:
+                    with suppress(OSError):  # what cannot be read there is fetched
+                        take_over(former, fd, runs, self._still_alive)
+                        self._preallocate(fd)
+                        os.fdatasync(fd)
+                        vouched = Vouched(runs, runs)
                 self._record(fd, vouched)
                 if vouched.landed:
                     settle(self._layout.folder)
