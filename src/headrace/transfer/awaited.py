@@ -48,5 +48,5 @@ class Awaited:
             self._running_at = now
         elif now - self._running_at >= _STOPPED_S and not self._is_told:
             self._is_told = True
-            told = f"{whom} is at work on {entry.path}, and is stopped: let it go on (kill -CONT {holder.pid}) or end it"
+            told = f"{whom} is at work on {entry.path!r}, and is stopped: let it go on (kill -CONT {holder.pid}) or end it"
             self._emit(Warned(STOPPED, f"{told} (kill -KILL {holder.pid}); until then this one waits"))
