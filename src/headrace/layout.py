@@ -100,7 +100,7 @@ class WorkshopLayout:
 
     @property
     def partly(self) -> Path:
-        """What tells that only what readers ask for is fetched; whoever waits for all of it says so in there."""
+        """What tells that the partial may be read for good before it is whole; whoever waits for all of it says so in there."""
         return self.folder / f"{self.digest.hex}.partly"
 
     def lease(self, generation: int) -> Path:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +23,7 @@ from headrace.node.process import NodeProcess
 from headrace.settings import load_settings
 from headrace.testing import ChaosHub, Fault, write_repo
 from headrace.wire import BLOCK_BYTES
+from tests.load.watching import until
 
 pytest.importorskip("aiohttp", reason="a node needs the extra `serve`")
 
@@ -88,6 +92,35 @@ def test_on_demand_a_part_comes_and_a_pull_goes_on_from_there(node: NodeProcess)
     assert torch.equal(
         part[:, 0], torch.arange(1500).float()
     )  # it is of a file that nobody writes to any more
+
+
+def test_a_pull_that_doubts_everything_writes_over_nothing_that_a_model_was_made_of(
+    node: NodeProcess, hub: ChaosHub, tmp_path: Path
+) -> None:
+    tail = 4096 * ROWS - MIB
+    hub.set_faults(Fault("total", rate=12 * MIB), Fault("flip", match="*.safetensors", offset=tail, times=1))
+    program = (
+        f"import headrace; headrace.pull('org/large', sources={hub.endpoint!r})"  # it has no block lists
+    )
+    pull = subprocess.Popen([sys.executable, "-c", program], env={**os.environ, "HF_ENDPOINT": hub.endpoint})
+    until(lambda: hub.log().blob_bytes > MIB)
+    with on_demand() as coming:
+        coming.settle(one for one in coming.plan().manifest.entries if one != weights_of(coming))
+        with ArrivingTensors(coming.arrival(weights_of(coming))) as tensors:
+            part = tensors.get_slice("layers.0.weight")[:1500]
+            before = inode(tmp_path)
+        assert inode(tmp_path) == before  # it was of that very file, and that is not whole
+    hub.set_faults(
+        Fault("flip", match="*.safetensors", offset=2 * MIB)
+    )  # from now on, where it had been right
+    assert pull.wait(30) == 1  # nobody has it as it was promised
+    assert torch.equal(part[:, 0], torch.arange(1500).float())
+    assert torch.equal(part, part[:, :1].expand(part.shape))
+
+
+def inode(tmp_path: Path) -> int:
+    """Of the partial of the large file; 0 where there is none."""
+    return sum(one.stat().st_ino for one in (tmp_path / "cache" / ".locks" / "headrace").glob("*.partial"))
 
 
 def test_without_block_lists_everything_comes(hub: ChaosHub) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import socket
 import threading
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,11 @@ import pytest
 import transformers
 
 import headrace
+from headrace.facade.companion import Companion
+from headrace.facade.dialogue import Order
+from headrace.load.needed import Need
 from headrace.ranges import Range
+from headrace.settings import load_settings
 from headrace.testing import ChaosHub, Fault, content, write_repo
 from tests.load.llama import llama
 from tests.load.watching import MIB, WEIGHTS, companions, read, start, until, weights
@@ -82,6 +87,18 @@ def test_an_unused_prefetch_ends_with_its_program(hub: ChaosHub) -> None:
     out, errors = program.communicate(timeout=30)
     assert (program.returncode, out, errors) == (0, "", "")
     until(lambda: not companions())
+
+
+def test_a_prefetcher_that_still_asks_the_hub_ends_at_once_when_it_is_hung_up_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as hub:  # it never answers
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{hub.getsockname()[1]}")
+        companion = Companion()
+        companion.say(Order(load_settings(), (), "org/model", Need.A_MODEL))
+        asking, _ = hub.accept()
+        with asking:
+            assert companion.end() == 0
 
 
 @pytest.mark.parametrize("at", ["half", "start"])

@@ -6,8 +6,8 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,9 @@ import torch
 from safetensors.torch import save
 
 import headrace
-from headrace.load import hook
+from headrace.load import device, diffusers, hook
+from headrace.load.forklock import ForkLock
+from headrace.store.lasting import SETTLING
 from headrace.testing import ChaosHub, Fault, write_repo
 from tests.load.watching import MIB, WEIGHTS, companions, is_alive, start, until
 
@@ -200,16 +202,83 @@ def test_a_child_that_is_forked_while_a_thread_loads_can_load() -> None:
     thread = threading.Thread(target=loading, args=(lingering,))
     thread.start()
     lingering.begun.wait()
+    free = Lingering()
+    free.may_end.set()
+    try:
+        assert exit_code_of_a_child(lambda: loading(free)) == 0
+    finally:
+        lingering.may_end.set()
+        thread.join()
+
+
+def exit_code_of_a_child(do: Callable[[], object]) -> int:
+    """Of a fork of this process that does this; one that hangs is killed, which the code says."""
     child = os.fork()
     if not child:
-        free = Lingering()
-        free.may_end.set()
-        loading(free)
+        try:
+            do()
+        except BaseException:  # noqa: BLE001  # the tests' own frames are the parent's
+            os._exit(1)
         os._exit(0)
     try:
         until(lambda: not is_alive(child))
     finally:
         os.kill(child, 9)
-        lingering.may_end.set()
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return code
+
+
+@contextmanager
+def held_by_another_thread(lock: AbstractContextManager[object]) -> Iterator[None]:
+    has_it, may_end = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with lock:
+            has_it.set()
+            may_end.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    has_it.wait()
+    try:
+        yield
+    finally:
+        may_end.set()
         thread.join()
-    assert os.waitpid(child, 0)[1] == 0
+
+
+def taken(lock: ForkLock) -> None:
+    """It can be had, and is let go."""
+    with lock.held():
+        pass
+
+
+@pytest.mark.parametrize(
+    ("lock", "use"),
+    [
+        (hook._installing.held, hook.install),
+        (device._making.held, device.install),
+        (diffusers._installing.held, lambda: taken(diffusers._installing)),  # it is not installed here
+        (lambda: SETTLING._lock, SETTLING.settle),
+    ],
+)
+def test_no_lock_that_another_thread_had_outlives_a_fork(
+    lock: Callable[[], AbstractContextManager[object]], use: Callable[[], object]
+) -> None:
+    use()  # what is imported by it takes long
+    with held_by_another_thread(lock()):
+        assert exit_code_of_a_child(use) == 0
+    use()
+
+
+def test_a_child_of_the_thread_that_has_the_lock_can_take_it() -> None:
+    lock = ForkLock()
+    codes = []
+
+    def both() -> None:
+        with lock.held():
+            codes.append(exit_code_of_a_child(lambda: taken(lock)))
+
+    both()
+    assert codes == [0]
+    taken(lock)

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from operator import getitem
 from pathlib import Path
 from types import SimpleNamespace
@@ -28,6 +29,7 @@ from headrace.settings import load_settings
 from headrace.store.lease import LeaseWatch
 from headrace.store.onlooker import Onlooker
 from headrace.store.partial import Partial, claim_partial
+from headrace.store.retraction import retracting
 from headrace.testing import ChaosHub, Fault, content, write_repo
 from tests.conftest import Instead
 from tests.load.watching import MIB, WEIGHTS, companions, is_alive, read, until, weights
@@ -146,6 +148,26 @@ def test_another_programs_pull_is_looked_on(hub: ChaosHub, tmp_path: Path) -> No
         assert coming.finish().network_bytes < 1000
     assert pull.wait(20) == 0
     assert hub.log().blob_bytes <= 1.01 * len(DATA)
+
+
+def test_another_program_that_is_stopped_is_told_of(hub: ChaosHub, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "headrace.load")
+    pull = subprocess.Popen([sys.executable, "-c", "import headrace; headrace.pull('org/model')"])
+    until(lambda: hub.log().blob_bytes > MIB)
+    try:
+        pull.send_signal(signal.SIGSTOP)
+        with headrace.prefetch("org/model") as coming:
+            arrival = coming.arrival(weights(coming))
+            until(lambda: arrival.count() and caplog.text)
+            assert f"process {pull.pid} on " in caplog.text
+            assert f"stopped: let it go on (kill -CONT {pull.pid}) or end it" in caplog.text
+            pull.send_signal(signal.SIGCONT)
+            assert settled(arrival) == DATA
+            coming.finish()
+        assert len(caplog.records) == 1
+    finally:
+        pull.send_signal(signal.SIGCONT)
+        assert pull.wait(20) == 0
 
 
 def test_another_program_that_is_killed_is_taken_over(hub: ChaosHub) -> None:
@@ -315,8 +337,51 @@ def test_proved_bytes_that_were_forgotten_under_a_reader_are_told_of(
     partial.forget(RangeSet([whole]))  # before anybody read of it: nobody's concern
     arrival.reach(Range(0, MIB))
     partial.forget(RangeSet([Range(len(DATA) - 1000, len(DATA))]))  # nor is this
-    arrival.settle()
+    arrival.count()
     partial.forget(RangeSet([whole]))  # while a tensor of it may be copied
     bring(partial, DATA, whole)
+    with pytest.raises(DigestMismatch, match="had been read"):
+        arrival.settle()
+
+
+def test_what_a_model_was_made_of_on_demand_stays_as_it_is(
+    demanded: tuple[Partial, Demanded, Arrival],
+) -> None:
+    partial, _, arrival = demanded
+    read, whole = Range(0, MIB), Range(0, len(DATA))
+    arrival.reach(read)
+    kept = arrival.settle()  # the model is its user's from now on
+    partial.forget(RangeSet([whole]))
+    bring(partial, bytes(len(DATA)), whole)
+    assert kept.read(read) == DATA[: read.stop]
+
+
+class Overtaken(Onlooker):
+    """One whose holder has just looked for the note, found none, and forgets: that is over two looks later."""
+
+    def __init__(self, partial: Partial) -> None:
+        super().__init__(partial._layout, len(DATA))
+        self._partial = partial
+        self._looks = 0
+        self._forgetting = ExitStack()
+
+    def lend(self) -> None:
+        self._forgetting.enter_context(retracting(self._partial._layout))
+        super().lend()
+        self._looks = 2
+
+    def look(self) -> None:
+        super().look()
+        self._looks -= 1
+        if self._looks == 0:
+            assert self._partial._journal is not None
+            self._partial._journal.forgotten(RangeSet([Range(0, MIB)]))
+            self._forgetting.close()
+
+
+def test_who_settles_while_somebody_forgets_hears_what(demanded: tuple[Partial, Demanded, Arrival]) -> None:
+    partial, carrier, _ = demanded
+    arrival = Arrival(Entry(WEIGHTS, len(DATA), partial._layout.digest), Overtaken(partial), carrier)
+    arrival.reach(Range(0, MIB))
     with pytest.raises(DigestMismatch, match="had been read"):
         arrival.settle()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,31 @@ def test_what_is_forgotten_and_comes_again_between_two_looks_is_told(
     assert seen.retracted
 
 
+def turn_twice(partial: Partial) -> None:
+    journal = partial._journal
+    assert journal is not None
+    for _ in range(2):
+        journal.synced(replace(journal.mark(), turn=-1))  # a mark of another turn begins the other area
+
+
+@pytest.mark.parametrize("is_forgotten", [True, False])
+def test_what_the_journal_told_while_it_turned_twice_counts_where_something_was_retracted(
+    *, is_forgotten: bool, half: Partial, layout: WorkshopLayout
+) -> None:
+    seen = onlooker(layout)
+    if is_forgotten:
+        half.forget(RangeSet([WRONG]))
+        land(half, WRONG, b"y")
+    for start in range(
+        HALF.stop, HALF.stop + 40, 2
+    ):  # enough for the next use of the area to write over that
+        half.landed(Range(start, start + 1))
+    turn_twice(half)
+    assert is_retracted(seen) == is_forgotten
+    assert seen.taken_back.touches(WRONG) == is_forgotten
+    half.close()
+
+
 def test_what_is_forgotten_before_it_is_read_is_no_matter(half: Partial, layout: WorkshopLayout) -> None:
     half.forget(RangeSet([WRONG]))
     late = onlooker(layout)
@@ -118,15 +144,74 @@ def test_a_retraction_that_cannot_be_written_keeps_the_bytes_from_being_forgotte
     half.close()
 
 
-def test_a_record_that_was_lost_is_a_retraction(half: Partial, layout: WorkshopLayout, claim: Claim) -> None:
+def test_a_file_whose_record_was_lost_stays_as_it_is(
+    half: Partial, layout: WorkshopLayout, claim: Claim
+) -> None:
     seen = onlooker(layout)
+    former = seen.file
     half.close()
     layout.journal.unlink()
-    again = claim(layout, SIZE)  # the same file, of which nothing is known
+    again = claim(layout, SIZE)  # nothing is known of the former one, and all is fetched again
     land(again, HALF, b"y")
     seen.look()
     assert seen.landed == RangeSet([HALF])
-    assert seen.retracted
+    assert former is not None
+    assert former.read(Range(0, 3)) == b"xxx"
+    assert seen.file is not None
+    assert seen.file.read(Range(0, 3)) == b"yyy"
+    again.close()
+
+
+def test_what_is_lent_is_never_written_over(half: Partial, layout: WorkshopLayout, tmp_path: Path) -> None:
+    seen = onlooker(layout)
+    lent = seen.file
+    assert lent is not None
+    seen.lend()
+    after = Range(HALF.stop, HALF.stop + 10)
+    half.write(memoryview(b"w" * len(after)), after.start)  # a lane has yet to tell of it
+    half.forget(RangeSet([WRONG]))
+    land(half, WRONG, b"y")
+    half.landed(after)
+    seen.look()
+    assert lent.read(WRONG) == b"x" * len(WRONG)
+    assert not seen.taken_back
+    assert seen.file is not None
+    assert not seen.file.is_same(lent)
+    assert seen.landed == RangeSet([Range(0, after.stop)])
+    assert seen.file.read(WRONG) == b"y" * len(WRONG)
+    assert seen.file.read(after) == b"w" * len(after)
+    assert seen.file.read(Range(0, 3)) == b"xxx"
+    half.sync()
+    half.publish(tmp_path / "final")
+    assert (tmp_path / "final").read_bytes()[WRONG.start : WRONG.stop] == b"y" * len(WRONG)
+    assert not layout.partly.exists()
+
+
+def test_what_a_list_refutes_was_lent_to_nobody(half: Partial, layout: WorkshopLayout) -> None:
+    seen = onlooker(layout)
+    lent = seen.file
+    assert lent is not None
+    seen.lend()
+    half.forget(RangeSet([WRONG]), refuted=True)
+    seen.look()
+    assert seen.file is lent
+    assert seen.taken_back == RangeSet([WRONG])
+    half.close()
+
+
+def test_who_comes_after_one_whose_file_was_lent_has_a_file_of_its_own(
+    half: Partial, layout: WorkshopLayout, claim: Claim
+) -> None:
+    seen = onlooker(layout)
+    lent = seen.file
+    assert lent is not None
+    seen.lend()
+    half.close()
+    again = claim(layout, SIZE)
+    assert again.have == RangeSet([HALF])
+    again.forget(RangeSet([HALF]))  # nobody has read of this one
+    land(again, HALF, b"y")
+    assert lent.read(Range(0, 3)) == b"xxx"
     again.close()
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import settings as given_settings
 from hypothesis import strategies as some
@@ -89,6 +90,9 @@ def test_at_any_moment_it_sees_what_is_there(steps: list[tuple[str, Range | None
             assert tail.landed == read_journal(holder.path, HEADER).landed
             lost = [gap for part in before for gap in tail.landed.gaps(part)]
             assert taken_back or not lost
+            for unknown in (gap for part in before for gap in tail.taken_back.gaps(part)):
+                assert not holder.forgotten.touches(unknown)
+            tail.taken_back = RangeSet()
             assert holder.forgotten or not taken_back
             holder.forgotten = RangeSet()
         holder.close()
@@ -127,6 +131,26 @@ def test_a_forgotten_range_is_noticed_in_the_area_that_was_left(tmp_path: Path) 
     holder.do("switch", None)
     assert tail.read()
     assert tail.landed == RangeSet([Range(0, 100)])
+    holder.close()
+
+
+@pytest.mark.parametrize("between", [["switch", "switch"], ["switch", "switch", "switch"], ["takeover"]])
+def test_what_was_taken_back_in_records_that_nobody_saw_may_be_anything(
+    between: list[str], tmp_path: Path
+) -> None:
+    holder = Holder(tmp_path / "one.journal")
+    holder.do("landed", Range(0, 100))
+    tail = Tail(holder.path, HEADER)
+    tail.read()
+    holder.do("forgotten", Range(50, 60))
+    holder.do("landed", Range(50, 60))
+    for start in range(200, 240, 2):  # enough for the next use of the area to write over that
+        holder.do("landed", Range(start, start + 1))
+    for step in between:
+        holder.do(step, None)
+    tail.read()
+    assert tail.landed.covers(Range(0, 100))
+    assert tail.taken_back == RangeSet([Range(0, 100)])
     holder.close()
 
 

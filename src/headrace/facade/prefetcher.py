@@ -23,11 +23,11 @@ from functools import partial
 from multiprocessing.connection import Connection
 
 from headrace.blocklist import BlockList, block_at
-from headrace.errors import HeadraceError, Interrupted
+from headrace.errors import HeadraceError
 from headrace.events import BlobPublished, Event, FileReused
 from headrace.facade.client import Client, Snapshot
 from headrace.facade.dialogue import Doubt, Listed, Order, Over, Planned, Settled, Wish
-from headrace.facade.waiting import TROUBLE
+from headrace.facade.waiting import is_trouble
 from headrace.load.arrival import Proof
 from headrace.load.checkpoint import streamed
 from headrace.load.needed import Need, needed
@@ -51,7 +51,6 @@ class Prefetcher:
         self._line = line
         self._pull: Pull | None = None
         self._lock = threading.Lock()
-        self._is_left = False
         self._tells = False
         self._lists: dict[str, BlockList] = {}
         self._early: list[object] = []  # what the parent said before there was a pull
@@ -115,15 +114,13 @@ class Prefetcher:
     def _begun(self, pull: Pull) -> None:
         with self._lock:
             self._pull = pull
-            if self._is_left:
-                raise Interrupted("nobody waits for it any more")
             while self._early:
                 self._pass_on(pull, self._early.pop(0))
 
     def _emit(self, event: Event) -> None:
         if isinstance(event, FileReused | BlobPublished):
             self._words.put(Settled(event.digest))
-        wanted = self._tells or isinstance(event, TROUBLE)
+        wanted = self._tells or is_trouble(event)
         if wanted and not (event.droppable and self._words.qsize() > _PENDING_MOST):
             self._words.put(event)
 
@@ -144,10 +141,12 @@ class Prefetcher:
                 else:
                     self._pass_on(self._pull, word)
         with self._lock:
-            self._is_left = True
-            if self._pull is not None:
-                self._pull.stop()
-        threading.Timer(_FAREWELL_S, os._exit, (1,)).start()
+            if self._pull is None:
+                os._exit(0)  # nothing was begun: what hubs and nodes still answer is for nobody
+            self._pull.stop()
+        farewell = threading.Timer(_FAREWELL_S, os._exit, (1,))
+        farewell.daemon = True  # a pull that ends before ends the process
+        farewell.start()
 
     def _pass_on(self, pull: Pull, word: object) -> None:
         match word:

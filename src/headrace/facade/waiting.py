@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 
-from headrace.events import Event, SegmentFailed, SourceSilent
+from headrace.events import Event, SegmentFailed, SourceSilent, Warned
+from headrace.transfer.awaited import STOPPED
 
 _log = logging.getLogger("headrace.load")
 
-TROUBLE = (SegmentFailed, SourceSilent)
-"""Events that tell of it."""
+
+def is_trouble(event: Event) -> bool:
+    """Whether it tells why nothing comes."""
+    return isinstance(event, SegmentFailed | SourceSilent) or _is_of_a_stopped_one(event)
 
 
 class Waiting:
@@ -28,8 +31,14 @@ class Waiting:
             )
         elif isinstance(event, SourceSilent):
             self._tell(event.source, "", f"{event.source} has sent nothing for {event.silent_s:.0f} s")
+        elif isinstance(event, Warned) and _is_of_a_stopped_one(event):
+            self._tell(event.message, "", event.message)
 
     def _tell(self, source: str, kind: str, text: str) -> None:
         if (source, kind) not in self._told:
             self._told.add((source, kind))
             _log.warning("%s is waited for: %s", self._repo, text)
+
+
+def _is_of_a_stopped_one(event: Event) -> bool:
+    return isinstance(event, Warned) and event.topic == STOPPED

@@ -175,7 +175,21 @@ class Arrival:
         with self._lock:
             given = list(self._given[-1][1]) if self._given else []
         # Where nothing was read its beginning stands for that: there may be no file yet.
-        return [self.reach(part) for part in given or [Range(0, min(1, self.entry.size))]][-1]
+        reached = [self.reach(part) for part in given or [Range(0, min(1, self.entry.size))]][-1]
+        return self._kept(reached)
+
+    def _kept(self, reached: OpenFile) -> OpenFile:
+        """See to it that nobody writes over what was given out: it may be used as long as this program lives."""
+        with self._lock:
+            if self._final is None:
+                self._onlooker.lend()
+        while True:
+            with self._lock:
+                self._look()
+                # Somebody is about to forget bytes of it, and had not seen that it is lent: which ones is told soon.
+                if self._final is not None or not self._onlooker.retracted:
+                    return self._final or reached
+            time.sleep(_LOOK_S)
 
     def _complete(self) -> OpenFile | None:
         """Wait for the verified file; None where it comes on demand, and may never be whole."""

@@ -9,7 +9,6 @@ that the device has it. The cache needs no second copy: what is read is the very
 from __future__ import annotations
 
 import queue
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import wraps
@@ -21,6 +20,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from headrace.load.forklock import ForkLock
 from headrace.load.tensors import ArrivingSlice, is_accelerator
 
 _SLOTS = 4
@@ -135,7 +135,7 @@ class Cuda:
 
 
 _lifts: dict[torch.device, Lift] = {}
-_making = threading.Lock()
+_making = ForkLock()
 
 
 def to_device(tensor: Tensor, device: Any) -> Tensor:
@@ -145,7 +145,7 @@ def to_device(tensor: Tensor, device: Any) -> Tensor:
     there = torch.device("cuda", device) if isinstance(device, int) else torch.device(device)
     if there == torch.device("cuda"):  # whichever this thread uses
         there = torch.device(there.type, torch.cuda.current_device())
-    with _making:
+    with _making.held():
         lift = _lifts.get(there)
         if lift is None:
             lift = _lifts[there] = Lift(Cuda(there))
@@ -175,7 +175,7 @@ def install() -> bool:
         module = import_module("transformers.core_model_loading")
     except ImportError:
         return False
-    with _making:
+    with _making.held():
         copy = getattr(module, _COPY, None)
         if copy is None:
             return False

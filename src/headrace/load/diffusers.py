@@ -12,7 +12,6 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
-import threading
 from collections.abc import ItemsView, Iterable, Iterator, Mapping, ValuesView
 from contextlib import contextmanager
 from functools import wraps
@@ -22,6 +21,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from headrace.load import hook
 from headrace.load.arrival import Arrival
+from headrace.load.forklock import ForkLock
 from headrace.load.framework import Loadable
 from headrace.load.tensors import ArrivingTensors
 from headrace.manifest import Entry
@@ -58,7 +58,7 @@ _STOCK = frozenset(["force_download", "local_files_only", "mirror", "proxies"])
 
 _OWN, _OF_TRANSFORMERS = "diffusion_pytorch_model", "model"
 _MARK = "_asks_headrace"  # the library's own decorators leave `__wrapped__` behind
-_installing = threading.Lock()
+_installing = ForkLock()
 
 
 @runtime_checkable
@@ -95,7 +95,7 @@ def install() -> str:
     known = [getattr(module, _LOAD, None) for module in modules]
     if not all(map(callable, known)):
         return f"diffusers {version} is not as expected"
-    with _installing:
+    with _installing.held():
         for module in modules:
             if not hasattr(getattr(module, _LOAD), "__wrapped__"):
                 setattr(module, _LOAD, _wrapped(getattr(module, _LOAD)))
@@ -106,7 +106,7 @@ def listen() -> str:
     """Have `from_pretrained` of models and pipelines ask a `Loader` first, where one is present. Answers as `install`."""
     obstacle = install()
     if not obstacle:
-        with _installing:
+        with _installing.held():
             for module, name in _CLASSES:
                 base = getattr(import_module(module), name)
                 if not hasattr(base.__dict__[_BEGIN].__func__, _MARK):

@@ -12,7 +12,6 @@ says which files it reads, `safe_open` opens them. `accelerate_disk_offload` has
 from __future__ import annotations
 
 import inspect
-import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -25,6 +24,7 @@ from typing import Any, Protocol
 
 from headrace.load.arrival import Arrival
 from headrace.load.checkpoint import layout_of
+from headrace.load.forklock import ForkLock
 from headrace.load.tensors import ArrivingTensors
 
 TESTED = ((5, 0), (5, 24))
@@ -79,22 +79,10 @@ _finder: ContextVar[Finder | None] = ContextVar("headrace_finder", default=None)
 _everywhere: list[Finder] = []  # one at most
 
 
-class _Locks:
-    """What threads wait for here; a child that was forked has none of those that may have been at it.
-
-    transformers replaces functions of its own while it makes a model, and puts back what was there: two threads at
-    that leave models untied, for good. Models that are streamed are made one after the other.
-    """
-
-    def __init__(self) -> None:
-        self._renew()
-        os.register_at_fork(after_in_child=self._renew)
-
-    def _renew(self) -> None:
-        self.installing, self.loading = threading.Lock(), threading.RLock()
-
-
-_locks = _Locks()
+_installing = ForkLock()
+_loading = ForkLock(threading.RLock)
+"""transformers replaces functions of its own while it makes a model, and puts back what was there: two threads at
+that leave models untied, for good. Models that are streamed are made one after the other."""
 
 
 @contextmanager
@@ -129,7 +117,7 @@ def install() -> str:
     from headrace.load import device  # noqa: PLC0415  # it imports torch
 
     device.install()
-    with _locks.installing:
+    with _installing.held():
         if not hasattr(getattr(modeling_utils, _RESOLVE), "__wrapped__"):
             _wrap_load(base)
             _wrap_resolve(modeling_utils)
@@ -170,7 +158,7 @@ def _wrap_load(base: type) -> None:
         finder = present()
         if finder is None:
             return load(cls, *positional, **named)
-        with _locks.loading, finder.loading(named) as found, finding(found):
+        with _loading.held(), finder.loading(named) as found, finding(found):
             return load(cls, *positional, **named)
 
     setattr(base, _LOAD, classmethod(loaded))

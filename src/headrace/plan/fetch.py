@@ -339,7 +339,7 @@ class FetchPlan:
         if suspects is None:
             self._give_up(blob, fact.error)
         else:
-            self._outbox.append(Forget(blob.key, suspects))
+            self._outbox.append(Forget(blob.key, suspects, refuted=fact.refutes(suspects)))
 
     def _pass(self, blob: BlobPlan, seconds: float) -> None:
         """Time has passed. Leaving a source alone as it asked is no failure, but nobody waits for ever."""

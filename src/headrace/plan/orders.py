@@ -109,6 +109,10 @@ class Mismatched:
     error: HeadraceError
     marks: Marks | None = None
 
+    def refutes(self, ranges: RangeSet) -> bool:
+        """Whether the trusted source's list says of just these that they are wrong."""
+        return self.marks is not None and self.marks.believed and self.marks.ranges == ranges
+
 
 @dataclass(frozen=True)
 class Doubted:
@@ -120,6 +124,10 @@ class Doubted:
     blob: str
     error: HeadraceError
     marks: Marks
+
+    def refutes(self, ranges: RangeSet) -> bool:
+        """See `Mismatched.refutes`."""
+        return self.marks.ranges == ranges
 
 
 @dataclass(frozen=True)
@@ -197,10 +205,14 @@ class Cancel:
 
 @dataclass(frozen=True)
 class Forget:
-    """These bytes of a blob are not believed any more: strike them from the record and hash again from zero."""
+    """These bytes of a blob are not believed any more: strike them from the record and hash again from zero.
+
+    Where they are `refuted` the trusted source's list says of every block of them that it is wrong.
+    """
 
     blob: str
     ranges: RangeSet
+    refuted: bool = False
 
 
 @dataclass(frozen=True)

@@ -178,7 +178,8 @@ class Tail:
 
     Attributes:
         landed: what it vouches for.
-        taken_back: what it had vouched for and took back, since somebody last emptied this.
+        taken_back: what it had vouched for and took back, since somebody last emptied this. Where records were never
+            seen, all that it had vouched for before: nobody knows what they said.
     """
 
     def __init__(self, path: Path, expected: JournalHeader) -> None:
@@ -191,30 +192,44 @@ class Tail:
         self._chain: _Chain | None = None
 
     def read(self) -> bool:
-        """Read on, and say whether anything that it had vouched for is taken back."""
+        """Read on, and say whether it is known that anything that it had vouched for is taken back."""
         raw, inode = _contents_and_inode(self._path)
-        heads = raw[:_HEADER_BYTES] + raw[AREA_BYTES : AREA_BYTES + _HEADER_BYTES]
-        if (
-            self._chain is not None
-            and (inode, heads) == (self._inode, self._heads)
-            # Another journal may have come to have the number of one that is gone, and a head like that.
-            and _area(raw, self._turn).startswith(self._seen)
-        ):
+        if self._is_in(raw, inode) and _heads(raw) == self._heads:
             return self._read_on(raw)
         area = _newest_in(raw)
         if area is None or area.header != self._expected:
             return False
-        taken_back = False
-        if self._chain is not None and inode == self._inode:  # what came before the other area was begun
-            taken_back = self._read_on(raw)
+        taken_back = (
+            self._read_out() if self._chain is not None and area.turn - self._turn in (0, 1) else None
+        )
+        if self._chain is not None and taken_back is None:
+            for part in self.landed:
+                self.taken_back.add(part)
         before, self.landed = self.landed, RangeSet()
-        self._inode, self._turn, self._heads, self._chain = inode, area.turn, heads, area.chain
+        self._inode, self._turn, self._heads, self._chain = inode, area.turn, _heads(raw), area.chain
         self._apply(area.records)
         self._seen = area.chain.seen(raw, area.turn)
         lost = [gap for part in before for gap in self.landed.gaps(part)]
         for gap in lost:
             self.taken_back.add(gap)
-        return taken_back or bool(lost)
+        return bool(taken_back or lost)
+
+    def _is_in(self, raw: bytes, inode: int) -> bool:
+        """Whether what was read before stands there still."""
+        # Another journal may have come to have the number of one that is gone, and a head like that.
+        return inode == self._inode and bool(self._seen) and _area(raw, self._turn).startswith(self._seen)
+
+    def _read_out(self) -> bool | None:
+        """Read the area that was left to its end; None where that cannot be had any more.
+
+        Only now: while the other one was found to be begun, this one may have got its last records. And what is read
+        while it is written over begins like the one, and goes on like the other.
+        """
+        raw, inode = _contents_and_inode(self._path)
+        again, inode_again = _contents_and_inode(self._path)
+        if not (self._is_in(raw, inode) and self._is_in(again, inode_again)):
+            return None
+        return self._read_on(raw)
 
     def _read_on(self, raw: bytes) -> bool:
         if self._chain is None:
@@ -235,6 +250,10 @@ class Tail:
                     self.taken_back.add(Range(start, stop))
                 self.landed.remove(Range(start, stop))
         return taken_back
+
+
+def _heads(raw: bytes) -> bytes:
+    return raw[:_HEADER_BYTES] + raw[AREA_BYTES : AREA_BYTES + _HEADER_BYTES]
 
 
 def _area(raw: bytes, turn: int) -> bytes:
@@ -306,6 +325,14 @@ class Journal:
         """Record that these bytes are not believed any more. Raises `OSError`."""
         with self._lock:
             self._forget(ranges)
+
+    def without(self, ranges: RangeSet) -> RangeSet:
+        """What it would vouch for if these bytes were forgotten."""
+        with self._lock:
+            left = self._landed.copy()
+        for one in ranges:
+            left.remove(one)
+        return left
 
     def mark(self) -> Mark:
         """Remember this moment. What is written to the partial by now is what an fdatasync that follows saves."""

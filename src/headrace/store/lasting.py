@@ -29,6 +29,10 @@ class Settling:
     """Folders whose newest names may be lost with the power, since that costs little."""
 
     def __init__(self) -> None:
+        self.begin()
+
+    def begin(self) -> None:
+        """Know of none, as a forked child does: its parent settles what it noted, and may have been at it just then."""
         self._lock = threading.Lock()
         self._folders: set[Path] = set()
         self._settled_at = float("-inf")
@@ -70,6 +74,7 @@ class Settling:
 
 SETTLING = Settling()
 """Shared by all that is published in this process: whoever ends last settles for all."""
+os.register_at_fork(after_in_child=SETTLING.begin)
 
 
 def _settle_above(folder: Path) -> None:

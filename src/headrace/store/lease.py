@@ -36,6 +36,7 @@ SILENCE_S = 30.0
 BEAT_S = 5.0
 
 _LEFT = "left"
+_STOPPED = ("T", "t")  # proc(5): by a signal, by a tracer
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,10 @@ class Holder:
         if not state and _is_hidden(self.pid):
             return None
         return state not in ("", "Z", "X") and started == self.started
+
+    def is_stopped(self) -> bool:
+        """Whether somebody stopped it (SIGSTOP, Ctrl-Z, a debugger), as far as that can be told from here."""
+        return self.is_alive() is True and _stat_of(self.pid)[0] in _STOPPED
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.host}"

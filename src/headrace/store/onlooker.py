@@ -15,8 +15,10 @@ from pathlib import Path
 
 from headrace.layout import WorkshopLayout
 from headrace.ranges import Range, RangeSet
+from headrace.store.disk import storing
 from headrace.store.journal import JournalHeader, Tail
 from headrace.store.lease import boot_id
+from headrace.store.partly import lend
 from headrace.store.retraction import is_begun, retraction
 
 _FLAGS = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -66,7 +68,7 @@ class OpenFile:
 
 
 class Onlooker:
-    """What is to be seen of one unfinished blob. For one thread; nothing is ever written.
+    """What is to be seen of one unfinished blob. For one thread; nothing is written but the word that it is lent.
 
     Attributes:
         file: the partial that was there at the last look, under whichever name it is now; None before there was one.
@@ -94,10 +96,12 @@ class Onlooker:
                 break
         # One that was swept away, as nobody needs it any more, takes nothing back.
         self.retracted |= self._word not in ("", self._accepted) or is_begun(self._word)
+        if not self.retracted and self._tail is not None:
+            self._tail.taken_back = RangeSet()  # what nobody saw of its journal took nothing back
 
     @property
     def taken_back(self) -> RangeSet:
-        """What of `file` was retracted since `accept`, as far as its journal told of it in time."""
+        """What of `file` was retracted since `accept`: all that it may be, where its journal was not seen in time."""
         return self._tail.taken_back if self._tail is not None else RangeSet()
 
     def accept(self) -> None:
@@ -110,6 +114,14 @@ class Onlooker:
             self._accepted = self._word
             if self._tail is not None:
                 self._tail.taken_back = RangeSet()
+
+    def lend(self) -> None:
+        """Have `file` stay as it is: what was read of it is kept for good.
+
+        Look once more after this: what is not retracted by then stands. Raises `StoreError`: nobody can be told.
+        """
+        with storing(self._layout.partly):
+            lend(self._layout)
 
     def _see(self) -> None:
         with suppress(OSError):  # there is none yet, or none any more: what was seen stays readable

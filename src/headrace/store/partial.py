@@ -4,7 +4,8 @@ Lanes write, hashers read, one owner keeps the journal and publishes. Nothing is
 under a final name before its digest matched.
 
 The file of a holder that is certainly dead is worked on further. One that was only silent might wake up and write:
-what it had recorded is taken over into a file of our own, and only its name is lost to it.
+what it had recorded is taken over into a file of our own, and only its name is lost to it. So it is where somebody may
+have read the file for good (`partly.py`): bytes that landed there are never written over.
 
 What a loss of power leaves: records that were followed by a SYNC, begun every `SYNC_EVERY_S`. Content is on disk
 before it has its final name, and the name before partial and journal are forgotten.
@@ -17,8 +18,8 @@ import os
 import stat
 import threading
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 
 from headrace.errors import Locked, NoSpace, StoreError
@@ -29,7 +30,7 @@ from headrace.store.disk import scratch, storing, write_all
 from headrace.store.journal import Journal, JournalHeader, Vouched, inode_in, read_journal
 from headrace.store.lasting import SETTLING, settle
 from headrace.store.lease import Lease, boot_id
-from headrace.store.partly import was_left
+from headrace.store.partly import is_lent
 from headrace.store.reserving import reserve, take_over
 from headrace.store.retraction import end_retraction, retracting
 
@@ -91,7 +92,7 @@ class Partial:
         Raises:
             NoSpace, StoreError: the disk did not take it.
         """
-        with storing(self.path):
+        with storing(self.path), self._writing:
             write_all(self._fd, data, at=offset)
 
     def take(self, pipe: int, count: int, offset: int) -> None:
@@ -119,18 +120,26 @@ class Partial:
             with storing(self._layout.journal):
                 self._journal.landed(arrived)
 
-    def forget(self, ranges: RangeSet) -> None:
+    def forget(self, ranges: RangeSet, *, refuted: bool = False) -> None:
         """Record that these bytes are not believed any more. For the owner.
 
+        Where somebody may have read the file for good, it stays as it is and this goes on in another. That takes as long
+        as copying it; not for what was `refuted`, every block of it, by a list that readers go by, too.
+
         Raises:
+            NoSpace: the file system cannot hold both.
             Locked: another process took the blob over. Nobody would hear that what was read of this file is not to be
                 believed, and in the end only what stands here by then is compared.
         """
         if self._journal is not None:
             with storing(self._layout.journal):
                 self._mine()
+                # Who settles for what it read leaves the note, then looks for the word: one of us sees the other's.
                 with retracting(self._layout):
-                    self._journal.forgotten(ranges)
+                    if is_lent(self._layout) and not refuted:
+                        self._leave(self._journal, ranges)
+                    else:
+                        self._journal.forgotten(ranges)
 
     def beat(self, now: float) -> None:
         """Keep the lease alive. For the owner, on every tick."""
@@ -222,7 +231,7 @@ class Partial:
     def _open(self) -> int:
         """A file with a journal: the former one, or one of our own that has what the former had."""
         self._tidy()
-        if self._lease.inherited and not was_left(self._layout):
+        if self._lease.inherited and not is_lent(self._layout):
             fd = self._reopen()
             if fd is not None:
                 return fd
@@ -248,7 +257,7 @@ class Partial:
         return fd
 
     def _reopen(self) -> int | None:
-        """The former file, if it is as it was left and nobody's published one: for us alone to write to."""
+        """The former file, if it is recorded, as it was left and nobody's published one: for us alone to write to."""
         try:
             fd = os.open(self.path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
         except OSError:
@@ -256,12 +265,12 @@ class Partial:
         try:
             facts = os.fstat(fd)
             is_plain = stat.S_ISREG(facts.st_mode) and facts.st_nlink == 1
-            if is_plain and facts.st_size == self.size:
+            vouched = read_journal(self._layout.journal, self._header(fd))
+            # Without a record all would be fetched again, into the very file that somebody may have read.
+            if is_plain and facts.st_size == self.size and vouched.landed:
                 self._preallocate(fd)
-                vouched = read_journal(self._layout.journal, self._header(fd))
-                # Without a record all of it is fetched again, into the very file that somebody may have read.
-                with nullcontext() if vouched.landed else self._retracting():
-                    self._record(fd, vouched)
+                self._record(fd, vouched)
+                self.have = vouched.landed
                 return fd
         except BaseException:
             os.close(fd)
@@ -282,38 +291,69 @@ class Partial:
         return None
 
     def _replace(self, former: int | None) -> int:
-        """A new file in place of the former one, with the content that is recorded of that.
-
-        The journal has its name first: whoever comes after a kill in between finds the file by its inode.
-        """
-        fresh = scratch(self._layout.folder, self.path.name)
-        fd = os.open(fresh, _NEW, 0o666)
+        """A new file in place of the former one, with the content that is recorded of that."""
         try:
-            vouched = Vouched()
-            self._preallocate(fd)
-            if former is not None:
-                runs = read_journal(self._layout.journal, self._header(former)).landed
-                if runs:
+            with self._fresh() as fd:
+                vouched = Vouched()
+                runs = RangeSet()
+                if former is not None:
+                    runs = read_journal(self._layout.journal, self._header(former)).landed
+                if former is not None and runs:
                     with suppress(OSError):  # what cannot be read there is fetched
                         take_over(former, fd, runs, self._still_alive)
                         self._preallocate(fd)
                         os.fdatasync(fd)
                         vouched = Vouched(runs, runs)
-            self._record(fd, vouched)
-            if vouched.landed:
-                settle(self._layout.folder)
-            fresh.replace(self._mine())
-            self._layout.partly.unlink(missing_ok=True)
-        except BaseException:
-            if self._journal is not None:
-                self._journal.close()
-            os.close(fd)
-            fresh.unlink(missing_ok=True)
-            raise
+                self._record(fd, vouched)
+                if vouched.landed:
+                    settle(self._layout.folder)
+                self.have = vouched.landed
         finally:
             if former is not None:
                 os.close(former)
         return fd
+
+    @contextmanager
+    def _fresh(self) -> Iterator[int]:
+        """A new file that is filled and recorded in here, and then has the name of the former one.
+
+        The journal has its name first: whoever comes after a kill in between finds the file by its inode. The note about
+        the former one goes before the new one is seen: one that is left from then on is about that.
+        """
+        fresh, before = scratch(self._layout.folder, self.path.name), self._journal
+        fd = os.open(fresh, _NEW, 0o666)
+        try:
+            self._preallocate(fd)
+            yield fd
+            mine = self._mine()
+            self._layout.partly.unlink(missing_ok=True)
+            fresh.replace(mine)
+        except BaseException:
+            if self._journal is not None and self._journal is not before:
+                self._journal.close()
+            os.close(fd)
+            fresh.unlink(missing_ok=True)
+            raise
+
+    def _leave(self, journal: Journal, doubted: RangeSet) -> None:
+        """Go on in a file of our own that has all of this one but the bytes that are doubted.
+
+        Lanes write meanwhile, and tell of it later: so nothing is written before all that was is copied, recorded or not.
+        """
+        everything = RangeSet([Range(0, self.size)])
+        for one in doubted:
+            everything.remove(one)
+        with self._syncing, self._writing:
+            with self._fresh() as fd:
+                take_over(self._fd, fd, everything, lambda: self._lease.beat(time.monotonic()))
+                self._preallocate(fd)
+                os.fdatasync(fd)
+                known = journal.without(doubted)
+                self._record(fd, Vouched(known, known))
+                settle(self._layout.folder)
+            os.dup2(fd, self._fd, inheritable=False)  # who reads meanwhile has the one or the other
+            os.close(fd)
+            journal.close()
 
     def _still_alive(self) -> None:
         self._alive()
@@ -323,7 +363,6 @@ class Partial:
         """Begin the journal of a file; not of one whose name has come to mean that of who took over."""
         self._mine()
         self._journal = Journal(self._layout.journal, self._header(fd), vouched)
-        self.have = vouched.landed
         end_retraction(self._layout)
 
     def _header(self, fd: int) -> JournalHeader:

@@ -1,9 +1,13 @@
-"""The note that lies beside a partial of which only a part is wanted.
+"""The note that lies beside a partial which somebody may have read for good, or of which only a part is wanted.
 
-Its holder may never have the rest, and may wait for somebody who waits for just that: ranks of one model meet at every
-step. So whoever finds the lease taken writes here that all of it is wanted, and from then on the holder brings it like
-any other blob. The note stays when the holder ends: its program may use what is mapped for as long as it lives, so the
-next holder begins a file of its own, with what that one has.
+Who reads under a block list need not wait for the whole: a model may be made, and live on, of a file that is written
+still. What stands there must not change then, whatever anybody comes to think of it. So the note is left by who
+settles for what it read, and by a holder who brings only a part; whoever finds it begins a file of its own, with what
+that one has.
+
+Such a holder may never have the rest, and may wait for somebody who waits for just that: ranks of one model meet at
+every step. So whoever finds the lease taken writes here that all of it is wanted, and from then on the holder brings it
+like any other blob.
 """
 
 from __future__ import annotations
@@ -16,8 +20,13 @@ _ALL = b"all"
 
 
 def begin(layout: WorkshopLayout) -> None:
-    """Leave the note. For the holder of the lease. Raises `OSError`."""
+    """Leave the note, and nothing asked. For the holder of the lease. Raises `OSError`."""
     layout.partly.write_bytes(b"")
+
+
+def lend(layout: WorkshopLayout) -> None:
+    """Leave the note, if there is none. For who reads. Raises `OSError`."""
+    layout.partly.open("ab").close()
 
 
 def ask_for_all(layout: WorkshopLayout) -> None:
@@ -34,6 +43,6 @@ def is_asked_for(layout: WorkshopLayout) -> bool:
         return True  # nobody would find it any more
 
 
-def was_left(layout: WorkshopLayout) -> bool:
-    """Whether the partial is that of a holder who wanted only a part, and may be mapped still."""
+def is_lent(layout: WorkshopLayout) -> bool:
+    """Whether the partial may be mapped by somebody who takes it for settled."""
     return layout.partly.exists()

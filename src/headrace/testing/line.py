@@ -11,6 +11,7 @@ import ssl
 import struct
 import termios
 import time
+from contextlib import suppress
 
 from headrace.testing.bucket import TokenBucket
 
@@ -101,8 +102,6 @@ class Line:
         """
         self._sock.shutdown(socket.SHUT_WR)
         self._sock.settimeout(_LINGER_S)
-        try:
+        with suppress(OSError):  # it has been silent for long, or is gone: either way this end is over
             while self._sock.recv(65536):
-                pass
-        except OSError:
-            pass  # it has been silent for long, or is gone: either way this end is over
+                continue

@@ -8,18 +8,16 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from headrace.errors import NoSpace, ReadOnly, StoreError
-from headrace.events import BlobAwaited, Emit, Warned
+from headrace.events import Emit, Warned
 from headrace.layout import WorkshopLayout
 from headrace.manifest import Entry
 from headrace.store.cloning import can_clone
 from headrace.store.contract import Progress, Store
 from headrace.store.lease import Lease, LeaseWatch
 from headrace.store.leftovers import remove_partial
-from headrace.store.partial import landed_bytes
 from headrace.store.shelves import Found
 from headrace.store.space import check_space
-
-_AWAITED_EVERY_S = 1.0
+from headrace.transfer.awaited import Awaited
 
 
 class Outcome(enum.Enum):
@@ -64,7 +62,7 @@ class Adoption:
         self._emit = emit
         self._layout = WorkshopLayout(store.workshop, entries[0].digest)
         self._watch = LeaseWatch(self._layout)
-        self._told_at = float("-inf")
+        self._awaited = Awaited(entries[0], self._layout, emit)
 
     def attempt(self) -> Outcome:
         """Copy the content to all its names, unless another process is at it.
@@ -76,7 +74,7 @@ class Adoption:
         """
         lease = self._watch.acquire()
         if lease is None:
-            self._tell_holder()
+            self._awaited.tell(self._watch.holder)
             return Outcome.HELD
         try:
             return self._under(lease)
@@ -104,11 +102,3 @@ class Adoption:
     def _lost(self, why: str) -> Outcome:
         self._emit(Warned("reuse", f"{self._found.sound.path} cannot be reused: {why}"))
         return Outcome.LOST
-
-    def _tell_holder(self) -> None:
-        if time.monotonic() - self._told_at >= _AWAITED_EVERY_S:
-            self._told_at = time.monotonic()
-            entry = self.entries[0]
-            landed = landed_bytes(self._layout, entry.size)
-            holder = str(self._watch.holder or "another process")
-            self._emit(BlobAwaited(entry.path, str(entry.digest), entry.size, landed, holder))

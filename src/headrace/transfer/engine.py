@@ -411,7 +411,7 @@ class Engine:
             case orders.Cancel():
                 self._crew.cancel(order.number)
             case orders.Forget():
-                self._forget(self._active[order.blob], order.ranges)
+                self._forget(self._active[order.blob], order.ranges, refuted=order.refuted)
             case orders.Retry():
                 if order.blob in self._active:
                     self._emit(retried(order, self._path_of(order.blob)))
@@ -432,7 +432,7 @@ class Engine:
         active.errands += 1
         self._crew.send(Errand(order.number, request, self._sources[place.source], active.partial))
 
-    def _forget(self, active: Active, ranges: RangeSet) -> None:
+    def _forget(self, active: Active, ranges: RangeSet, *, refuted: bool) -> None:
         active.hasher.restart()
         active.mending.forget(ranges)
         for one in ranges:
@@ -440,7 +440,7 @@ class Engine:
             self._emit(BytesForgotten(active.key, one.start, one.stop))
         try:
             active.job.doubt()
-            active.partial.forget(ranges)
+            active.partial.forget(ranges, refuted=refuted)
         except StoreError as error:
             self._give_up(active, error)
         if active.mismatch is not None:

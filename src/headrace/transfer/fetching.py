@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from headrace.errors import HeadraceError, Interrupted, Locked
-from headrace.events import BlobAwaited, Emit, Warned, WritingInOrder
+from headrace.events import Emit, Warned, WritingInOrder
 from headrace.layout import WorkshopLayout
 from headrace.manifest import Entry
 from headrace.plan.limits import Limits
@@ -18,13 +18,13 @@ from headrace.store.disk import storing
 from headrace.store.lease import Lease, LeaseWatch
 from headrace.store.leftovers import remove_partial, sweep
 from headrace.store.medium import medium_of
-from headrace.store.partial import Partial, claim_partial, landed_bytes
+from headrace.store.partial import Partial, claim_partial
 from headrace.store.space import check_space
+from headrace.transfer.awaited import Awaited
 from headrace.transfer.engine import Engine
 from headrace.transfer.job import NotYet
 from headrace.transfer.pull import Carriers, Pull
 
-_AWAITED_EVERY_S = 1.0
 _LOOK_S = 0.2  # a signal that comes right before a wait begins is seen only after it
 _FAREWELL_S = 0.7  # what may pass between Ctrl-C and the end, with that before; users count one second
 
@@ -108,10 +108,9 @@ class _PullJob:
         self._store = store
         self._entries = entries
         self._outcome = outcome
-        self._emit = emit
         self._layout = WorkshopLayout(store.workshop, entries[0].digest)
         self._watch = LeaseWatch(self._layout)
-        self._told_at = float("-inf")
+        self._awaited = Awaited(entries[0], self._layout, emit)
         self._is_published = False
         self._kept_bytes = 0  # that a former attempt had brought
         self.content = pull.content(entries[0])
@@ -121,7 +120,7 @@ class _PullJob:
         entry = self._entries[0]
         lease = self._watch.acquire()
         if lease is None:
-            self._tell_holder()
+            self._awaited.tell(self._watch.holder)
             partly.ask_for_all(self._layout)
             return NotYet.HELD
         try:
@@ -159,16 +158,6 @@ class _PullJob:
     def _alive(self, lease: Lease) -> None:
         self._outcome.see_whether_to_go_on()
         lease.beat(time.monotonic())
-
-    def _tell_holder(self) -> None:
-        """Tell that somebody else is at it, and how far."""
-        if time.monotonic() - self._told_at < _AWAITED_EVERY_S:
-            return
-        self._told_at = time.monotonic()
-        entry = self._entries[0]
-        landed = landed_bytes(self._layout, entry.size)
-        holder = str(self._watch.holder or "another process")
-        self._emit(BlobAwaited(entry.path, str(entry.digest), entry.size, landed, holder))
 
 
 class _SparingPullJob(_PullJob):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import queue
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 
 from headrace.blocklist import BlockList
 from headrace.errors import HeadraceError
@@ -36,16 +37,14 @@ def lists_at_hand(
         for number, (key, content) in enumerate(list(open_questions.items())):
             workers.run(key, _asking(lister, content, free))
             if number == 0:
-                first = answers.get(timeout=_PATIENCE_S)
-                yield open_questions.pop(key), _list_in(first)
-                if first.result is None:
+                first = _answer(answers, until)
+                if first is not None:
+                    yield open_questions.pop(key), _list_in(first)
+                if first is None or first.result is None:
                     break
         else:
-            while open_questions:
-                answer = answers.get(timeout=max(0.0, until - time.monotonic()))
+            while open_questions and (answer := _answer(answers, until)) is not None:
                 yield open_questions.pop(str(answer.owner)), _list_in(answer)
-    except queue.Empty:
-        pass  # who has not answered by now is not waited for
     finally:
         for session in sessions:
             session.abort()
@@ -67,6 +66,13 @@ def _asking(
             free.put(session)
 
     return work
+
+
+def _answer(answers: queue.SimpleQueue[Answer], until: float) -> Answer | None:
+    """The next one; None where there is none by then: who has not answered yet is not waited for."""
+    with suppress(queue.Empty):
+        return answers.get(timeout=max(0.0, until - time.monotonic()))
+    return None
 
 
 def _list_in(answer: Answer) -> BlockList | None:
