@@ -64,7 +64,7 @@ def test_a_dry_run_touches_nothing(headrace: Shell, tree: FakeTree) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["URL/plain/model.zip"], ["promises no digest", "--sha256 HEX"]),
+        (["URL/plain/model.zip"], ["promises no digest", "with --sha256,"]),
         (["URL/plain/model.zip", "org/tiny"], ["'org/tiny' is no URL"]),
         (["URL/plain/model.zip", "--include", "*"], ["--include is for repos"]),
         (["URL/plain/model.zip", "--source", "hf-mirror"], ["--source is for repos"]),

@@ -54,7 +54,8 @@ def test_several_read_at_once_in_the_order_of_use(slow: Path, tmp_path: Path) ->
     assert all(early < late for early, late in zip(typical, typical[8:], strict=False))
     with ReadAhead(weights_in(slow)) as again:
         assert again.join(30)
-    assert again.why.startswith("not done. 0 MiB of the model's files are on the disk and not in memory")
+    # A page or two may have been needed for something else meanwhile.
+    assert re.match(r"not done\. \d MiB of the model's files are on the disk and not in memory", again.why)
 
 
 def test_it_stops_where_loading_fails(slow: Path, tmp_path: Path) -> None:

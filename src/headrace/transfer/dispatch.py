@@ -19,7 +19,10 @@ Subscriber = Callable[[Event], None]
 
 
 class Dispatcher:
-    """One queue, one thread. Use as a context manager: leaving it delivers every outcome that is pending."""
+    """One queue, one thread. Use as a context manager: leaving it delivers every outcome that is pending.
+
+    Of what is droppable and pending then, the last word of each kind: how far things were in the end.
+    """
 
     def __init__(self, subscribers: tuple[Subscriber, ...]) -> None:
         self._subscribers = list(subscribers)
@@ -45,10 +48,16 @@ class Dispatcher:
         self._thread.join()  # as long as a subscriber takes: outcomes are not dropped
 
     def _serve(self) -> None:
+        pending: list[Event] = []
         while (event := self._queue.get()) is not None:
-            if event.droppable and self._closing:
-                continue
-            hand_over(event, self._subscribers)
+            if self._closing:
+                pending.append(event)
+            else:
+                hand_over(event, self._subscribers)
+        last_words = {type(event): event for event in pending if event.droppable}
+        for event in pending:
+            if not event.droppable or last_words[type(event)] is event:
+                hand_over(event, self._subscribers)
 
 
 def hand_over(event: Event, subscribers: list[Subscriber]) -> None:
