@@ -186,6 +186,9 @@ class Lingering:
     def settle(self) -> None:
         """There is nothing."""
 
+    def made(self, model: object) -> None:
+        """Nor here."""
+
 
 def test_a_child_that_is_forked_while_a_thread_loads_can_load() -> None:
     class Base:

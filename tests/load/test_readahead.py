@@ -19,8 +19,10 @@ import pytest
 import transformers
 
 import headrace
+from headrace.errors import LoadError, UsageError
 from headrace.load.readahead import ReadAhead, weights_in
 from headrace.testing import ChaosHub, write_repo
+from tests.load.zoo import differences
 from tests.pull.mounts import Faults, served
 
 MIB = 1024 * 1024
@@ -113,23 +115,82 @@ def test_the_files_of_a_model_are_those_that_a_framework_reads(tmp_path: Path) -
     assert weights_in(tmp_path / "gone") == ()
 
 
-def test_what_is_in_the_cache_is_looked_at_when_it_is_loaded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small model."""
     config = transformers.BertConfig(
         hidden_size=32, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2, vocab_size=100
     )
     made: Any = transformers.BertModel(config)
-    made.save_pretrained(tmp_path / "made")
-    files = {path.name: path.read_bytes() for path in (tmp_path / "made").iterdir()}
-    write_repo(tmp_path / "hub", "org/bert", files)
+    folder = tmp_path_factory.mktemp("made") / "bert"
+    made.save_pretrained(folder)
+    return folder
+
+
+LOOKED_AT = "reading ahead: not done. 0 MiB of the model's files"
+
+
+def test_what_is_in_the_cache_is_looked_at_when_it_is_loaded(
+    bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_repo(tmp_path / "hub", "org/bert", {path.name: path.read_bytes() for path in bert.iterdir()})
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+    caplog.set_level(logging.INFO, "headrace.load")
     with ChaosHub(tmp_path / "hub") as hub:
         monkeypatch.setenv("HF_ENDPOINT", hub.endpoint)
         headrace.pull("org/bert")
-        with caplog.at_level(logging.INFO, "headrace.load"):
-            headrace.load(transformers.AutoModel, "org/bert")
-            _until(lambda: "reading ahead: not done. 0 MiB of the model's files" in caplog.text)
+        headrace.load(transformers.AutoModel, "org/bert")
+        _until(lambda: LOOKED_AT in caplog.text)
+    caplog.clear()
+    with headrace.streaming():
+        here = {"cache_dir": str(tmp_path / "cache"), "local_files_only": True}
+        assert transformers.BertModel.from_pretrained("org/bert", **here) is not None
+    _until(lambda: LOOKED_AT in caplog.text)
+
+
+def test_a_folder_is_loaded_and_looked_at(
+    bert: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "headrace.load")
+    expected = transformers.AutoModel.from_pretrained(bert)
+    for named in (bert, str(bert)):
+        caplog.clear()
+        assert not differences(headrace.load(transformers.AutoModel, named), expected)
+        _until(lambda: LOOKED_AT in caplog.text)
+    monkeypatch.chdir(bert.parent)
+    caplog.clear()
+    assert not differences(headrace.load(transformers.AutoModel, "bert"), expected)  # as in transformers
+    with headrace.streaming():
+        assert not differences(transformers.AutoModel.from_pretrained("bert"), expected)
+    _until(lambda: caplog.text.count(LOOKED_AT) == 2)
+
+
+def test_it_goes_on_behind_from_pretrained(slow: Path, tmp_path: Path) -> None:
+    """It returns before a tensor was touched."""
+    config = transformers.BertConfig(
+        hidden_size=1024, intermediate_size=4096, num_hidden_layers=2, num_attention_heads=2, vocab_size=10000
+    )
+    made: Any = transformers.BertModel(config)
+    made.save_pretrained(tmp_path / "behind" / "large")
+    for path in (tmp_path / "behind" / "large").iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    with headrace.streaming():
+        model = transformers.AutoModel.from_pretrained(slow / "large")
+    size = (tmp_path / "behind" / "large" / "model.safetensors").stat().st_size
+    _until(lambda: _asked(tmp_path) >= size)
+    assert not differences(model, made)
+
+
+def test_a_folder_that_cannot_be_loaded_says_which(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(LoadError, match=f"{tmp_path} cannot be loaded: OSError: .*model.safetensors"):
+        headrace.load(transformers.AutoModel, tmp_path)
+    with pytest.raises(UsageError, match=r"config\.json is no folder"):
+        headrace.load(transformers.AutoModel, tmp_path / "config.json")
+    with pytest.raises(UsageError, match=r"there is no file or folder .*/none"):
+        headrace.load(transformers.AutoModel, f"{tmp_path}/none")
 
 
 def _file_order() -> list[int]:

@@ -13,9 +13,9 @@ from tests.plan.play import A0, LIMITS, Play, fetched, only
 FAIR = replace(LIMITS, fair=True, segment_bytes=100, segment_least_bytes=100, window_bytes=5000)
 
 
-def busy(lanes: int, size: int = 10_000, segment: int = 100) -> Play:
+def busy(lanes: int, size: int = 10_000, segment: int = 100, *, fair: bool = True) -> Play:
     """A blob whose lanes are all at work, and bring ten bytes a second each."""
-    play = Play(replace(FAIR, lanes_at_start=lanes, lanes_most=lanes, segment_bytes=segment))
+    play = Play(replace(FAIR, fair=fair, lanes_at_start=lanes, lanes_most=lanes, segment_bytes=segment))
     play.add(size)
     play.open(1)
     for number in range(2, lanes + 1):
@@ -85,6 +85,33 @@ def test_a_wish_is_ceded_a_lane_where_none_is_free_soon() -> None:
     play.tell(Shortened(ceded.number, stop))
     assert fetched(play.tell(Finished(ceded.number))) == [(9000, 9100, "A")]
     assert not play.plan._assignments[3].ceded
+
+
+@pytest.mark.parametrize(("far", "fair", "stops"), [(25, True, 1), (25, False, 0), (60, False, 1)])
+def test_who_wants_all_of_it_waits_longer_than_others_before_much_is_sent_in_vain(
+    far: int,
+    fair: bool,  # noqa: FBT001
+    stops: int,
+) -> None:
+    play = busy(2, size=400, fair=fair)
+    late = play.fetches[2].range
+    orders = play.tell(Wished("b", Range(late.start + far, late.stop)))
+    assert [one for one in orders if isinstance(one, Shorten)] == [Shorten(2, late.start + far)] * stops
+
+
+@pytest.mark.parametrize(
+    ("left", "fair", "ceded"), [(5, True, 1), (1, True, 0), (5, False, 0), (50, False, 1)]
+)
+def test_no_lane_is_ceded_where_one_is_free_soon(left: int, fair: bool, ceded: int) -> None:  # noqa: FBT001
+    play = busy(2, fair=fair)
+    play.plan._blobs["b"].vain_bytes = 50  # as much as may be without a thought
+    play.tell(Wished("b", Range(9000, 9100)))
+    ranges = [play.fetches[number].range for number in (1, 2)]
+    play.now = 1.0 + (len(ranges[0]) - 10 - left) / 10
+    orders = play.tell(
+        *(Landed(n, Range(one.start + 10, one.stop - left)) for n, one in enumerate(ranges, 1))
+    )
+    assert len([one for one in orders if isinstance(one, Shorten)]) == ceded
 
 
 def test_where_a_lane_could_not_be_ceded_another_one_is() -> None:

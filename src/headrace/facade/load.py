@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,7 @@ from headrace.events import Emit, Event
 from headrace.facade.checkpoint import Checkpoint, reaching
 from headrace.facade.client import Snapshot, several
 from headrace.facade.dialogue import Order
+from headrace.facade.local import load_folder, path_of
 from headrace.facade.parts import load_parts
 from headrace.facade.prefetch import Prefetch
 from headrace.layout import HubCacheLayout
@@ -39,7 +42,7 @@ _TAKES_ADAPTERS_ARGUMENTS = 5  # and later ones of transformers
 
 def load(
     cls: type,
-    repo: str,
+    repo_or_path: str | os.PathLike[str],
     *,
     sources: str | Iterable[str] = (),
     settings: Settings | None = None,
@@ -50,10 +53,11 @@ def load(
 
     Tensors are views of the files in the hub cache, made as soon as their bytes have landed. It returns when every
     file was verified. What cannot be read while it comes is pulled, then loaded. An adapter brings its base model.
+    A folder of this disk is loaded as it is, and verified by nobody.
 
     Args:
         cls: a class with `from_pretrained`, of transformers or its kin.
-        repo: as for `pull`.
+        repo_or_path: an existing folder, else a repo as for `pull`.
         sources: as for `pull`.
         settings: as for `pull`.
         on_event: as for `pull`; `LoadProgress` and `Loaded` tell of the load itself. What a prefetch tells that was
@@ -69,11 +73,20 @@ def load(
         HeadraceError: as for `pull`.
     """
     loadable = as_loadable(cls, arguments)
-    settings, need = settings or load_settings(), need_of(cls, arguments)
-    order = Order(settings, several(sources), repo, need, on_demand=_takes_a_share(need, arguments))
     with Dispatcher((on_event,) if on_event else ()) as dispatcher:
+        emit = dispatcher.emit if on_event else None
+        path = path_of(repo_or_path)
+        if path is not None:
+            progress = Progress(emit)
+            base = partial(load, cls, sources=sources, settings=settings, on_event=on_event, **arguments)
+            made = load_folder(loadable, need_of(cls, arguments), path, arguments, base)
+            progress.over(str(path), "")
+            return made
+        settings, need = settings or load_settings(), need_of(cls, arguments)
+        on_demand = _takes_a_share(need, arguments)
+        order = Order(settings, several(sources), os.fspath(repo_or_path), need, on_demand=on_demand)
         bring = load_parts if is_of_diffusers(loadable) else _load
-        return bring(loadable, order, dispatcher.emit if on_event else None, arguments)
+        return bring(loadable, order, emit, arguments)
 
 
 def _load(
@@ -192,6 +205,9 @@ class _Found:
 
     def settle(self) -> None:
         self._checkpoint.settle()
+
+    def made(self, _: object) -> None:
+        pass
 
 
 def _major() -> int:

@@ -24,8 +24,11 @@ from headrace.facade.dialogue import Order
 from headrace.facade.load import load
 from headrace.facade.prefetch import Prefetch, is_under_way, joined
 from headrace.facade.pull import pull
+from headrace.layout import HubCacheLayout
 from headrace.load.arrival import Arrival
 from headrace.load.needed import Need
+from headrace.load.readahead import ReadAhead, weights_in
+from headrace.names import Repo
 from headrace.settings import Settings, load_settings
 from headrace.transfer.dispatch import Dispatcher
 
@@ -150,6 +153,9 @@ class _Streams:
     def settle(self) -> None:
         pass
 
+    def made(self, _: object) -> None:
+        pass
+
 
 class _Load:
     """The finder of one call of `from_pretrained`; see `Finder`."""
@@ -159,20 +165,23 @@ class _Load:
         self._arguments = arguments
         self._ends = ends
         self._found: list[Checkpoint] = []
+        self._ahead: list[ReadAhead] = []
 
     def loading(self, arguments: Mapping[str, Any]) -> AbstractContextManager[Finder]:
         return self._streams.loading(arguments)
 
     def find(self, asked: Asked) -> Path | None:
-        if asked.local_only or self._streams.settings["offline"] or os.path.exists(asked.name):  # noqa: PTH110
-            return None
         try:
-            return self._bring(asked)
+            here = self._place_of(asked)
+            if here is None:
+                return self._bring(asked)
+            if not asked.only:
+                self._read_ahead(here)
         except IntegrityError:
             raise
         except HeadraceError as error:
             _log.info("%s is left to transformers: %s", asked.name, error)
-            return None
+        return None
 
     def arrival(self, path: str) -> Arrival | None:
         return next((one.arrivals[path] for one in self._found if path in one.arrivals), None)
@@ -180,6 +189,22 @@ class _Load:
     def settle(self) -> None:
         for one in self._found:
             one.settle()
+
+    def made(self, model: object) -> None:
+        for one in self._ahead:
+            one.while_it_lives(model)
+
+    def _place_of(self, asked: Asked) -> Path | None:
+        """Where it is, if nobody is to be asked for it."""
+        if os.path.exists(asked.name):  # noqa: PTH110  # whatever a name may be
+            return Path(asked.name)
+        settings = _settings(self._streams.settings, asked)
+        if asked.local_only or settings["offline"]:
+            return HubCacheLayout(settings.cache, Repo(asked.name)).snapshot(asked.revision)
+        return None
+
+    def _read_ahead(self, folder: Path) -> None:
+        self._ahead.append(self._ends.enter_context(ReadAhead(weights_in(folder))))
 
     def _bring(self, asked: Asked) -> Path | None:
         """Where the checkpoint will be, or is; None where transformers finds by itself what is here by then."""
@@ -194,10 +219,9 @@ class _Load:
             return None
         coming = self._joined(order, asked)
         if coming is None:
-            if at_hand(order, dispatcher.emit):
-                return None
-            here = self._ends.enter_context(reaching(order, emit))
+            here = at_hand(order, dispatcher.emit) or self._ends.enter_context(reaching(order, emit))
             if isinstance(here, Snapshot):
+                self._read_ahead(here.path)
                 return None
             coming = here
         found = Checkpoint.of(coming, order.need, self._arguments, self._streams.obstacle, emit)

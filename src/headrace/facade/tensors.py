@@ -11,12 +11,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from headrace.errors import LoadError, StoreError, UsageError
+from headrace.errors import LoadError, StoreError
 from headrace.events import Event
 from headrace.facade.checkpoint import in_place, pulled
-from headrace.facade.client import at_home, several
+from headrace.facade.client import several
 from headrace.facade.companion import NoCompanion
 from headrace.facade.dialogue import Order
+from headrace.facade.local import path_of
 from headrace.facade.prefetch import Prefetch, is_under_way, joined
 from headrace.load.checkpoint import INDEX
 from headrace.load.localfile import LocalFile
@@ -161,7 +162,7 @@ def open_safetensors(
         HeadraceError: as for `pull`.
     """
     _require_libraries()
-    path = _path_of(repo_or_path)
+    path = path_of(repo_or_path)
     if path is not None:
         return _of_disk(path)
     order = Order(settings or load_settings(), several(sources), os.fspath(repo_or_path), Need.A_MODEL)
@@ -225,16 +226,6 @@ def _opened(place: str, files: Mapping[str, Readable], *, is_listed: bool) -> li
                     hint="open the file you mean by its path",
                 )
     return list(opened.values())
-
-
-def _path_of(repo_or_path: str | os.PathLike[str]) -> Path | None:
-    """The file or folder that is meant; None for a repo."""
-    path = at_home(Path(repo_or_path))
-    if path.is_file() or path.is_dir():
-        return path
-    if isinstance(repo_or_path, str) and not repo_or_path.startswith(("/", "./", "../", "~")):
-        return None
-    raise UsageError(f"there is no file or folder {path}")
 
 
 def _read(path: Path, place: str) -> bytes:

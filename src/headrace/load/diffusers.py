@@ -168,6 +168,9 @@ class Stage:
         """See `Finder.arrival`."""
         return self._arrivals.get(path)
 
+    def made(self, _model: object) -> None:
+        """See `Finder.made`: nothing of it is read ahead."""
+
     def _rename(self, part: Any, name: str) -> None:
         """Have it say that it is of the repo, or of the snapshot, as if it had been loaded from there."""
         config: Any = getattr(part, "config", None)

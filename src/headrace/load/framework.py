@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -57,27 +58,40 @@ def load_from_cache(cls: Loadable, repo: Repo, commit: str, cache: Path, argumen
         LoadError: it cannot, or files in PyTorch's older format hold more than weights: they would run code.
     """
     own = {"revision": commit, "cache_dir": str(cache), "local_files_only": True}
-    try:
+    with _refused(str(repo), "is here and verified, but"):
         return cls.from_pretrained(repo.name, **own, **arguments)
+
+
+def load_from_folder(cls: Loadable, folder: Path, arguments: dict[str, Any]) -> Any:
+    """Let the framework load a folder of this disk. Raises `LoadError` as `load_from_cache`."""
+    with _refused(str(folder), "cannot be loaded:"):
+        return cls.from_pretrained(str(folder), **arguments)
+
+
+@contextmanager
+def _refused(what: str, but: str) -> Iterator[None]:
+    """The framework's errors as ours, which name what was to be loaded, and how that is known."""
+    try:
+        yield
     except HeadraceError:
         raise  # of files that are still on their way
     except ImportError as error:
-        raise LoadError(f"cannot load {repo}: {error}", hint="pip install 'headrace[torch]'") from error
+        raise LoadError(f"cannot load {what}: {error}", hint="pip install 'headrace[torch]'") from error
     except TypeError:
         raise  # an argument the class does not know: the caller's own mistake, and its own message
     except Exception as error:  # frameworks raise whatever the libraries below them do
         if any(isinstance(one, pickle.UnpicklingError) for one in _causes(error)):
-            raise _refusal(repo, error) from error
+            raise _refusal(f"{what} {but}", error) from error
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
-        raise LoadError(f"{repo} is here and verified, but {type(error).__name__}: {first}") from error
+        raise LoadError(f"{what} {but} {type(error).__name__}: {first}") from error
 
 
-def _refusal(repo: Repo, error: Exception) -> LoadError:
+def _refusal(known: str, error: Exception) -> LoadError:
     """PyTorch's own words recommend to load it all the same."""
     named = next((found.group(1) for one in _causes(error) if (found := _NAMED.search(str(one)))), None)
     would = f"call {named}" if named else "do more than give tensors"
     return LoadError(
-        f"{repo} is here and verified, but a pickle among its weights would {would}: loading it could run anything, "
+        f"{known} a pickle among its weights would {would}: loading it could run anything, "
         "so it was refused, and nothing of it ran",
         hint="look for the same weights as safetensors, or have them converted where nothing can be lost",
     )

@@ -12,6 +12,7 @@ says which files it reads, `safe_open` opens them. `accelerate_disk_offload` has
 from __future__ import annotations
 
 import inspect
+import os
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -73,6 +74,9 @@ class Finder(Protocol):
 
     def settle(self) -> None:
         """Wait until all that was handed out is in place, for those who open it by other means."""
+
+    def made(self, model: object, /) -> None:
+        """This came of the call."""
 
 
 _finder: ContextVar[Finder | None] = ContextVar("headrace_finder", default=None)
@@ -159,7 +163,9 @@ def _wrap_load(base: type) -> None:
         if finder is None:
             return load(cls, *positional, **named)
         with _loading.held(), finder.loading(named) as found, finding(found):
-            return load(cls, *positional, **named)
+            model = load(cls, *positional, **named)
+            found.made(model)
+            return model
 
     setattr(base, _LOAD, classmethod(loaded))
 
@@ -211,11 +217,11 @@ def _asked(arguments: Mapping[str, Any]) -> Asked | None:
     """What is looked for; None where it is no repo's, or is to be fetched again whatever is here."""
     told = {**arguments, **(arguments.get("download_kwargs") or {})}
     name, cache = told.get("pretrained_model_name_or_path"), told.get("cache_dir")
-    if not isinstance(name, str) or told.get("force_download") or told.get("proxies"):
+    if not isinstance(name, str | os.PathLike) or told.get("force_download") or told.get("proxies"):
         return None
     revision = told.get("revision")
     return Asked(
-        name,
+        os.fspath(name),
         # Newer versions hand on a word that knows its commit; in older ones the config's commit stands beside it.
         getattr(revision, "resolved", None) or told.get("commit_hash") or revision or "main",
         None if cache is None else str(cache),

@@ -103,6 +103,11 @@ class Assignment:
         rate = self.rate(now)
         return rate > 0 and len(self.left) > rate * seconds
 
+    def ends_within(self, seconds: float, now: float) -> bool:
+        """Whether it is known that it will end by itself so soon."""
+        rate = self.rate(now)
+        return rate > 0 and len(self.left) <= rate * seconds
+
     @property
     def left(self) -> Range:
         """What has not landed yet."""

@@ -14,6 +14,7 @@ from headrace.plan.wishes import Wishes
 from headrace.ranges import Range, RangeSet
 
 _WINDOW_STEPS = 64  # in how many the window may move
+_VAIN = 0.005  # of a blob may be sent in vain where that does not win much
 
 
 class BlobPlan:
@@ -135,6 +136,10 @@ class BlobPlan:
     def is_waited_for(self, now: float) -> bool:
         """Whether it has a lane, and somebody waits for one that fetches what others do not."""
         return self.wishes.starve(self._taken, self.assigned, now)
+
+    def affords(self, vain_bytes: int) -> bool:
+        """Whether so much more may be on its way in vain, and all of it is still a small share of the blob."""
+        return self.vain_bytes + vain_bytes <= _VAIN * self.size
 
     @property
     def unclaimed_bytes(self) -> int:

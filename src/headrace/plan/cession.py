@@ -13,8 +13,10 @@ from headrace.plan.limits import Limits
 from headrace.plan.orders import Order, Shorten
 from headrace.plan.places import Places
 
-_SOON_S = 0.2  # how long a blob without a lane may wait for one, and hardly anybody notices
-_LATE_S = 0.5  # a lane that will be where a reader waits only after this lets go of it
+_SOON_S = 0.2  # how long a blob without a lane may wait for one, and hardly anybody notices …
+_PATIENT_S = 1.0  # … or so long, where more than a small share of a blob would be sent in vain
+_LATE_S = 0.5  # a lane that will be where a reader waits only after this lets go of it …
+_MUCH_S = 2.0  # … or after this
 
 
 class Cessions:
@@ -38,13 +40,17 @@ class Cessions:
         if not self._limits.fair:
             starved = min(starved, len(assignments) // 2 - sum(one.wished for one in assignments))
         owed = sum(one.ceded for one in assignments)
-        for _ in range(starved - owed):
+        for wanted in range(1, starved - owed + 1):
             richest = max(blobs.values(), key=lambda blob: blob.assigned)
             lanes = [one for one in assignments if one.blob is richest and not one.ceded]
             able = [one for one in lanes if not one.wished and one.can_stop(now) and one.lasts(_SOON_S, now)]
             if len(lanes) <= 1 or not able:
                 return
             ceding = max(able, key=lambda one: len(one.left))
+            is_much = self._is_much(ceding, ceding.position)
+            patience_s = _PATIENT_S if is_much else _SOON_S
+            if wanted <= sum(one.ends_within(patience_s, now) for one in assignments if not one.ceded):
+                continue  # it gets one that is free in a moment
             ceding.ceded = True
             yield _stop(ceding, ceding.position)
 
@@ -62,8 +68,13 @@ class Cessions:
             for one in assignments:
                 if one.blob is blob and one.position < point < one.stop and one.can_stop(now):
                     rate = rate_of(one, self._places, now)
-                    if rate and point - one.position > rate * _LATE_S:
+                    late_s = _MUCH_S if self._is_much(one, point) else _LATE_S
+                    if rate and point - one.position > rate * late_s:
                         yield _stop(one, point)
+
+    def _is_much(self, one: Assignment, stop: int) -> bool:
+        """Whether one person, who wants all of the blob soon, would have more than a small share of it sent in vain."""
+        return not (self._limits.fair or one.blob.affords(one.vain_bytes(stop)))
 
 
 def _stop(one: Assignment, stop: int) -> Order:

@@ -24,8 +24,7 @@ from headrace.plan.orders import Cancel, Order, Place, Shorten
 from headrace.plan.places import Outlook, Places
 
 _RELIEVED_S = 0.1  # taking bytes from a lane must win more: what is on its way to it already is sent in vain
-_VAIN = 0.005  # of a blob is sent in vain where that does not win much, and …
-_MUCH_S = 2.0  # … so much is much …
+_MUCH_S = 2.0  # more than a small share of a blob is sent in vain only where so much is won …
 _SOME_S = 0.5  # … or so much, where one person wants the bytes and the helper shares the laggard's line
 _RECALLED_S = 2.0  # dropping a connection that works must win more than this; no younger one is dropped
 _FASTER = 2.0  # a helper so much faster is worth a request for a piece …
@@ -178,8 +177,7 @@ class Thefts:
         return _Relief(gain, one.number, kept, place) if worth else None
 
     def _may_waste(self, one: Assignment, kept: int | None) -> bool:
-        wasted = one.blob.vain_bytes + one.vain_bytes(one.position + (kept or 0))
-        return wasted <= _VAIN * one.blob.size
+        return one.blob.affords(one.vain_bytes(one.position + (kept or 0)))
 
     def _much_s(self, one: Assignment, place: Place) -> float:
         if self._limits.fair:
