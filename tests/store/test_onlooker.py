@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from headrace.layout import WorkshopLayout
 from headrace.ranges import Range, RangeSet
 from headrace.store.leftovers import SCRATCH_S, sweep
 from headrace.store.onlooker import Onlooker
-from headrace.store.partial import Partial
+from headrace.store.partial import Partial, landed_bytes
 from headrace.store.retraction import end_retraction, is_begun, retracting, retraction
 from tests.conftest import Instead
 from tests.store.holders import HALF, SIZE, Claim, seize
@@ -197,6 +199,88 @@ def test_what_a_list_refutes_was_lent_to_nobody(half: Partial, layout: WorkshopL
     assert seen.file is lent
     assert seen.taken_back == RangeSet([WRONG])
     half.close()
+
+
+def failing(step: str, layout: WorkshopLayout, instead: Instead) -> None:
+    """Have one step of going on in another file fail, once."""
+    left = [1]
+
+    def fails(error: int) -> None:
+        if left and left.pop():
+            raise OSError(error, os.strerror(error))
+
+    if step == "copy":
+        copied = os.copy_file_range
+
+        def copy(*where: int) -> int:
+            fails(errno.ENOSPC)
+            return copied(*where)
+
+        instead("headrace.store.reserving", clone=lambda *_: False)
+        instead(os, copy_file_range=copy)
+    elif step == "settle":
+        instead("headrace.store.partial", settle=lambda _: fails(errno.EIO))
+    else:
+        way = {"note": "unlink", "name": "replace"}[step]
+        usual, name = getattr(Path, way), {"note": layout.partly, "name": layout.partial}[step]
+
+        def act(path: Path, *where: Path, **how: bool) -> object:
+            if name in (path, *where):
+                fails(errno.EIO)
+            return usual(path, *where, **how)
+
+        instead(Path, **{way: act})
+
+
+@pytest.mark.parametrize("step", ["copy", "settle", "note", "name"])
+def test_a_lent_file_that_cannot_be_left_is_as_it_was(
+    step: str, layout: WorkshopLayout, claim: Claim, open_files: Callable[[], int], instead: Instead
+) -> None:
+    before = open_files()
+    half = claim(layout, SIZE)
+    land(half, HALF, b"x")
+    seen = onlooker(layout)
+    seen.lend()
+    word = retraction(layout)
+    failing(step, layout, instead)
+    with pytest.raises(StoreError, match=rf"{layout.partial.name}\b(?!\.)"):
+        half.forget(RangeSet([WRONG]))
+    assert retraction(layout) != word  # it was said
+    assert not is_begun(retraction(layout))  # and is over
+    assert layout.partly.exists()
+    assert landed_bytes(layout, SIZE) == len(HALF)
+    more = Range(HALF.stop, HALF.stop + 10)
+    half.landed(more)
+    half.close()
+    del seen
+    assert open_files() == before
+    again = claim(layout, SIZE)
+    assert again.have == RangeSet([Range(0, more.stop)])
+    again.close()
+
+
+@pytest.mark.parametrize("others", ["", "of the taker begun"])
+def test_who_is_taken_over_while_it_leaves_a_lent_file_ends_its_own_word_only(
+    others: str, half: Partial, layout: WorkshopLayout, instead: Instead
+) -> None:
+    onlooker(layout).lend()
+    copied, takers = os.copy_file_range, list[Partial]()
+
+    def slow(*where: int) -> int:
+        if not takers:
+            word = retraction(layout)
+            takers.append(half)
+            takers[0] = seize(layout, SIZE)
+            # As if it had come after the taker had looked.
+            layout.retraction.write_text(others or word, encoding="utf-8")
+        return copied(*where)
+
+    instead("headrace.store.reserving", clone=lambda *_: False)
+    instead(os, copy_file_range=slow)
+    with pytest.raises(Locked):
+        half.forget(RangeSet([WRONG]))
+    assert is_begun(retraction(layout)) == bool(others)
+    takers[0].close()
 
 
 def test_who_comes_after_one_whose_file_was_lent_has_a_file_of_its_own(

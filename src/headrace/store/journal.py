@@ -326,13 +326,11 @@ class Journal:
         with self._lock:
             self._forget(ranges)
 
-    def without(self, ranges: RangeSet) -> RangeSet:
-        """What it would vouch for if these bytes were forgotten."""
+    @property
+    def vouched(self) -> Vouched:
+        """What it says now."""
         with self._lock:
-            left = self._landed.copy()
-        for one in ranges:
-            left.remove(one)
-        return left
+            return Vouched(self._landed.copy(), self._synced.copy())
 
     def mark(self) -> Mark:
         """Remember this moment. What is written to the partial by now is what an fdatasync that follows saves."""

@@ -30,7 +30,7 @@ from headrace.store.disk import scratch, storing, write_all
 from headrace.store.journal import Journal, JournalHeader, Vouched, inode_in, read_journal
 from headrace.store.lasting import SETTLING, settle
 from headrace.store.lease import Lease, boot_id
-from headrace.store.partly import is_lent
+from headrace.store.partly import is_lent, taken_off
 from headrace.store.reserving import reserve, take_over
 from headrace.store.retraction import end_retraction, retracting
 
@@ -135,9 +135,9 @@ class Partial:
             with storing(self._layout.journal):
                 self._mine()
                 # Who settles for what it read leaves the note, then looks for the word: one of us sees the other's.
-                with retracting(self._layout):
+                with retracting(self._layout) as end:
                     if is_lent(self._layout) and not refuted:
-                        self._leave(self._journal, ranges)
+                        self._leave(self._journal, ranges, end)
                     else:
                         self._journal.forgotten(ranges)
 
@@ -326,8 +326,8 @@ class Partial:
             self._preallocate(fd)
             yield fd
             mine = self._mine()
-            self._layout.partly.unlink(missing_ok=True)
-            fresh.replace(mine)
+            with taken_off(self._layout):
+                fresh.replace(mine)
         except BaseException:
             if self._journal is not None and self._journal is not before:
                 self._journal.close()
@@ -335,7 +335,7 @@ class Partial:
             fresh.unlink(missing_ok=True)
             raise
 
-    def _leave(self, journal: Journal, doubted: RangeSet) -> None:
+    def _leave(self, journal: Journal, doubted: RangeSet, unsay: Callable[[], None]) -> None:
         """Go on in a file of our own that has all of this one but the bytes that are doubted.
 
         Lanes write meanwhile, and tell of it later: so nothing is written before all that was is copied, recorded or not.
@@ -344,16 +344,31 @@ class Partial:
         for one in doubted:
             everything.remove(one)
         with self._syncing, self._writing:
-            with self._fresh() as fd:
-                take_over(self._fd, fd, everything, lambda: self._lease.beat(time.monotonic()))
-                self._preallocate(fd)
-                os.fdatasync(fd)
-                known = journal.without(doubted)
-                self._record(fd, Vouched(known, known))
-                settle(self._layout.folder)
+            try:
+                with storing(self.path), self._fresh() as fd:
+                    take_over(self._fd, fd, everything, lambda: self._lease.beat(time.monotonic()))
+                    self._preallocate(fd)
+                    os.fdatasync(fd)
+                    known = journal.vouched.landed
+                    for one in doubted:
+                        known.remove(one)
+                    self._record(fd, Vouched(known, known))
+                    settle(self._layout.folder)
+            except BaseException:
+                self._stay(journal)
+                with suppress(OSError, StoreError):
+                    unsay()
+                raise
             os.dup2(fd, self._fd, inheritable=False)  # who reads meanwhile has the one or the other
             os.close(fd)
             journal.close()
+
+    def _stay(self, journal: Journal) -> None:
+        """Keep to this file after all: its journal may have lost its name to that of one that came to nothing."""
+        with suppress(OSError, StoreError):
+            if self._journal is not journal:
+                journal.close()
+                self._record(self._fd, journal.vouched)
 
     def _still_alive(self) -> None:
         self._alive()
@@ -440,7 +455,7 @@ class Partial:
                 if self._lease.still_held():
                     self._layout.journal.unlink(missing_ok=True)
 
-    def _retracting(self) -> AbstractContextManager[None]:
+    def _retracting(self) -> AbstractContextManager[object]:
         """Leave word for who may have read what is about to be forgotten: not for those of who took over."""
         return retracting(self._layout) if self._lease.still_held() else nullcontext()
 

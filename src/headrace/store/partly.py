@@ -12,7 +12,8 @@ like any other blob.
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from headrace.layout import WorkshopLayout
 
@@ -41,6 +42,23 @@ def is_asked_for(layout: WorkshopLayout) -> bool:
         return layout.partly.stat().st_size > 0
     except OSError:
         return True  # nobody would find it any more
+
+
+@contextmanager
+def taken_off(layout: WorkshopLayout) -> Iterator[None]:
+    """Give the partial's name to another file in here: the note is gone, and there again where that fails.
+
+    Raises `OSError`.
+    """
+    was_lent = is_lent(layout)
+    layout.partly.unlink(missing_ok=True)
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            if was_lent:
+                lend(layout)
+        raise
 
 
 def is_lent(layout: WorkshopLayout) -> bool:

@@ -9,7 +9,7 @@ the word for that of the time before.
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from headrace.errors import StoreError
@@ -40,11 +40,20 @@ def is_begun(word: str) -> bool:
 
 
 @contextmanager
-def retracting(layout: WorkshopLayout) -> Iterator[None]:
-    """Forget in here what had landed. What fails is begun, and ended by who opens the partial next. Raises `OSError`."""
+def retracting(layout: WorkshopLayout) -> Iterator[Callable[[], None]]:
+    """Forget in here what had landed. What fails is begun, and ended by who opens the partial next.
+
+    Where it failed before anything was forgotten, what is yielded ends it: that word, and no other. Both raise
+    `OSError`, and that `StoreError`, too.
+    """
     fresh = scratch(layout.folder, "text").name
+
+    def end() -> None:
+        if retraction(layout) == fresh + _BEGUN:
+            _write(layout, fresh)
+
     _write(layout, fresh + _BEGUN)
-    yield
+    yield end
     _write(layout, fresh)
 
 
