@@ -201,6 +201,12 @@ def test_what_a_list_refutes_was_lent_to_nobody(half: Partial, layout: WorkshopL
     half.close()
 
 
+def test_a_note_that_is_there_is_good_for_all(half: Partial, layout: WorkshopLayout) -> None:
+    layout.partly.mkdir()  # like another user's file: nobody here may write to it
+    onlooker(layout).lend()
+    half.close()
+
+
 def failing(step: str, layout: WorkshopLayout, instead: Instead) -> None:
     """Have one step of going on in another file fail, once."""
     left = [1]
