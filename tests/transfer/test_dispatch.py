@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import pytest
 
-from headrace.events import BytesHashed, Event, Warned
+from headrace.events import BytesHashed, Checking, Event, Warned
 from headrace.transfer.dispatch import Dispatcher
 
 
@@ -26,6 +27,30 @@ def test_outcomes_are_delivered_however_slow_the_subscriber_is() -> None:
         threading.Timer(1.0, leaving.set).start()  # after the block below has been left, or soon
     assert [event.message for event in heard if isinstance(event, Warned)] == [str(n) for n in range(100)]
     assert [event for event in heard if isinstance(event, BytesHashed)] == [BytesHashed("digest", 99)]
+
+
+def test_of_each_file_the_last_word_is_delivered() -> None:
+    heard: list[Event] = []
+    leaving = threading.Event()
+
+    def slow(event: Event) -> None:
+        assert leaving.wait(30)
+        heard.append(event)
+
+    last = [
+        BytesHashed("one", 9),
+        BytesHashed("another", 9),
+        Checking("a", "same", 9, 9),
+        Checking("b", "same", 9, 9),
+    ]
+    with Dispatcher((slow,)) as dispatcher:
+        dispatcher.emit(Warned("topic", "held up by this"))
+        for event in last:
+            dispatcher.emit(replace(event))
+        for event in last:
+            dispatcher.emit(event)
+        threading.Timer(1.0, leaving.set).start()  # after the block below has been left, or soon
+    assert [id(event) for event in heard[1:]] == [id(event) for event in last]
 
 
 def test_a_subscriber_that_fails_is_left_out_and_others_are_not(caplog: pytest.LogCaptureFixture) -> None:
