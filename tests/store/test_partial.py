@@ -17,6 +17,7 @@ from headrace.layout import WorkshopLayout
 from headrace.manifest import Digest, Entry
 from headrace.ranges import Range, RangeSet
 from headrace.store.partial import Partial, landed_bytes
+from headrace.store.partly import lend
 from headrace.store.space import check_space
 from tests.conftest import Instead
 from tests.store.holders import HALF, SIZE, Claim, litter, seize
@@ -290,6 +291,25 @@ def test_a_takeover_for_which_there_is_no_room_begins_afresh(tiny_disk: Path, cl
     taker = seize(layout, 5 * 1024 * 1024)
     assert not taker.have
     taker.drop()
+
+
+def test_what_was_lent_and_landed_is_kept_where_there_is_no_room_for_both(
+    tiny_disk: Path, claim: Claim
+) -> None:
+    layout = WorkshopLayout(tiny_disk, Digest(Digest.SHA256, "d" * 64))
+    for stray in tiny_disk.iterdir():
+        stray.unlink()
+    partial = claim(layout, 5 * 1024 * 1024)
+    partial.landed(HALF)
+    lend(layout)
+    partial.close()
+    with pytest.raises(NoSpace):
+        claim(layout, 5 * 1024 * 1024)
+    assert litter(layout) == [layout.partly.name, layout.partial.name, layout.journal.name]
+    layout.partly.unlink()
+    again = claim(layout, 5 * 1024 * 1024)
+    assert again.have == RangeSet([HALF])
+    again.drop()
 
 
 def test_space_that_a_former_attempt_took_counts_as_had(layout: WorkshopLayout, claim: Claim) -> None:

@@ -238,7 +238,9 @@ class Partial:
         try:
             return self._replace(self._former())
         except NoSpace:
-            if not self.path.exists():
+            # What a holder that is gone had recorded is kept: with more space it is gone on with.
+            is_kept = self._lease.inherited and landed_bytes(self._layout, self.size)
+            if is_kept or not self.path.exists():
                 raise
             # Both do not fit. If its holder is dead, the former one's space is free once it has no name.
             self._mine().unlink()
