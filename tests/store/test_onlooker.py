@@ -18,6 +18,7 @@ from headrace.ranges import Range, RangeSet
 from headrace.store.leftovers import SCRATCH_S, sweep
 from headrace.store.onlooker import Onlooker
 from headrace.store.partial import Partial, landed_bytes
+from headrace.store.partly import is_lent
 from headrace.store.retraction import end_retraction, is_begun, retracting, retraction
 from tests.conftest import Instead
 from tests.store.holders import HALF, SIZE, Claim, seize
@@ -204,6 +205,7 @@ def test_what_a_list_refutes_was_lent_to_nobody(half: Partial, layout: WorkshopL
 def test_a_note_that_is_there_is_good_for_all(half: Partial, layout: WorkshopLayout) -> None:
     layout.partly.mkdir()  # like another user's file: nobody here may write to it
     onlooker(layout).lend()
+    assert is_lent(layout)
     half.close()
 
 
