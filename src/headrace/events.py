@@ -314,6 +314,8 @@ class LoadProgress(Event):
 class Loaded(Event):
     """A load ended well, every file verified, after `seconds`.
 
+    Of a folder, whose bytes nobody promised, `repo` is the path, and `commit` is empty.
+
     `tensors` were handed out while their files came: none where everything was here, or had to be before it could be
     read, and never what the model has no use for. In `waited_s` of the seconds somebody waited, one thread or several:
     for what was to come, for bytes, and in the end for digests.

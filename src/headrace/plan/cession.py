@@ -42,17 +42,19 @@ class Cessions:
         owed = sum(one.ceded for one in assignments)
         for wanted in range(1, starved - owed + 1):
             richest = max(blobs.values(), key=lambda blob: blob.assigned)
-            lanes = [one for one in assignments if one.blob is richest and not one.ceded]
-            able = [one for one in lanes if not one.wished and one.can_stop(now) and one.lasts(_SOON_S, now)]
-            if len(lanes) <= 1 or not able:
+            ceding = self._ceding([one for one in assignments if one.blob is richest and not one.ceded], now)
+            if ceding is None:
                 return
-            ceding = max(able, key=lambda one: len(one.left))
-            is_much = self._is_much(ceding, ceding.position)
-            patience_s = _PATIENT_S if is_much else _SOON_S
-            if wanted <= sum(one.ends_within(patience_s, now) for one in assignments if not one.ceded):
-                continue  # it gets one that is free in a moment
-            ceding.ceded = True
-            yield _stop(ceding, ceding.position)
+            patience_s = _PATIENT_S if self._is_much(ceding, ceding.position) else _SOON_S
+            soon = [one for one in assignments if not one.ceded and one.ends_within(patience_s, now)]
+            if wanted > len(soon):
+                ceding.ceded = True
+                yield _stop(ceding, ceding.position)
+
+    def _ceding(self, lanes: Collection[Assignment], now: float) -> Assignment | None:
+        """Which of a blob's would be ceded; it keeps one."""
+        able = [one for one in lanes if not one.wished and one.can_stop(now) and one.lasts(_SOON_S, now)]
+        return max(able, key=lambda one: len(one.left)) if able and len(lanes) > 1 else None
 
     def _starves(self, blob: BlobPlan, now: float) -> bool:
         wants = blob.is_waited_for(now) or (
