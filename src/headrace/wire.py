@@ -56,13 +56,13 @@ _ASCII_NAME = re.compile(r"[a-z0-9._-]+")
 _NO_HOST = re.compile(r"[\s\\%<>\"^`{|}]")
 _BARE_HOST = re.compile(r"[\w.-]+(:\d+)?(/[\w./-]*)?")
 # Compiled when they are needed, which is when something went wrong. Each leaves its group standing, which says what was
-# there; a quoted value may have spaces.
+# there; a quoted value may have spaces. The words may be anything, and long: no pattern may begin anew within what it
+# has looked through, which would take minutes.
 _SECRETS = (
     r"(\b(?:proxy-authorization|authorization|set-cookie|cookie)\b).+",
     r"(\b(?:bearer|basic)\s+)\S+",
-    r"(\w*(?:token|secret|passw|signature|credential|api[_-]?key)[\w-]*[\"']?\s*[:=]\s*)(?:\"[^\"]*\"?|'[^']*'?|\S+)",
-    r"(\?)\S*=\S*",
-    r"()\S*:\S+(?=@)",
+    r"((?<![\w-])(?=[\w-]*(?:token|secret|passw|signature|credential|api[_-]?key))[\w-]+[\"']?\s*[:=]\s*)"
+    r"(?:\"[^\"]*\"?|'[^']*'?|\S+)",
     r"(\b(?:hf_|hrn_|ms-))[\w-]{6,}",
 )
 
@@ -144,10 +144,19 @@ def redacted(text: str, secrets: Iterable[str] = ()) -> str:
     """
     for secret in secrets:
         text = text.replace(secret, "…")
-    text = re.sub(r"[A-Za-z][A-Za-z0-9+.-]*://\S+", lambda found: shown(found[0]) or "…", text)
+    text = re.sub(r"[A-Za-z][A-Za-z0-9+.-]{0,30}://\S+", lambda found: shown(found[0]) or "…", text)
     for pattern in _SECRETS:
         text = re.sub(pattern, r"\1…", text, flags=re.IGNORECASE)
-    return text
+    return re.sub(r"\S+", lambda found: _without_url_secrets(found[0]), text)
+
+
+def _without_url_secrets(word: str) -> str:
+    """The word without what would be a query in a URL, or user and password, where a scheme is missing."""
+    path, _, query = word.partition("?")
+    if "=" in query:
+        word = f"{path}?…"
+    user, _, host = word.rpartition("@")
+    return f"…@{host}" if ":" in user[:-1] else word
 
 
 def origin_of(url: str) -> tuple[str, str, int]:
