@@ -51,7 +51,6 @@ _DATE = re.compile(
 _EPOCH_TIME = re.compile(rb'"AWS:EpochTime"\s*:\s*([0-9]{1,12})')
 _ISO = re.compile(r"([0-9]{4})-?([0-9]{2})-?([0-9]{2})T([0-9]{2}):?([0-9]{2}):?([0-9]{2})(?:\.[0-9]{1,9})?Z")
 _RESET = re.compile(r";\s*t=([0-9]{1,9})\s*(?:;|$)")
-_USERINFO = re.compile(r":.*(?=@)", re.DOTALL)
 _ASCII_NAME = re.compile(r"[a-z0-9._-]+")
 _NO_HOST = re.compile(r"[\s\\%<>\"^`{|}]")
 _BARE_HOST = re.compile(r"[\w.-]+(:\d+)?(/[\w./-]*)?")
@@ -132,8 +131,10 @@ def shown(url: str) -> str:
         return ""
     if not parts.netloc:
         return parts.path.rpartition("@")[2]
-    path = _USERINFO.sub("…", parts.path)  # of a user name or password with a slash in it
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], path, "", ""))
+    user, at, path = parts.path.rpartition("@")  # of a user name or password with a slash in it
+    name, colon, _ = user.partition(":")
+    told = f"{name}{'…' if colon else ''}{at}{path}"
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], told, "", ""))
 
 
 def redacted(text: str, secrets: Iterable[str] = ()) -> str:
