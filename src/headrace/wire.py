@@ -60,8 +60,10 @@ _BARE_HOST = re.compile(r"[\w.-]+(:\d+)?(/[\w./-]*)?")
 _SECRETS = (
     r"(\b(?:proxy-authorization|authorization|set-cookie|cookie)\b).+",
     r"(\b(?:bearer|basic)\s+)\S+",
-    r"((?<![\w-])(?=[\w-]*(?:token|secret|passw|signature|credential|api[_-]?key))[\w-]+[\"']?\s*[:=]\s*)"
-    r"(?:\"[^\"]*\"?|'[^']*'?|\S+)",
+    (
+        r"((?<![\w-])(?=[\w-]*(?:token|secret|passw|signature|credential|api[_-]?key))[\w-]+[\"']?\s*[:=]\s*)"
+        r"(?:\"[^\"]*\"?|'[^']*'?|\S+)"
+    ),
     r"(\b(?:hf_|hrn_|ms-))[\w-]{6,}",
 )
 
