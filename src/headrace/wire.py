@@ -51,18 +51,19 @@ _DATE = re.compile(
 _EPOCH_TIME = re.compile(rb'"AWS:EpochTime"\s*:\s*([0-9]{1,12})')
 _ISO = re.compile(r"([0-9]{4})-?([0-9]{2})-?([0-9]{2})T([0-9]{2}):?([0-9]{2}):?([0-9]{2})(?:\.[0-9]{1,9})?Z")
 _RESET = re.compile(r";\s*t=([0-9]{1,9})\s*(?:;|$)")
-_USERINFO = re.compile(r":.*(?=@)", re.DOTALL)
 _ASCII_NAME = re.compile(r"[a-z0-9._-]+")
 _NO_HOST = re.compile(r"[\s\\%<>\"^`{|}]")
 _BARE_HOST = re.compile(r"[\w.-]+(:\d+)?(/[\w./-]*)?")
 # Compiled when they are needed, which is when something went wrong. Each leaves its group standing, which says what was
-# there; a quoted value may have spaces.
+# there; a quoted value may have spaces. The words may be anything, and long: no pattern may begin anew within what it
+# has looked through, which would take minutes.
 _SECRETS = (
     r"(\b(?:proxy-authorization|authorization|set-cookie|cookie)\b).+",
     r"(\b(?:bearer|basic)\s+)\S+",
-    r"(\w*(?:token|secret|passw|signature|credential|api[_-]?key)[\w-]*[\"']?\s*[:=]\s*)(?:\"[^\"]*\"?|'[^']*'?|\S+)",
-    r"(\?)\S*=\S*",
-    r"()\S*:\S+(?=@)",
+    (
+        r"((?<![\w-])(?=[\w-]*(?:token|secret|passw|signature|credential|api[_-]?key))[\w-]+[\"']?\s*[:=]\s*)"
+        r"(?:\"[^\"]*\"?|'[^']*'?|\S+)"
+    ),
     r"(\b(?:hf_|hrn_|ms-))[\w-]{6,}",
 )
 
@@ -132,8 +133,10 @@ def shown(url: str) -> str:
         return ""
     if not parts.netloc:
         return parts.path.rpartition("@")[2]
-    path = _USERINFO.sub("…", parts.path)  # of a user name or password with a slash in it
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], path, "", ""))
+    user, at, path = parts.path.rpartition("@")  # of a user name or password with a slash in it
+    name, colon, _ = user.partition(":")
+    told = f"{name}{'…' if colon else ''}{at}{path}"
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], told, "", ""))
 
 
 def redacted(text: str, secrets: Iterable[str] = ()) -> str:
@@ -144,10 +147,19 @@ def redacted(text: str, secrets: Iterable[str] = ()) -> str:
     """
     for secret in secrets:
         text = text.replace(secret, "…")
-    text = re.sub(r"[A-Za-z][A-Za-z0-9+.-]*://\S+", lambda found: shown(found[0]) or "…", text)
+    text = re.sub(r"[A-Za-z][A-Za-z0-9+.-]{0,30}://\S+", lambda found: shown(found[0]) or "…", text)
     for pattern in _SECRETS:
         text = re.sub(pattern, r"\1…", text, flags=re.IGNORECASE)
-    return text
+    return re.sub(r"\S+", lambda found: _without_url_secrets(found[0]), text)
+
+
+def _without_url_secrets(word: str) -> str:
+    """The word without what would be a query in a URL, or user and password, where a scheme is missing."""
+    path, _, query = word.partition("?")
+    if "=" in query:
+        word = f"{path}?…"
+    user, _, host = word.rpartition("@")
+    return f"…@{host}" if ":" in user[:-1] else word
 
 
 def origin_of(url: str) -> tuple[str, str, int]:

@@ -18,7 +18,7 @@ from headrace.cli.chart import chart
 from headrace.cli.race import WAYS, Run
 from headrace.testing import ChaosHub, Fault, content, write_repo
 from headrace.testing.tree import FakeTree
-from tests.cli.shell import Shell
+from tests.cli.shell import TOKEN, Shell
 
 # Stands in for a library that takes seconds to import: it reads what it is given, from where that library would.
 LIBRARY = """
@@ -103,6 +103,35 @@ def test_what_cannot_be_loaded_is_an_error_and_leaves_nothing(tiny: Shell, libra
     assert (told.code, told.out) == (15, "")
     assert told.err == "error: hf download, then load: RuntimeError: no such luck\n"
     assert not list(tiny.cache.parent.glob("headrace-bench-*"))
+
+
+def test_a_token_goes_nowhere_where_ours_does_not_go(tiny: Shell, tmp_path: Path) -> None:
+    files = {"model.safetensors": content(50_000), "config.json": b"{}", "--odd.json": b"{}"}
+    write_repo(tmp_path / "hub", "org/model", files)
+    with ChaosHub(tmp_path / "hub", tokens={TOKEN: []}) as hub:
+        # By this address it is another machine, to which no token goes over plain http.
+        elsewhere = hub.endpoint.replace("127.0.0.1", "0.0.0.0")  # nothing is bound to it
+        command = ("bench", "load", "org/model", "--rounds", "1", "-q", "--source")
+        told = tiny(*command, elsewhere, HF_ENDPOINT="", HF_TOKEN=TOKEN)
+        assert told.code == 0, told.err
+        assert [line[:22].strip() for line in told.lines] == ["", *NAMES]
+        assert hub.log().count(path_glob="*--odd.json") > 0
+        assert not any(request.authorization_present for request in hub.log().requests)
+        # To where ours goes, others go.
+        told = tiny(*command, hub.endpoint, HF_ENDPOINT="", HF_TOKEN=TOKEN)
+        assert told.code == 0, told.err
+        clients = [one.agent or "" for one in hub.log().requests if one.authorization_present]
+        assert any("headrace" in one for one in clients)
+        assert any("hf_hub" in one for one in clients)
+
+
+def test_what_other_programs_say_is_told_without_secrets(tiny: Shell, library: str) -> None:
+    word = "a-word-like-any-other"
+    said = f"401 with {word} for https://host.test/file?Signature=abcdef0123456789"
+    Path(library, "transformers.py").write_text(f"raise RuntimeError({said!r})")
+    elsewhere = tiny.env["HF_ENDPOINT"].replace("127.0.0.1", "0.0.0.0")  # a hub that is not told it
+    told = tiny("bench", "load", "org/big", "--rounds", "1", "-q", HF_ENDPOINT=elsewhere, HF_TOKEN=word)
+    assert told.err == "error: hf download, then load: RuntimeError: 401 with … for https://host.test/file\n"
 
 
 def test_ctrl_c_ends_it_and_leaves_nothing(tiny: Shell, chaos: ChaosHub) -> None:

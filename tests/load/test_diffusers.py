@@ -17,6 +17,7 @@ import pytest
 
 from headrace.load.needed import Need, need_of, needed
 from headrace.manifest import Digest, Entry
+from tests.ports import free_port
 
 PYTHON = Path(sys.prefix) / "clients" / "bin" / "python"
 SCRIPT = Path(__file__).parent / "scripts" / "load_parts.py"
@@ -28,9 +29,11 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the script says of all cases."""
     if not list(PYTHON.parents[1].glob("lib/*/site-packages/diffusers")):
         pytest.skip(f"diffusers is not installed in {PYTHON.parents[1]}: `make setup` says why")
+    folder, port = tmp_path_factory.mktemp("parts"), free_port()
+    hub = {"HF_ENDPOINT": f"http://127.0.0.1:{port}", "HF_HUB_CACHE": str(folder / "cache")}
     done = subprocess.run(
-        [str(PYTHON), str(SCRIPT), str(tmp_path_factory.mktemp("parts"))],
-        env={**os.environ, "PYTHONPATH": str(SOURCE)},
+        [str(PYTHON), str(SCRIPT), str(folder), str(port)],
+        env={**os.environ, **hub, "PYTHONPATH": str(SOURCE)},
         capture_output=True,
         text=True,
         check=False,
@@ -81,6 +84,18 @@ def test_what_cannot_be_read_while_it_comes_is_pulled_then_loaded(
     (said,) = told[case]["said"]
     assert "is pulled, then loaded" in said
     assert reason in said
+
+
+def test_a_part_of_another_repo_is_that_repos(told: dict[str, Any]) -> None:
+    assert told["borrowed"] == {"same": True, "said": []}
+
+
+def test_where_parts_were_loaded_from_lasts_as_long_as_the_program(told: dict[str, Any]) -> None:
+    lasting = told["lasting"]
+    assert lasting["is_there"]
+    ours, stock = lasting["saved"]
+    assert ours == stock
+    assert not os.path.lexists(lasting["from"])  # the program has ended
 
 
 def test_what_was_read_and_is_wrong_is_told_and_never_published(told: dict[str, Any]) -> None:

@@ -413,6 +413,14 @@ def test_no_secret_is_left_in_words(words: str, secret: str) -> None:
     assert secret[:16] not in redacted(f"a token hf_{secret} is refused")
 
 
+@pytest.mark.parametrize(
+    "piece", [":", "a:", "a", "?", "?=", "token", "token-", "token:", "token ", 'token="', "a://", "a.", " "]
+)
+def test_words_without_end_are_gone_through_in_time(piece: str) -> None:
+    words = piece * (16_384 // len(piece))
+    assert SECRET not in redacted(f"{words}\nsecret={SECRET} user:{SECRET}@host path?key={SECRET}")
+
+
 def test_words_without_secrets_stay_as_they_are() -> None:
     words = (
         "ModuleNotFoundError: No module named 'headrace'; see https://host.test/a/b:c (line 3, in <module>)"

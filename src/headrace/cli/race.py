@@ -23,11 +23,13 @@ import headrace
 from headrace.cli.contestant import IMPORTED, LOADED, Course, Ours, Start, Stock
 from headrace.errors import LoadError
 from headrace.events import Event, Loaded, from_json
+from headrace.facade.environment import variables_of
 from headrace.load.needed import Need, needed
 from headrace.manifest import Manifest
 from headrace.names import parse_address
 from headrace.settings import Settings
 from headrace.settings.sources import HUB
+from headrace.wire import redacted
 
 Watch = Callable[[Event], None]
 
@@ -84,7 +86,7 @@ class Race:
         told = headrace.preview(repo, settings=self._at("config"), sources=sources).manifest
         self.manifest: Manifest = replace(told, entries=needed(told.entries, Need.A_MODEL))
         self._architecture = self._told_architecture()
-        self._hub = self._settings.trusted(sources).at
+        self._hub = self._settings.trusted(sources)
         self._client = shutil.which("hf", path=str(Path(sys.executable).parent)) or shutil.which("hf")
         self.left_out = self._why_not()
 
@@ -142,28 +144,38 @@ class Race:
             if outcome.pop("event", None) == "over":
                 return outcome, waited_s
             errors.seek(0)
-            why = outcome.get("message") or _last_line(errors.read()) or f"exit code {process.returncode}"
+            why = (
+                outcome.get("message") or self._last_line(errors.read()) or f"exit code {process.returncode}"
+            )
             raise LoadError(f"{way.name}: {why}", hint=outcome.get("hint"))
 
     def _download(self, settings: Settings) -> float:
         """Have the hub's own client fetch the same files; seconds."""
         repo, revision = parse_address(self._repo)
         names = [entry.path for entry in self.manifest.entries]
-        command = [str(self._client), "download", repo.name, *names, "--revision", revision]
+        options = ["--revision", revision, "--cache-dir", str(settings.cache)]
         began = time.monotonic()
         done = subprocess.run(
-            [*command, "--cache-dir", str(settings.cache)],
+            [
+                str(self._client),
+                "download",
+                *options,
+                "--",
+                repo.name,
+                *names,
+            ],  # a name may look like an option
             env={**self._environment(), "HF_XET_CACHE": str(settings.cache / "xet")},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             check=False,
         )
         if done.returncode:
-            raise LoadError(f"hf download: {_last_line(done.stderr) or f'exit code {done.returncode}'}")
+            raise LoadError(f"hf download: {self._last_line(done.stderr) or f'exit code {done.returncode}'}")
         return time.monotonic() - began
 
     def _environment(self) -> dict[str, str]:
-        own = {"HF_ENDPOINT": self._hub.url} if self._hub.kind == HUB else {"HF_HUB_OFFLINE": "1"}
+        is_hub = self._hub.at.kind == HUB
+        own = variables_of(self._hub, self._settings) if is_hub else {"HF_HUB_OFFLINE": "1"}
         return {**os.environ, **own, "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
 
     def _at(self, name: str) -> Settings:
@@ -172,7 +184,7 @@ class Race:
     def _why_not(self) -> str:
         if self._client is None:
             return "the hub's own client is not installed (pip install huggingface_hub)"
-        if self._hub.kind != HUB:
+        if self._hub.at.kind != HUB:
             return "the hub's own client speaks to hubs only"
         return ""
 
@@ -189,7 +201,8 @@ class Race:
         except (ValueError, KeyError, IndexError, TypeError):
             return ""
 
-
-def _last_line(said: bytes) -> str:
-    lines = said.decode(errors="replace").strip().splitlines()
-    return lines[-1].strip() if lines else ""
+    def _last_line(self, said: bytes) -> str:
+        """What another program said in the end, without secrets of the user's."""
+        lines = said.decode(errors="replace").strip().splitlines()
+        tokens = (self._settings.token, self._settings.modelscope_token)
+        return redacted(lines[-1].strip(), filter(None, tokens)) if lines else ""

@@ -39,7 +39,7 @@ def environment(
     if not hubs:
         hint = "headrace sources use NAME, with a hub among them"
         raise UsageError("no source in use is a hub, and other tools speak to hubs only", hint=hint)
-    return _variables(_best(hubs, repo, seconds, settings) if measured else hubs[0], settings)
+    return variables_of(_best(hubs, repo, seconds, settings) if measured else hubs[0], settings)
 
 
 def _best(hubs: list[SourceSetting], repo: str, seconds: float, settings: Settings) -> SourceSetting:
@@ -55,7 +55,8 @@ def _best(hubs: list[SourceSetting], repo: str, seconds: float, settings: Settin
     return next(one for one in hubs if one.at.url == place)
 
 
-def _variables(hub: SourceSetting, settings: Settings) -> dict[str, str]:
+def variables_of(hub: SourceSetting, settings: Settings) -> dict[str, str]:
+    """Those that `environment` gives for this hub."""
     variables = {"HF_ENDPOINT": hub.at.url}
     away = "1"
     if hub.at.url != HUGGING_FACE:

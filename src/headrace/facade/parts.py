@@ -53,7 +53,7 @@ def _load_while_they_come(
         progress.expect(arrivals.values())
         try:
             with Stage(planned.root, manifest.entries, arrivals) as stage, finding(stage):
-                made = stage.load(cls, manifest.repo.name, arguments)
+                made = stage.load_from_here(cls, manifest.repo.name, arguments)
                 stage.settle()
                 coming.finish()
                 return made

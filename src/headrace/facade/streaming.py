@@ -58,7 +58,8 @@ def streaming(
 
     Raises:
         DigestMismatch: from `from_pretrained`: what came was not what was promised; nothing of it is in the cache.
-        HeadraceError: from `from_pretrained`: what had begun to arrive does not arrive.
+        HeadraceError: from `from_pretrained` of transformers: what had begun to arrive does not arrive. With diffusers
+            that is a line of the log, and diffusers fetches by itself what is missing.
     """
     finder = _finder(sources, settings, on_event)
     from headrace.load.hook import finding  # noqa: PLC0415  # it imports what only this needs

@@ -9,7 +9,9 @@ it is pulled, then loaded. Of versions outside `TESTED` nothing is touched.
 
 from __future__ import annotations
 
+import atexit
 import logging
+import os
 import shutil
 import tempfile
 from collections.abc import ItemsView, Iterable, Iterator, Mapping, ValuesView
@@ -123,8 +125,9 @@ class Stage:
     def __init__(self, root: Path, entries: Iterable[Entry], arrivals: Mapping[str, Arrival]) -> None:
         """Where the snapshot is, what the repo has, and what of it is on its way, by its path in the repo."""
         self._root = root
-        self._own = tempfile.TemporaryDirectory(prefix="headrace-")
-        self._folder = Path(self._own.name) / root.name
+        own = tempfile.mkdtemp(prefix="headrace-")
+        atexit.register(_remove, own, os.getpid())
+        self._folder = Path(own, root.name)
         self._paths = [entry.path for entry in entries]
         self._arrivals = {str(self._folder / path): arrival for path, arrival in arrivals.items()}
 
@@ -142,8 +145,11 @@ class Stage:
         shutil.rmtree(self._folder)
         self._folder.symlink_to(self._root)
 
-    def load(self, cls: Loadable, name: str, arguments: Mapping[str, Any]) -> Any:
-        """Have the library load what is here. Raises whatever it raises."""
+    def load_from_here(self, cls: Loadable, name: str, arguments: Mapping[str, Any]) -> Any:
+        """Have the library load what is here. Raises whatever it raises.
+
+        This is no `Loader`: what a part asks for by the name of another repo is not here.
+        """
         made = cls.from_pretrained(str(self._folder), local_files_only=True, **arguments)
         parts = getattr(made, "components", None)
         for part in [made, *(parts.values() if isinstance(parts, dict) else ())]:
@@ -244,6 +250,11 @@ class ComingTensors(dict[str, Any]):
 
 
 _COMING = object()
+
+
+def _remove(folder: str, owner: int) -> None:
+    if os.getpid() == owner:  # what it has forked ends as well, and mostly before
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _wrapped(load: Any) -> Any:

@@ -1,4 +1,6 @@
-"""Models and pipelines of diffusers, made here, and loaded from a hub while they come: `python load_parts.py FOLDER`.
+"""Models and pipelines of diffusers, made here, and loaded from a hub while they come: `python load_parts.py FOLDER PORT`.
+
+The hub listens at PORT, and the environment says so: stock clients read that while they are imported.
 
 Prints one line of JSON: for each case whether it was loaded as it came, and whether it is what a stock load makes.
 """
@@ -7,7 +9,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,14 @@ class Other(diffusers.UNet2DModel):  # type: ignore[misc]  # what is seen here d
         if Path(name).is_dir():
             safetensors.torch.load_file(Path(name, "diffusion_pytorch_model.safetensors"))
         return super().from_pretrained(name, **arguments)
+
+
+class Borrowing(diffusers.DDPMPipeline):  # type: ignore[misc]  # see above
+    """Has a part of another repo."""
+
+    def __init__(self, unet: Any, scheduler: Any) -> None:
+        super().__init__(unet, scheduler)
+        self.borrowed = diffusers.AutoencoderKL.from_pretrained("org/lender", subfolder="vae")
 
 
 def models() -> dict[str, Any]:
@@ -94,6 +103,15 @@ def pipeline(vae: Any) -> Any:
         feature_extractor=None,
         requires_safety_checker=False,
     )
+
+
+def words() -> Any:
+    """A tokenizer that copies a file it was loaded from when it is saved."""
+    vocab, merges = FOLDER / "vocab.txt", FOLDER / "bpe.codes"
+    vocab.write_text("a 1\n")
+    merges.write_text("a b 1\n")
+    tokenizer: Any = transformers.PhobertTokenizer
+    return tokenizer(str(vocab), str(merges))
 
 
 def repo(name: str, folder: Path, **more: bytes) -> None:
@@ -153,6 +171,16 @@ def make() -> None:
     old = {"unet/diffusion_pytorch_model.bin": b"x", "sd.ckpt": b"x", "sd.safetensors": b"x"}
     repo("org/old", FOLDER / "pipeline", **old, **{"unet/diffusion_pytorch_model.fp16.safetensors": b"x"})
     repo("org/streamed", FOLDER / "pipeline")
+    tokenizer = words()
+    whole.register_modules(tokenizer=tokenizer)
+    whole.save_pretrained(FOLDER / "words")
+    repo("org/words", FOLDER / "words")
+    borrowing = FOLDER / "borrowing"
+    diffusers.DDPMPipeline(made["unet"], diffusers.DDPMScheduler()).save_pretrained(borrowing)
+    made["vae"].save_pretrained(borrowing / "vae")
+    repo("org/borrowing", borrowing)
+    models()["vae"].save_pretrained(FOLDER / "lender" / "vae")
+    repo("org/lender", FOLDER / "lender")
     repo("org/coded", FOLDER / "pipeline", **{"pipeline.py": b"raise SystemExit"})
 
 
@@ -194,6 +222,31 @@ class Cases:
             "events": len(events),
         }
 
+    def lasting(self) -> None:
+        """Where things were loaded from is there as long as the program."""
+        made = headrace.load(diffusers.DiffusionPipeline, "org/words")
+        made.save_pretrained(FOLDER / "saved" / "words")
+        merges = Path(made.tokenizer.merges_file)
+        self.told["lasting"] = {
+            "from": str(merges),
+            "is_there": merges.exists(),
+            "saved": [
+                sorted(path.name for path in (folder / "tokenizer").iterdir())
+                for folder in (FOLDER / "saved" / "words", FOLDER / "words")
+            ],
+        }
+
+    def borrowed(self) -> None:
+        """A part that asks for another repo gets that one's weights."""
+        self._said.words.clear()
+        with headrace.streaming():
+            made = Borrowing.from_pretrained("org/borrowing")
+        lent = diffusers.AutoencoderKL.from_pretrained(FOLDER / "lender" / "vae")
+        self.told["borrowed"] = {
+            "same": same(tensors(made.borrowed), tensors(lent)),
+            "said": list(self._said.words),
+        }
+
     def wrong(self) -> None:
         try:
             headrace.load(diffusers.UNet2DModel, "org/wrong")
@@ -206,8 +259,7 @@ class Cases:
 def main() -> None:
     make()
     cases, unet, pipe = Cases(), diffusers.UNet2DModel, diffusers.DiffusionPipeline
-    with ChaosHub(FOLDER / "hub") as hub:
-        os.environ |= {"HF_ENDPOINT": hub.endpoint, "HF_HUB_CACHE": str(FOLDER / "cache")}
+    with ChaosHub(FOLDER / "hub", ports=(int(sys.argv[2]), 0)) as hub:
         cases.case("unet", unet, "unet", "unet")
         cases.case("vae", diffusers.AutoencoderKL, "vae", "vae")
         dit = diffusers.DiTTransformer2DModel
@@ -226,6 +278,8 @@ def main() -> None:
         cases.case("coded", pipe, "coded", "pipeline")
         cases.case("other", Other, "other", "other")
         cases.streamed()
+        cases.lasting()
+        cases.borrowed()
         hub.set_faults(Fault("flip", offset=20_000))
         cases.wrong()
     sys.stdout.write(json.dumps(cases.told) + "\n")
