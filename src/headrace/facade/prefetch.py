@@ -342,9 +342,14 @@ def joined(order: Order, on_event: Callable[[Event], None] | None = None) -> Abs
     return _under_way.joined(order, on_event)
 
 
+def under_way(order: Order) -> Prefetch | None:
+    """The prefetch of the same that was begun and has neither failed nor been closed, for who only looks at it."""
+    return _under_way.find(order)
+
+
 def is_under_way(order: Order) -> bool:
-    """Whether a prefetch of the same was begun and has neither failed nor been closed."""
-    return _under_way.find(order) is not None
+    """Whether there is such a one."""
+    return under_way(order) is not None
 
 
 def _key(order: Order) -> _Key:
