@@ -22,7 +22,7 @@ from headrace.facade.prefetch import Prefetch
 from headrace.layout import HubCacheLayout
 from headrace.load.adapter import adapted, base_of, is_adapter
 from headrace.load.arrival import Arrival
-from headrace.load.checkpoint import is_quantized, streamed, way_around
+from headrace.load.checkpoint import other_way, streamed, streamed_at, way_around
 from headrace.load.framework import Loadable, as_loadable, is_of_diffusers, load_from_cache
 from headrace.load.misfit import check_config, is_read_by, names_another
 from headrace.load.needed import Need, need_of
@@ -182,7 +182,8 @@ def _has_to_be_whole(coming: Prefetch) -> bool:
     planned = coming.plan()
     early = streamed(planned.manifest.entries)
     coming.settle(entry for entry in planned.manifest.entries if entry not in early)
-    return is_adapter(planned.manifest.entries) or is_quantized(planned.root)
+    has_more = streamed_at(planned.root, early) != early  # of which a part may not do
+    return has_more or is_adapter(planned.manifest.entries) or bool(other_way(planned.root))
 
 
 class _Found:
