@@ -143,7 +143,7 @@ def test_what_is_in_the_cache_is_looked_at_when_it_is_loaded(
         _until(lambda: LOOKED_AT in caplog.text)
     caplog.clear()
     with headrace.streaming():
-        here = {"cache_dir": str(tmp_path / "cache"), "local_files_only": True}
+        here: dict[str, Any] = {"cache_dir": str(tmp_path / "cache"), "local_files_only": True}
         assert transformers.BertModel.from_pretrained("org/bert", **here) is not None
     _until(lambda: LOOKED_AT in caplog.text)
 

@@ -115,18 +115,15 @@ def needed(entries: Iterable[Entry], need: Need) -> tuple[Entry, ...]:
 def weights_of_a_model(paths: Iterable[str]) -> frozenset[str]:
     """The one format that is loaded, safetensors, else PyTorch's own, and the safetensors that classes read with it."""
     top = [path for path in paths if "/" not in path]
-    safe = frozenset(path for path in top if path.endswith(".safetensors"))
-    older = frozenset(path for path in top if path.endswith(".bin"))
+    safe, older = (frozenset(path for path in top if path.endswith(end)) for end in (".safetensors", ".bin"))
     if _WHOLE in safe:
-        return frozenset(path for path in safe if path == _WHOLE or not path.startswith(_AGAIN))
+        return frozenset({_WHOLE, *(path for path in safe if not path.startswith(_AGAIN))})
     # Beside PyTorch's own they are the shards of a model where one of them, or an index, is called so.
     are_shards = any(path.startswith("model") and ".safetensors" in path for path in top)
     if safe and (are_shards or not any(path.startswith("pytorch_model") for path in older)):
         return _but_copies(safe)
-    if _WHOLE_PYTORCH in older:
-        return frozenset({_WHOLE_PYTORCH}) | _but_copies(safe)
     if older:
-        return _but_copies(older) | _but_copies(safe)
+        return (older & {_WHOLE_PYTORCH} or _but_copies(older)) | _but_copies(safe)
     return frozenset(path for path in top if _is_weights(path))
 
 
