@@ -14,7 +14,7 @@ import transformers
 from safetensors.torch import save
 
 import headrace
-from headrace.errors import LoadError
+from headrace.errors import LoadError, UsageError
 from headrace.events import BlobPublished, Event, Loaded
 from headrace.testing import ChaosHub, write_repo
 from tests.conftest import Instead
@@ -80,6 +80,13 @@ def test_what_is_no_python_is_done_without(
     with headrace.open_safetensors("org/two") as tensors:
         assert sorted(tensors) == ["a", "b"]
     assert why in caplog.text
+
+
+def test_what_makes_no_sense_is_told_before_anything_begins(hub: ChaosHub) -> None:
+    with pytest.raises(UsageError):
+        headrace.prefetch("no/such/name")
+    with pytest.raises(UsageError):
+        headrace.prefetch("org/two", sources="no source")
 
 
 FROZEN = """

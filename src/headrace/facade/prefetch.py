@@ -24,6 +24,7 @@ from headrace.layout import WorkshopLayout
 from headrace.load.arrival import NO_PROOF, Arrival, Proof
 from headrace.load.needed import Need
 from headrace.manifest import Entry
+from headrace.names import parse_address
 from headrace.ranges import Range
 from headrace.settings import Settings, load_settings
 from headrace.store.onlooker import Onlooker
@@ -286,6 +287,8 @@ def prefetch(
         LoadError: no process can be started; `load` and `streaming` do without it.
     """
     order = Order(settings or load_settings(), several(sources), repo, Need.A_MODEL)
+    order.settings.carriers(order.sources)
+    parse_address(repo)
     return _under_way.begin(order, on_event)
 
 
