@@ -14,12 +14,13 @@ import transformers
 from safetensors.torch import save
 
 import headrace
-from headrace.errors import LoadError
+from headrace.errors import LoadError, UsageError
 from headrace.events import BlobPublished, Event, Loaded
 from headrace.testing import ChaosHub, write_repo
 from tests.conftest import Instead
 from tests.load.confined import where_nothing_can_be_started
 from tests.load.llama import llama
+from tests.load.watching import start
 
 
 @pytest.fixture(scope="module")
@@ -79,3 +80,27 @@ def test_what_is_no_python_is_done_without(
     with headrace.open_safetensors("org/two") as tensors:
         assert sorted(tensors) == ["a", "b"]
     assert why in caplog.text
+
+
+def test_what_makes_no_sense_is_told_before_anything_begins(hub: ChaosHub) -> None:
+    with pytest.raises(UsageError):
+        headrace.prefetch("no/such/name")
+    with pytest.raises(UsageError):
+        headrace.prefetch("org/two", sources="no source")
+
+
+FROZEN = """
+import sys, headrace
+sys.frozen, sys.executable = True, sys.argv[1]
+with headrace.open_safetensors("org/two") as tensors:
+    print(*sorted(tensors))
+"""
+
+
+def test_a_frozen_program_does_not_start_itself(hub: ChaosHub, tmp_path: Path) -> None:
+    itself, started = tmp_path / "app", tmp_path / "started"
+    itself.write_text(f"#!/bin/sh\ntouch {started}\n")
+    itself.chmod(0o755)
+    said, trouble = start(FROZEN, str(itself)).communicate()
+    assert said.split() == ["a", "b"], trouble
+    assert not started.exists()

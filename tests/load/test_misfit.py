@@ -44,23 +44,26 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ChaosHub]:
 def test_a_repo_without_config_is_told_as_what_it_is(name: str, hub: ChaosHub, tmp_path: Path) -> None:
     files, hint = MISFITS[name]
     write_repo(tmp_path / "hub", f"org/{name}", files)
-    for cls in (
-        transformers.AutoModel,
-        transformers.AutoModel,
-        transformers.BertModel,
-    ):  # on its way, then here
-        with pytest.raises(LoadError) as caught:
-            headrace.load(cls, f"org/{name}")
-        assert re.match(rf"org/{name} at 'main' \([0-9a-f]{{12}}\) has no config.json", caught.value.message)
-        assert hint in (caught.value.hint or "")
+    for is_here in (False, True):
+        if is_here:
+            headrace.pull(f"org/{name}")
+            hub.clear_log()
+        for cls in (transformers.AutoModel, transformers.BertModel):
+            with pytest.raises(LoadError) as caught:
+                headrace.load(cls, f"org/{name}")
+            told = rf"org/{name} at 'main' \([0-9a-f]{{12}}\) has no config.json"
+            assert re.match(told, caught.value.message)
+            assert hint in (caught.value.hint or "")
+    assert hub.log().blob_bytes == 0  # it was here
 
 
 def test_a_class_that_only_may_read_it_is_let_try(hub: ChaosHub, tmp_path: Path) -> None:
     write_repo(tmp_path / "hub", "org/bare", {"model.safetensors": WEIGHTS}, revision="v1")
-    for cls in (transformers.AutoConfig, transformers.AutoTokenizer):
-        with pytest.raises(LoadError, match=r"org/bare at 'v1'.* has no config.json") as caught:
-            headrace.load(cls, "org/bare@v1")
-        assert isinstance(caught.value.__context__, LoadError)  # after transformers gave up
+    with pytest.raises(LoadError, match=r"org/bare at 'v1'.* has no config.json") as caught:
+        headrace.load(transformers.AutoConfig, "org/bare@v1")
+    assert isinstance(caught.value.__context__, LoadError)  # after transformers gave up
+    with pytest.raises(LoadError, match="org/bare is here and verified, but OSError"):
+        headrace.load(transformers.GenerationConfig, "org/bare@v1")  # it lacks another file
     write_repo(tmp_path / "hub", "org/words", {"vocab.txt": b"[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nwater\n"})
     assert headrace.load(transformers.BertTokenizer, "org/words").tokenize("water") == ["water"]
 

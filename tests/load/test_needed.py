@@ -31,6 +31,23 @@ CASES = {
     ),
     "no variants": (["model.safetensors", "model.fp16.safetensors"], ["model.safetensors"]),
     "adapters": (["adapter_model.safetensors"], ["adapter_model.safetensors"]),
+    "what a class reads with it": (
+        [
+            "model.safetensors",
+            "head.safetensors",
+            "adapter_model.safetensors",
+            "consolidated.safetensors",
+            "model.fp32-00001-of-00002.safetensors",
+            "model-00001-of-00002.safetensors",
+            "open_clip_model.safetensors",
+            "training_args.bin",
+        ],
+        ["model.safetensors", "head.safetensors", "adapter_model.safetensors"],
+    ),
+    "what a class reads with bin": (
+        ["pytorch_model.bin", "head.safetensors", "training_args.bin"],
+        ["pytorch_model.bin", "head.safetensors"],
+    ),
     "only one of another kind": (["consolidated.safetensors"], ["consolidated.safetensors"]),
 }
 

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import json
 import logging
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,9 +22,10 @@ import transformers
 import headrace
 from headrace.errors import DigestMismatch
 from headrace.events import BlobPublished, Event, Loaded, LoadProgress
-from headrace.testing import ChaosHub, Fault
+from headrace.testing import ChaosHub, Fault, content, write_repo
 from tests.conftest import Instead
 from tests.load.confined import where_nothing_can_be_started
+from tests.load.watching import MIB
 from tests.load.zoo import ARCHITECTURES, Hubful, differences
 
 Llama: Any = transformers.AutoModelForCausalLM
@@ -178,6 +180,38 @@ def test_it_goes_on_with_a_prefetch(hubful: Hubful, hub: ChaosHub) -> None:
     assert differences(model, Llama.from_pretrained(hubful.at(repo))) == []
     size = (hubful.at(repo) / "model.safetensors").stat().st_size
     assert sum(one.body_bytes for one in hub.log().requests if (one.blob and one.body_bytes > 10_000)) <= size
+
+
+def test_a_prefetch_of_another_revision_goes_on(hubful: Hubful, hub: ChaosHub, told: list[str]) -> None:
+    repo = hubful.model("qwen")
+    files = {path.name: path.read_bytes() for path in hubful.at(repo).iterdir()}
+    write_repo(hubful.hub, "org/two", files, revision="v1")
+    write_repo(hubful.hub, "org/two", files | {"words.dat": content(6 * MIB)})
+    hub.set_faults(Fault("total", rate=2 * MIB))
+    coming = headrace.prefetch("org/two")
+    coming.plan()
+    with headrace.streaming():
+        model = Llama.from_pretrained("org/two", revision="v1")
+    hub.clear_faults()
+    assert differences(model, Llama.from_pretrained(hubful.at(repo))) == []
+    assert (carriers(hub), told) == ({"headrace"}, [])
+    assert coming.finish().files == len(files) + 1
+    coming.close()
+
+
+def test_a_prefetch_that_dies_leaves_nothing_to_the_stock_way(
+    hubful: Hubful, hub: ChaosHub, told: list[str], tmp_path: Path, instead: Instead
+) -> None:
+    repo, mute = hubful.model("llama"), tmp_path / "python"
+    mute.write_text("#!/bin/sh\nsleep 1\n")
+    mute.chmod(0o755)
+    instead(sys, executable=str(mute))
+    headrace.prefetch(repo)
+    with headrace.streaming():
+        model = Llama.from_pretrained(repo)
+    assert "is pulled, then loaded" in told[0]
+    assert carriers(hub) == {"headrace"}
+    assert differences(model, Llama.from_pretrained(hubful.at(repo))) == []
 
 
 def test_what_is_wrong_is_told_and_nothing_stays_behind(

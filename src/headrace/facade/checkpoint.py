@@ -18,7 +18,16 @@ from headrace.facade.prefetch import Prefetch, is_under_way, joined
 from headrace.facade.waiting import Waiting
 from headrace.layout import HubCacheLayout
 from headrace.load.arrival import Arrival
-from headrace.load.checkpoint import INDEX, WHOLE, is_quantized, layout_of, place_of, streamed, way_around
+from headrace.load.checkpoint import (
+    INDEX,
+    WHOLE,
+    layout_of,
+    other_way,
+    place_of,
+    streamed,
+    streamed_at,
+    way_around,
+)
 from headrace.load.needed import Need, needed
 from headrace.load.progress import Progress
 from headrace.manifest import Manifest
@@ -75,8 +84,10 @@ class Checkpoint:
         reason = obstacle or ("" if early else "it has no safetensors at its top") or way_around(arguments)
         if not reason:
             coming.settle(entry for entry in manifest.entries if entry not in early)
-            if is_quantized(root):
-                reason = "a quantizer may read it in another way"
+            early = streamed_at(root, early)
+            reason = other_way(root) or ("" if early else "its index names none of its files")
+        if not reason:
+            coming.settle(entry for entry in manifest.entries if entry not in early)
         if reason:
             _log.info("%s is pulled, then loaded: %s", manifest.repo, reason)
             coming.finish()

@@ -53,7 +53,9 @@ class Companion:
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         """Start it; `secrets` are never among its words. Raises `NoCompanion` where there is no Python to run, or no process may be made."""
-        if not sys.executable:
+        if not sys.executable or getattr(
+            sys, "frozen", False
+        ):  # what is frozen names itself there: it would start itself
             raise NoCompanion("this program does not know which Python runs it", hint=_HINT)
         self.last_words = ""
         self._secrets = tuple(secrets)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -22,9 +23,9 @@ from headrace.facade.prefetch import Prefetch
 from headrace.layout import HubCacheLayout
 from headrace.load.adapter import adapted, base_of, is_adapter
 from headrace.load.arrival import Arrival
-from headrace.load.checkpoint import is_quantized, streamed, way_around
-from headrace.load.framework import Loadable, as_loadable, is_of_diffusers, load_from_cache
-from headrace.load.misfit import check_config, is_read_by, names_another
+from headrace.load.checkpoint import other_way, streamed, streamed_at, way_around
+from headrace.load.framework import Loadable, as_loadable, is_of_diffusers, lacks_a_file, load_from_cache
+from headrace.load.misfit import check_config, is_read_by, may_lack, own_way
 from headrace.load.needed import Need, need_of
 from headrace.load.progress import Progress
 from headrace.load.readahead import ReadAhead, weights_in
@@ -37,6 +38,7 @@ from headrace.transfer.dispatch import Dispatcher
 if TYPE_CHECKING:
     from headrace.load.hook import Asked, Finder
 
+_log = logging.getLogger("headrace.load")
 _TAKES_ADAPTERS_ARGUMENTS = 5  # and later ones of transformers
 
 
@@ -83,7 +85,7 @@ def load(
             progress.over(str(path), "")
             return made
         settings, need = settings or load_settings(), need_of(cls, arguments)
-        on_demand = _takes_a_share(need, arguments)
+        on_demand = _takes_a_share(loadable, need, arguments)
         order = Order(settings, several(sources), os.fspath(repo_or_path), need, on_demand=on_demand)
         bring = load_parts if is_of_diffusers(loadable) else _load
         return bring(loadable, order, emit, arguments)
@@ -132,7 +134,7 @@ def _load(
 def _load_while_it_comes(
     loadable: Loadable, coming: Prefetch, order: Order, arguments: dict[str, Any], emit: Emit | None
 ) -> Any:
-    obstacle = _obstacle() if order.need is Need.A_MODEL else "it is no model's weights"
+    obstacle = _obstacle(loadable) if order.need is Need.A_MODEL else "it is no model's weights"
     manifest = coming.plan().manifest
     if is_read_by(loadable, arguments):  # before gigabytes come for nothing
         paths = (entry.path for entry in manifest.entries)
@@ -144,23 +146,39 @@ def _load_while_it_comes(
     else:
         from headrace.load.hook import finding  # noqa: PLC0415  # it imports what only this needs
 
-        with finding(_Found(found)):
+        finder = _Found(found)
+        try:
+            with finding(finder):
+                model = _from_cache(
+                    loadable, repo, commit, order, arguments, "cannot be loaded while it comes:"
+                )
+        except LoadError as error:
+            # What is wrong before weights are looked for is wrong with whole files, too: no need to wait for them.
+            if not (finder.was_asked or lacks_a_file(error)):
+                raise
+            _log.info("%s is pulled, then loaded: %s", repo, error)
+            if order.on_demand:
+                return _load(loadable, replace(order, on_demand=False), emit, arguments)
+            coming.finish()
+            found.progress.expect()
             model = _from_cache(loadable, repo, commit, order, arguments)
     found.settle()
     return model
 
 
-def _from_cache(loadable: Loadable, repo: Repo, commit: str, order: Order, arguments: dict[str, Any]) -> Any:
+def _from_cache(
+    loadable: Loadable, repo: Repo, commit: str, order: Order, arguments: dict[str, Any], *but: str
+) -> Any:
     cache = order.settings.cache
     if order.need is Need.A_MODEL and _major() >= _TAKES_ADAPTERS_ARGUMENTS:
         # Where peft is installed the Auto classes look for adapters first, and would ask the hub for them.
         here = {"cache_dir": str(cache), "local_files_only": True}
         arguments = {**arguments, "adapter_kwargs": here | (arguments.get("adapter_kwargs") or {})}
     try:
-        return load_from_cache(loadable, repo, commit, cache, arguments)
+        return load_from_cache(loadable, repo, commit, cache, arguments, *but)
     except LoadError as error:
         # What is not in the cache transformers takes for one that cannot be fetched, and blames the network.
-        if isinstance(error.__cause__, OSError) and not names_another(arguments):
+        if isinstance(error.__cause__, OSError) and may_lack(loadable, arguments):
             folder = HubCacheLayout(cache, repo).snapshot(commit)
             check_config(*parse_address(order.repo), commit, _paths_in(folder))
         raise
@@ -170,11 +188,11 @@ def _paths_in(folder: Path) -> Iterator[str]:
     return (path.relative_to(folder).as_posix() for path in folder.rglob("*"))
 
 
-def _takes_a_share(need: Need, arguments: Mapping[str, Any]) -> bool:
+def _takes_a_share(loadable: Loadable, need: Need, arguments: Mapping[str, Any]) -> bool:
     """Whether only the bytes that are read had better be fetched. It is certain then that they are read by the hook."""
     if need is not Need.A_MODEL or way_around(arguments) or not is_lone_rank(arguments, *ranks()):
         return False
-    return not _obstacle()
+    return not _obstacle(loadable)
 
 
 def _has_to_be_whole(coming: Prefetch) -> bool:
@@ -182,7 +200,8 @@ def _has_to_be_whole(coming: Prefetch) -> bool:
     planned = coming.plan()
     early = streamed(planned.manifest.entries)
     coming.settle(entry for entry in planned.manifest.entries if entry not in early)
-    return is_adapter(planned.manifest.entries) or is_quantized(planned.root)
+    has_more = streamed_at(planned.root, early) != early  # of which a part may not do
+    return has_more or is_adapter(planned.manifest.entries) or bool(other_way(planned.root))
 
 
 class _Found:
@@ -190,12 +209,14 @@ class _Found:
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self._checkpoint = checkpoint
+        self.was_asked = False
 
     @contextmanager
     def loading(self, _: Mapping[str, Any]) -> Iterator[Finder]:
         yield self  # `load` itself sees to the end
 
     def find(self, asked: Asked) -> Path | None:
+        self.was_asked = True
         manifest = self._checkpoint.manifest
         is_this = (asked.name, asked.revision) == (manifest.repo.name, manifest.commit) and not asked.only
         return self._checkpoint.place if is_this else None
@@ -216,7 +237,8 @@ def _major() -> int:
     return int(number) if number.isdecimal() else 0
 
 
-def _obstacle() -> str:
+def _obstacle(loadable: Loadable) -> str:
+    """Why nothing can be read by the hook; empty where it can."""
     from headrace.load.hook import install  # noqa: PLC0415  # it imports what only this needs
 
-    return install()
+    return own_way(loadable) or install()

@@ -24,6 +24,7 @@ from headrace.layout import WorkshopLayout
 from headrace.load.arrival import NO_PROOF, Arrival, Proof
 from headrace.load.needed import Need
 from headrace.manifest import Entry
+from headrace.names import parse_address
 from headrace.ranges import Range
 from headrace.settings import Settings, load_settings
 from headrace.store.onlooker import Onlooker
@@ -286,6 +287,8 @@ def prefetch(
         LoadError: no process can be started; `load` and `streaming` do without it.
     """
     order = Order(settings or load_settings(), several(sources), repo, Need.A_MODEL)
+    order.settings.carriers(order.sources)
+    parse_address(repo)
     return _under_way.begin(order, on_event)
 
 
@@ -342,9 +345,14 @@ def joined(order: Order, on_event: Callable[[Event], None] | None = None) -> Abs
     return _under_way.joined(order, on_event)
 
 
+def under_way(order: Order) -> Prefetch | None:
+    """The prefetch of the same that was begun and has neither failed nor been closed, for who only looks at it."""
+    return _under_way.find(order)
+
+
 def is_under_way(order: Order) -> bool:
-    """Whether a prefetch of the same was begun and has neither failed nor been closed."""
-    return _under_way.find(order) is not None
+    """Whether there is such a one."""
+    return under_way(order) is not None
 
 
 def _key(order: Order) -> _Key:

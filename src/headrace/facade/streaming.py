@@ -22,7 +22,7 @@ from headrace.facade.checkpoint import Checkpoint, at_hand, reaching
 from headrace.facade.client import Snapshot, several
 from headrace.facade.dialogue import Order
 from headrace.facade.load import load
-from headrace.facade.prefetch import Prefetch, is_under_way, joined
+from headrace.facade.prefetch import Prefetch, joined, under_way
 from headrace.facade.pull import pull
 from headrace.layout import HubCacheLayout
 from headrace.load.arrival import Arrival
@@ -232,12 +232,22 @@ class _Load:
     def _joined(self, order: Order, asked: Asked) -> Prefetch | None:
         """What is under way and means the same commit: as it was named here, or as a program names it early."""
         for begun in (order, replace(order, repo=asked.name)):
-            if is_under_way(begun):
+            known = under_way(begun)
+            # The last of its users ends it: who turns out to want another commit must not have become one.
+            if known is not None and _means(known, asked.revision):
                 coming = self._ends.enter_context(joined(begun))
-                manifest = coming.plan().manifest
-                if asked.revision in {manifest.commit, manifest.revision}:
+                if coming is known:
                     return coming
         return None
+
+
+def _means(coming: Prefetch, revision: str) -> bool:
+    """Wait until it is known whether this comes. What went wrong before is told by whoever begins anew."""
+    try:
+        manifest = coming.plan().manifest
+    except HeadraceError:
+        return False
+    return revision in {manifest.commit, manifest.revision}
 
 
 def _settings(settings: Settings, asked: Asked) -> Settings:

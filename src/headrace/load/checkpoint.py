@@ -14,6 +14,7 @@ WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 _ELSEWHERE = frozenset(["quantization_config", "disable_mmap", "state_dict"])
 """Arguments with which transformers reads the files by other means than the one that is hooked, or not at all."""
+_QUANTIZED = "a quantizer may read it in another way"
 
 
 @dataclass(frozen=True)
@@ -46,13 +47,26 @@ def layout_of(place: Path) -> Layout | None:
 
 
 def streamed(entries: Iterable[Entry]) -> tuple[Entry, ...]:
-    """The entries that can be read while they come; the others are waited for."""
+    """The entries that can be read while they come, as far as names tell; the others are waited for."""
     everything = tuple(entries)
-    if place_of(everything) is None:
-        return ()
+    place = place_of(everything)
+    if place != INDEX:
+        return tuple(entry for entry in everything if entry.path == place)
     return tuple(
         entry for entry in everything if entry.path.endswith(".safetensors") and "/" not in entry.path
     )
+
+
+def streamed_at(root: Path, entries: Iterable[Entry]) -> tuple[Entry, ...]:
+    """The same where the small files are in place at `root`: shards are what the index names.
+
+    What stands beside them is looked for by its link, and taken for missing where there is none yet.
+    """
+    early = streamed(entries)
+    place = place_of(early) or INDEX
+    layout = layout_of(root / place)
+    files = layout.files if layout is not None else ()
+    return tuple(entry for entry in early if root / entry.path in files)
 
 
 def way_around(arguments: Mapping[str, Any]) -> str:
@@ -61,13 +75,16 @@ def way_around(arguments: Mapping[str, Any]) -> str:
     if found:
         return f"{found[0]} reads it in another way"
     if getattr(arguments.get("config"), "quantization_config", None) is not None:
-        return "a quantizer may read it in another way"
+        return _QUANTIZED
     return ""
 
 
-def is_quantized(folder: Path) -> bool:
-    """Whether the config of the repo in this folder names a quantizer: some of them open the checkpoint themselves."""
-    return small_json(folder / "config.json").get("quantization_config") is not None
+def other_way(folder: Path) -> str:
+    """Why the config of the repo in this folder has the checkpoint read by another way; empty where it does not."""
+    config = small_json(folder / "config.json")
+    if config.get("quantization_config") is not None:  # some open the checkpoint themselves
+        return _QUANTIZED
+    return "its config names its weights" if config.get("transformers_weights") is not None else ""
 
 
 def small_json(path: Path) -> Mapping[str, Any]:

@@ -13,6 +13,7 @@ from headrace.errors import HeadraceError, LoadError, UsageError
 from headrace.names import Repo
 
 _OURS = frozenset(("revision", "cache_dir", "local_files_only"))
+_IS_HERE = "is here and verified, but"
 _NAMED = re.compile(r"GLOBAL ([\w.]+)")
 """What a pickle wanted to call, as PyTorch says it when it loads weights only."""
 
@@ -51,14 +52,18 @@ def is_of_diffusers(cls: Loadable) -> bool:
     return any(one.__module__.partition(".")[0] == "diffusers" for one in ancestors)
 
 
-def load_from_cache(cls: Loadable, repo: Repo, commit: str, cache: Path, arguments: dict[str, Any]) -> Any:
+def load_from_cache(
+    cls: Loadable, repo: Repo, commit: str, cache: Path, arguments: dict[str, Any], but: str = _IS_HERE
+) -> Any:
     """Let the framework load the repo at this commit from the cache, and from nowhere else.
+
+    `but` are the words between the repo's name and the framework's error: what is known of the files.
 
     Raises:
         LoadError: it cannot, or files in PyTorch's older format hold more than weights: they would run code.
     """
     own = {"revision": commit, "cache_dir": str(cache), "local_files_only": True}
-    with _refused(str(repo), "is here and verified, but"):
+    with _refused(str(repo), but):
         return cls.from_pretrained(repo.name, **own, **arguments)
 
 
@@ -84,6 +89,11 @@ def _refused(what: str, but: str) -> Iterator[None]:
             raise _refusal(f"{what} {but}", error) from error
         first = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise LoadError(f"{what} {but} {type(error).__name__}: {first}") from error
+
+
+def lacks_a_file(error: LoadError) -> bool:
+    """Whether the framework did not find a file, or could not open it."""
+    return any(isinstance(one, OSError) for one in _causes(error))
 
 
 def _refusal(known: str, error: Exception) -> LoadError:

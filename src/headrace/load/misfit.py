@@ -12,6 +12,7 @@ from headrace.names import Repo
 CONFIG = "config.json"
 
 _COMMIT_SHOWN = 12
+_CONFIGS = frozenset(["AutoConfig", "PreTrainedConfig", "PretrainedConfig"])
 _INSTEAD = frozenset(["config", "gguf_file", "subfolder"])
 """Arguments with which another thing tells what the model is."""
 
@@ -21,10 +22,29 @@ def is_read_by(cls: object, arguments: Mapping[str, Any]) -> bool:
 
     Models of transformers do, but where a class has another `from_pretrained`.
     """
-    ancestors = cls.__mro__ if isinstance(cls, type) else ()
-    owner = next((one for one in ancestors if "from_pretrained" in vars(one)), object)
+    owner = _owner(cls)
     is_theirs = owner.__name__ == "PreTrainedModel" or owner.__module__.endswith(".models.auto.modeling_auto")
     return is_theirs and not names_another(arguments)
+
+
+def may_lack(cls: object, arguments: Mapping[str, Any]) -> bool:
+    """Whether a missing `config.json` is what `cls.from_pretrained(..., **arguments)` stumbles over, if it does."""
+    ancestors = cls.__mro__ if isinstance(cls, type) else ()
+    is_config = any(one.__name__ in _CONFIGS for one in ancestors) and not names_another(arguments)
+    return is_config or is_read_by(cls, arguments)
+
+
+def own_way(cls: object) -> str:
+    """Why `cls.from_pretrained` may open files by itself; empty where it is one of transformers."""
+    owner = _owner(cls)
+    is_theirs = owner.__module__.partition(".")[0] == "transformers"
+    return "" if is_theirs else f"{owner.__name__} has a from_pretrained of its own"
+
+
+def _owner(cls: object) -> type:
+    """Whose `from_pretrained` it is."""
+    ancestors = cls.__mro__ if isinstance(cls, type) else ()
+    return next((one for one in ancestors if "from_pretrained" in vars(one)), object)
 
 
 def names_another(arguments: Mapping[str, Any]) -> bool:

@@ -64,6 +64,12 @@ _PARTS = frozenset(["DiffusionPipeline", "ModelMixin"])
 _UNUSUAL = frozenset(
     ["variant", "subfolder", "gguf_file", "use_safetensors", "from_tf", "from_flax", "transformers_weights"]
 )
+_WHOLE, _WHOLE_PYTORCH = "model.safetensors", "pytorch_model.bin"
+_NO_SHARDS = ("consolidated", "training_args")
+"""Mistral's own format, and what trainers leave."""
+_AGAIN = (*_NO_SHARDS, "model.", "model-", "pytorch_model", "diffusion_pytorch_model", "open_clip_")
+"""So begin, beside a whole `model.safetensors`, its variants and the same again for other programs. Others a class of
+transformers may read with it: those that `extra_files` of its config or `transformers_weights` names."""
 _OTHER_FORMATS = frozenset(["from_flax", "provider", "use_flashpack", "use_onnx"])
 
 
@@ -107,17 +113,23 @@ def needed(entries: Iterable[Entry], need: Need) -> tuple[Entry, ...]:
 
 
 def weights_of_a_model(paths: Iterable[str]) -> frozenset[str]:
-    """The one format that is loaded: safetensors, else PyTorch's own."""
+    """The one format that is loaded, safetensors, else PyTorch's own, and the safetensors that classes read with it."""
     top = [path for path in paths if "/" not in path]
-    for suffix, whole in ((".safetensors", "model.safetensors"), (".bin", "pytorch_model.bin")):
-        found = {path for path in top if path.endswith(suffix)}
-        if whole in found:  # others beside it are variants, or the same again for another program
-            return frozenset(path for path in found if path == whole or path.startswith("adapter_"))
-        # Mistral's own format stands beside the shards under this name.
-        shards = {path for path in found if not path.startswith(("consolidated", "training_args"))}
-        if found:
-            return frozenset(shards or found)
+    safe, older = (frozenset(path for path in top if path.endswith(end)) for end in (".safetensors", ".bin"))
+    if _WHOLE in safe:
+        return frozenset({_WHOLE, *(path for path in safe if not path.startswith(_AGAIN))})
+    # Beside PyTorch's own they are the shards of a model where one of them, or an index, is called so.
+    are_shards = any(path.startswith("model") and ".safetensors" in path for path in top)
+    if safe and (are_shards or not any(path.startswith("pytorch_model") for path in older)):
+        return _but_copies(safe)
+    if older:
+        return (older & {_WHOLE_PYTORCH} or _but_copies(older)) | _but_copies(safe)
     return frozenset(path for path in top if _is_weights(path))
+
+
+def _but_copies(found: frozenset[str]) -> frozenset[str]:
+    """Without what stands beside shards and is none, unless there is nothing else."""
+    return frozenset(path for path in found if not path.startswith(_NO_SHARDS)) or found
 
 
 def _weights_of_parts(paths: Sequence[str], need: Need) -> frozenset[str]:
