@@ -11,8 +11,10 @@ import pytest
 import headrace
 from headrace.events import BytesHashed, Done, Event, PullStarted
 from headrace.facade.prefetch import Prefetch
+from headrace.load.arrival import Arrival
+from headrace.ranges import Range
 from headrace.testing import ChaosHub, Fault, content, write_repo
-from tests.load.watching import MIB, WEIGHTS
+from tests.load.watching import MIB, WEIGHTS, weights
 
 
 @pytest.fixture
@@ -65,3 +67,40 @@ def test_one_that_fails_is_left_out(hub: ChaosHub, caplog: pytest.LogCaptureFixt
         assert coming.finish().files == 2
     assert len(calls) == 1
     assert "left out from now on" in caplog.text
+
+
+def test_one_that_reads_of_the_file_that_is_waited_for_is_not_waited_for_in_vain(hub: ChaosHub) -> None:
+    arrivals: list[Arrival] = []
+    read: list[bytes] = []
+
+    def reading(_: Event) -> None:
+        if arrivals and not read:
+            read.append(arrivals[0].reach(Range(0, MIB)).read(Range(0, MIB)))
+
+    def wait() -> None:
+        with headrace.prefetch("org/model", on_event=reading) as coming:
+            arrivals.append(coming.arrival(weights(coming)))
+            arrivals[0].settle()
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    thread.join(20)
+    assert not thread.is_alive()
+    assert read == [content(4 * MIB)[:MIB]]
+
+
+def test_one_that_waits_for_another_reader_lets_that_one_read(hub: ChaosHub) -> None:
+    arrivals: list[Arrival] = []
+    others: list[threading.Thread] = []
+
+    def waiting(_: Event) -> None:
+        if arrivals and not others:
+            others.append(threading.Thread(target=arrivals[0].reach, args=(Range(0, MIB),), daemon=True))
+            others[0].start()
+            others[0].join(20)
+            others.extend(one for one in others[:1] if one.is_alive())
+
+    with headrace.prefetch("org/model", on_event=waiting) as coming:
+        arrivals.append(coming.arrival(weights(coming)))
+        arrivals[0].settle()
+    assert len(others) == 1

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -189,6 +190,28 @@ def test_shards_are_one_and_their_first_tensors_come_before_the_last_bytes(
     again = headrace.open_safetensors("org/sharded").tensors()
     assert torch.equal(again["layer.2.3"], found["layer.2.3"])
     assert hub.log().blob_bytes == 0
+
+
+def test_a_callback_may_take_tensors_of_the_file_that_is_waited_for(hub: ChaosHub, tmp_path: Path) -> None:
+    data = save({f"layers.{number}": torch.full((MIB // 2,), float(number)) for number in range(3)})
+    write_repo(tmp_path / "hub", "org/model", {"config.json": b"{}", "model.safetensors": data})
+    hub.set_faults(Fault("total", rate=8 * MIB))
+    opened: list[headrace.Tensors] = []
+    taken: list[float] = []
+
+    def taking(_: Event) -> None:
+        if opened and not taken:
+            taken.append(float(opened[0].get_tensor("layers.1")[0]))
+
+    def verify() -> None:
+        with headrace.open_safetensors("org/model", on_event=taking) as tensors:
+            opened.append(tensors)
+
+    thread = threading.Thread(target=verify, daemon=True)
+    thread.start()
+    thread.join(20)
+    assert taken == [1.0]
+    assert not thread.is_alive()
 
 
 def test_a_name_in_two_files_means_the_later_one_where_an_index_joins_them(

@@ -52,7 +52,7 @@ class Carrier(Protocol):
     """Who sees to it that files arrive. For any thread."""
 
     def check(self) -> None:
-        """See what it has to tell.
+        """See what it has to tell, and tell users: to be called under no lock, as they may call back.
 
         Raises:
             HeadraceError: nothing will arrive any more, and why.
@@ -124,6 +124,7 @@ class Arrival:
 
     def count(self) -> int:
         """How much of it is there by now. Raises as `reach`."""
+        self._carrier.check()
         with self._lock:
             self._look()
         return self.landed_bytes
@@ -184,6 +185,7 @@ class Arrival:
             if self._final is None:
                 self._onlooker.lend()
         while True:
+            self._carrier.check()
             with self._lock:
                 self._look()
                 # Somebody is about to forget bytes of it, and had not seen that it is lent: which ones is told soon.
@@ -203,6 +205,7 @@ class Arrival:
 
     def _is_complete(self) -> bool:
         """Whether nothing more is to be waited for."""
+        self._carrier.check()
         with self._lock:
             self._look()
             return self._final is not None or self.is_on_demand
@@ -217,6 +220,7 @@ class Arrival:
     def _found(self, wanted: Range) -> OpenFile | None:
         """The file to read these bytes in, if they are there and proved; what can be proved now is."""
         while True:
+            self._carrier.check()
             with self._lock:
                 file, block = self._seek(wanted)
             if file is None or block is None:
@@ -261,7 +265,6 @@ class Arrival:
         self._proved_in, self._proved, self._proving = file, set(), set()
 
     def _look(self) -> None:
-        self._carrier.check()
         if self._final is not None:
             return
         path = self._carrier.verified(self.entry)  # asked first: what is retracted until then is seen
