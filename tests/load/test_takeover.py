@@ -308,6 +308,17 @@ def demanded(layout: WorkshopLayout) -> Iterator[tuple[Partial, Demanded, Arriva
     partial.close()
 
 
+def test_while_somebody_forgets_a_reader_is_not_kept_and_told_what_to_wait_for(
+    demanded: tuple[Partial, Demanded, Arrival],
+) -> None:
+    partial, carrier, arrival = demanded
+    bring(partial, DATA, Range(0, len(DATA)))
+    with retracting(partial._layout):
+        assert not arrival.has_landed(Range(0, MIB))
+    assert arrival.has_landed(Range(0, MIB))
+    assert not carrier.doubts
+
+
 def test_a_file_on_demand_that_nobody_read_is_not_waited_for(
     demanded: tuple[Partial, Demanded, Arrival],
 ) -> None:

@@ -233,11 +233,12 @@ class Arrival:
         if self._final is not None:
             return self._final, None
         file, proof = self._onlooker.file, self._carrier.proof(self.entry)
-        if file is None or proof is None:
+        # Under a list what is retracted is accepted as soon as it is told in full: until then nothing is worth hashing.
+        if file is None or proof is None or self._onlooker.retracted:
             return None, None
         pages = self._widened(wanted, proof)
         if proof.blocks is None:
-            if self._onlooker.retracted or not self._onlooker.landed.covers(pages):
+            if not self._onlooker.landed.covers(pages):
                 return None, None
         else:
             if self._proved_in is not file:
