@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from operator import getitem
 from pathlib import Path
 from types import SimpleNamespace
@@ -276,6 +276,10 @@ class Demanded(Bystander):
         self._proof = Proof(BlockList(digest, len(DATA), hashes), on_demand=True)
         self._patience = 500
 
+    def take_over(self, partial: Partial) -> None:
+        """From now on bring it there."""
+        self._partial = partial
+
     def check(self) -> None:
         self._patience -= 1
         assert self._patience, "it waits for nothing"
@@ -353,6 +357,31 @@ def test_proved_bytes_that_were_forgotten_under_a_reader_are_told_of(
     bring(partial, DATA, whole)
     with pytest.raises(DigestMismatch, match="had been read"):
         arrival.settle()
+
+
+def test_what_was_written_over_before_another_took_the_file_over_is_told_of(
+    demanded: tuple[Partial, Demanded, Arrival],
+) -> None:
+    partial, carrier, arrival = demanded
+    arrival.reach(Range(0, MIB))
+    partial.forget(RangeSet([Range(0, MIB)]))  # while the reader computes, and does not look
+    bring(partial, bytes(MIB), Range(0, MIB))
+    with closing(seize(partial._layout, len(DATA))) as taker:
+        bring(taker, DATA, Range(0, len(DATA)))
+        carrier.take_over(taker)
+        for _ in range(2):  # it is told to everybody who has read of it
+            with pytest.raises(DigestMismatch, match="had been read"):
+                arrival.settle()
+
+
+def test_what_was_read_of_a_file_before_another_took_it_over_is_good_where_nobody_wrote(
+    demanded: tuple[Partial, Demanded, Arrival],
+) -> None:
+    partial, carrier, arrival = demanded
+    before = arrival.reach(Range(0, MIB))
+    with closing(seize(partial._layout, len(DATA))) as taker:
+        carrier.take_over(taker)
+        assert arrival.settle() is not before
 
 
 def test_what_a_model_was_made_of_on_demand_stays_as_it_is(

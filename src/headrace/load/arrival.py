@@ -13,6 +13,7 @@ import hashlib
 import mmap
 import threading
 import time
+from collections.abc import Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -177,7 +178,9 @@ class Arrival:
             given = list(self._given[-1][1]) if self._given else []
         # Where nothing was read its beginning stands for that: there may be no file yet.
         reached = [self.reach(part) for part in given or [Range(0, min(1, self.entry.size))]][-1]
-        return self._kept(reached)
+        kept = self._kept(reached)
+        self._prove_former()
+        return kept
 
     def _kept(self, reached: OpenFile) -> OpenFile:
         """See to it that nobody writes over what was given out: it may be used as long as this program lives."""
@@ -317,6 +320,21 @@ class Arrival:
         stop = min(self.entry.size, -(-wanted.stop // unit) * unit)
         return Range(min(wanted.start // unit * unit, stop), stop)
 
+    def _prove_former(self) -> None:
+        """Hash what was given out of files that another took the place of. Raises `DigestMismatch`: it has changed.
+
+        Who wrote to such a file may have forgotten bytes of it at the end, and its journal is gone.
+        """
+        with self._lock:
+            proof, now = self._carrier.proof(self.entry), self._final or self._onlooker.file
+            former = [(file, list(ranges)) for file, ranges in self._given if file is not now]
+        blocks = proof.blocks if proof is not None else None
+        if blocks is None or all(_is_as_listed(*one, blocks) for one in former):
+            return
+        with self._lock:
+            self._is_undone = True
+        raise self._wrong()
+
     def _prove(self, file: OpenFile, number: int) -> None:
         """See whether a block is what the trusted block list says."""
         proof, proving = self._carrier.proof(self.entry), self._proving
@@ -353,6 +371,12 @@ def _hash(file: OpenFile, wanted: Range) -> bytes:
     for start in range(wanted.start, wanted.stop, _PIECE_BYTES):
         state.update(file.read(Range(start, min(wanted.stop, start + _PIECE_BYTES))))
     return state.digest()
+
+
+def _is_as_listed(file: OpenFile, ranges: Iterable[Range], blocks: BlockList) -> bool:
+    """Whether the blocks of which these ranges are made are what the list says."""
+    numbers = (n for part in ranges for n in range(part.start // BLOCK_BYTES, -(-part.stop // BLOCK_BYTES)))
+    return all(_hash(file, block_at(n, blocks.size)) == blocks.hash_of(n) for n in numbers)
 
 
 def _agree(one: OpenFile, other: OpenFile, ranges: RangeSet) -> bool:
