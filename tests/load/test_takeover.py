@@ -20,9 +20,11 @@ import pytest
 import headrace
 from headrace.blocklist import BlockList, block_at, blocks_in
 from headrace.errors import DigestMismatch, LoadError, StoreError
+from headrace.events import Event
 from headrace.facade.prefetch import Prefetch
 from headrace.layout import WorkshopLayout
 from headrace.load.arrival import NO_PROOF, Arrival, Proof
+from headrace.load.progress import Progress
 from headrace.manifest import Digest, Entry
 from headrace.ranges import Range, RangeSet
 from headrace.settings import load_settings
@@ -397,7 +399,7 @@ def test_what_a_model_was_made_of_on_demand_stays_as_it_is(
 
 
 class Overtaken(Onlooker):
-    """One whose holder has just looked for the note, found none, and forgets: that is over two looks later."""
+    """One whose holder has just looked for the note, found none, and forgets: that is over three looks later."""
 
     def __init__(self, partial: Partial) -> None:
         super().__init__(partial._layout, len(DATA))
@@ -408,7 +410,7 @@ class Overtaken(Onlooker):
     def lend(self) -> None:
         self._forgetting.enter_context(retracting(self._partial._layout))
         super().lend()
-        self._looks = 2
+        self._looks = 3
 
     def look(self) -> None:
         super().look()
@@ -423,5 +425,8 @@ def test_who_settles_while_somebody_forgets_hears_what(demanded: tuple[Partial, 
     partial, carrier, _ = demanded
     arrival = Arrival(Entry(WEIGHTS, len(DATA), partial._layout.digest), Overtaken(partial), carrier)
     arrival.reach(Range(0, MIB))
+    told: list[Event] = []
+    Progress(told.append).expect([arrival])
     with pytest.raises(DigestMismatch, match="had been read"):
         arrival.settle()
+    assert told  # it is said that this is waited for

@@ -13,7 +13,7 @@ import hashlib
 import mmap
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -187,31 +187,29 @@ class Arrival:
         with self._lock:
             if self._final is None:
                 self._onlooker.lend()
-        while True:
-            self._carrier.check()
-            with self._lock:
-                self._look()
-                # Somebody is about to forget bytes of it, and had not seen that it is lent: which ones is told soon.
-                if self._final is not None or not self._onlooker.retracted:
-                    return self._final or reached
-            time.sleep(_LOOK_S)
+        # Somebody may be about to forget bytes of it, and had not seen that it is lent: which ones is told soon.
+        self._wait(lambda: self._final is not None or not self._onlooker.retracted)
+        return self._final or reached
 
     def _complete(self) -> OpenFile | None:
         """Wait for the verified file; None where it comes on demand, and may never be whole."""
-        if self._is_complete():
-            return self._final
-        with self._waiting():
-            while not self._is_complete():
-                self._tell()
-                time.sleep(_LOOK_S)
+        self._wait(lambda: self._final is not None or self.is_on_demand)
         return self._final
 
-    def _is_complete(self) -> bool:
-        """Whether nothing more is to be waited for."""
+    def _wait(self, is_so: Callable[[], bool]) -> None:
+        """Look until this is so; it is asked under the lock."""
+        if self._is_seen(is_so):
+            return
+        with self._waiting():
+            while not self._is_seen(is_so):
+                self._tell()
+                time.sleep(_LOOK_S)
+
+    def _is_seen(self, is_so: Callable[[], bool]) -> bool:
         self._carrier.check()
         with self._lock:
             self._look()
-            return self._final is not None or self.is_on_demand
+            return is_so()
 
     def _waiting(self) -> AbstractContextManager[None]:
         return self.progress.waiting() if self.progress is not None else nullcontext()
