@@ -113,16 +113,22 @@ class Prefetch:
 
     def close(self) -> None:
         """Let it end: with what it has, where it is not done. Who still waits for more gets `Interrupted`."""
-        if self._owner != os.getpid():
+        if not self._is_ours:  # whoever had the lock when this process was forked has it here for ever
             return
         with self._lock:
-            self._hear()
-            if self._error is None and self._snapshot is None:
-                self._error = Interrupted(f"the prefetch of {self._order.repo} was closed")
-                self._companion.end()
-            self._arrivals.clear()  # they know this object, too: files would stay open until Python finds that out
+            self._end()
+        self._audience.tell()
+
+    def leave(self) -> bool:
+        """Undo one `__enter__`; whether that was the last one: then it is to be closed."""
+        if not self._is_ours:
+            return False
+        with self._lock:
+            self._users -= 1
+            return not self._users
 
     def __enter__(self) -> Prefetch:  # noqa: PYI034  # typing.Self came with Python 3.11
+        self._require_ours()
         with self._lock:
             self._users += 1
         return self
@@ -130,17 +136,18 @@ class Prefetch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with self._lock:
-            self._users -= 1
-            if self._users == 0:
-                self.close()
+        if not self._is_ours:
+            return
+        with self._lock:  # nobody joins what is about to be closed
+            if self.leave():
+                self._end()
+        self._audience.tell()
 
     # As a `Carrier`
 
     def check(self) -> None:
         """See `Carrier.check`."""
-        if self._owner != os.getpid():
-            raise UsageError("a prefetch is for the process that began it", hint="begin another one here")
+        self._require_ours()
         with self._lock:
             self._hear()
             error = self._error
@@ -168,7 +175,23 @@ class Prefetch:
         """See `Carrier.doubt`."""
         self._say(Doubt(entry.digest, block))
 
+    @property
+    def _is_ours(self) -> bool:
+        return self._owner == os.getpid()
+
+    def _require_ours(self) -> None:
+        if not self._is_ours:
+            raise UsageError("a prefetch is for the process that began it", hint="begin another one here")
+
+    def _end(self) -> None:
+        self._hear()
+        if self._error is None and self._snapshot is None:
+            self._error = Interrupted(f"the prefetch of {self._order.repo} was closed")
+            self._companion.end()
+        self._arrivals.clear()  # they know this object, too: files would stay open until Python finds that out
+
     def _say(self, word: Wish | Doubt) -> None:
+        self._require_ours()
         with self._lock, suppress(OSError):  # it has ended; `check` sees to that
             self._asked[word] = None
             self._companion.say(word)
