@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 import headrace
-from headrace.events import BytesHashed, Done, Event, PullStarted
+from headrace.events import BlobPublished, BytesHashed, Done, Event, PullStarted
+from headrace.facade.audience import Audience
 from headrace.facade.prefetch import Prefetch
 from headrace.load.arrival import Arrival
 from headrace.ranges import Range
 from headrace.testing import ChaosHub, Fault, content, write_repo
-from tests.load.watching import MIB, WEIGHTS, weights
+from tests.load.watching import MIB, WEIGHTS, until, weights
 
 
 @pytest.fixture
@@ -104,3 +105,32 @@ def test_one_that_waits_for_another_reader_lets_that_one_read(hub: ChaosHub) -> 
         arrivals.append(coming.arrival(weights(coming)))
         arrivals[0].settle()
     assert len(others) == 1
+
+
+def test_an_outcome_is_told_whoever_has_left_meanwhile() -> None:
+    entered, left = threading.Event(), threading.Event()
+    heard: list[Event] = []
+
+    def slow(event: Event) -> None:
+        heard.append(event)
+        entered.set()
+        left.wait(20)
+
+    audience = Audience([slow])
+    audience.take(BytesHashed("", 0))
+    teller = threading.Thread(target=audience.tell)
+    teller.start()
+    assert entered.wait(20)
+    audience.take(BytesHashed("", 1))
+    audience.take(BlobPublished("", "", 0, 0))
+    audience.tell()  # and this one goes
+    left.set()
+    teller.join()
+    assert isinstance(heard[-1], BlobPublished)
+
+
+def test_who_closes_tells_what_came_in_the_end(hub: ChaosHub) -> None:
+    heard: list[Event] = []
+    with headrace.prefetch("org/model", on_event=heard.append) as coming:
+        until(lambda: coming.is_over or "done" in repr(coming))
+    assert isinstance(heard[-1], Done)
