@@ -23,12 +23,17 @@ from safetensors.torch import save
 import headrace
 from headrace.errors import LoadError, StoreError, UsageError
 from headrace.events import Event, PullStarted
+from headrace.facade import prefetch
+from headrace.facade.dialogue import Order
 from headrace.load.localfile import LocalFile
+from headrace.load.needed import Need
 from headrace.load.tensors import ArrivingTensors
 from headrace.ranges import Range
+from headrace.settings import load_settings
 from headrace.store.onlooker import OpenFile
 from headrace.testing import ChaosHub, Fault, content, write_repo
 from tests.load.headers import tensor, written
+from tests.load.watching import companions
 
 MIB = 1024 * 1024
 BITS = {
@@ -391,6 +396,31 @@ def test_a_program_that_never_closes_it_ends_tidily(hub: ChaosHub, tmp_path: Pat
     while _marked(str(tmp_path)) and time.monotonic() < until:
         time.sleep(0.05)
     assert not _marked(str(tmp_path))
+
+
+def test_one_that_is_forgotten_waits_for_no_lock_and_ends_soon(hub: ChaosHub, tmp_path: Path) -> None:
+    data = save({f"layers.{number}": torch.full((MIB // 2,), float(number)) for number in range(3)})
+    write_repo(tmp_path / "hub", "org/model", {"config.json": b"{}", "model.safetensors": data})
+    hub.set_faults(Fault("stall", match="*.safetensors", after_bytes=MIB))
+    opened = [headrace.open_safetensors("org/model")]
+    held, over = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with prefetch._under_way._lock:
+            held.set()
+            over.wait(20)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert held.wait(20)
+    forgetter = threading.Thread(target=opened.clear)
+    forgetter.start()
+    forgetter.join(10)
+    assert not forgetter.is_alive()
+    over.set()
+    holder.join()
+    assert not prefetch.is_under_way(Order(load_settings(), (), "org/model", Need.A_MODEL))
+    assert not companions()
 
 
 def test_the_guide_does_what_it_shows(

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
@@ -148,6 +150,7 @@ class Prefetch:
     def check(self) -> None:
         """See `Carrier.check`."""
         self._require_ours()
+        _forgotten.end()
         with self._lock:
             self._hear()
             error = self._error
@@ -334,9 +337,11 @@ class _UnderWay:
             yield coming
         finally:
             with self._lock:  # nobody joins what is about to be closed
-                coming.__exit__(None, None, None)
-                if not coming.is_used and self._known.get(_key(order)) is coming:
+                is_last = coming.leave()
+                if is_last and self._known.get(_key(order)) is coming:
                     del self._known[_key(order)]
+            if is_last:
+                coming.close()  # its process has seconds to end in: others need not wait for that
 
     def begin(self, order: Order, on_event: Callable[[Event], None] | None) -> Prefetch:
         """The one of the same, or a new one."""
@@ -357,16 +362,52 @@ class _UnderWay:
         self._known: dict[_Key, Prefetch] = {}
 
 
+class _Forgotten:
+    """Ends of what users forgot. Python collects wherever it is, perhaps under a lock that an end needs: they wait."""
+
+    def __init__(self) -> None:
+        self._ends: deque[Callable[[], None]] = deque()
+        self._is_exiting = False
+        atexit.register(self._exit)
+
+    def take(self, end: Callable[[], None]) -> None:
+        """Call it soon; takes no lock."""
+        self._ends.append(end)
+        if self._is_exiting:  # finalizers may be called before or after `_exit`
+            self.end()
+
+    def end(self) -> None:
+        """Call what waits: to be called under no lock."""
+        while self._ends:
+            try:
+                end = self._ends.popleft()
+            except IndexError:  # another thread was there first
+                return
+            end()
+
+    def _exit(self) -> None:
+        self._is_exiting = True
+        self.end()
+
+
 _under_way = _UnderWay()
+_forgotten = _Forgotten()
+
+
+def end_soon(end: Callable[[], None]) -> None:
+    """Have this done when somebody next waits for a prefetch or joins one, or the program ends. For finalizers."""
+    _forgotten.take(end)
 
 
 def joined(order: Order, on_event: Callable[[Event], None] | None = None) -> AbstractContextManager[Prefetch]:
     """The prefetch that is under way for the same, or a new one; the last who leaves closes it."""
+    _forgotten.end()
     return _under_way.joined(order, on_event)
 
 
 def is_under_way(order: Order) -> bool:
     """Whether a prefetch of the same was begun and has neither failed nor been closed."""
+    _forgotten.end()
     return _under_way.find(order) is not None
 
 
