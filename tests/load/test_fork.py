@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,37 @@ if not child:
 assert os.read(ours, 4) == b"done"
 print("parent", flush=True)
 os._exit(0)
+"""
+
+HELD = """
+import os, sys, threading
+import headrace
+from headrace.errors import UsageError
+from headrace.ranges import Range
+held, over = threading.Event(), threading.Event()
+
+def hold():  # as who waits does all the time
+    with coming._lock, arrival._lock:
+        held.set()
+        over.wait()
+
+with headrace.prefetch("org/model") as coming:
+    arrival = coming.arrival(coming.plan().manifest.entries[0])
+    threading.Thread(target=hold).start()
+    held.wait()
+    child = os.fork()
+    if not child:
+        for refused in (arrival.count, lambda: coming.wish(arrival.entry, Range(0, 1)), coming.__enter__):
+            try:
+                refused()
+                os._exit(1)
+            except UsageError:
+                pass
+        coming.__exit__(None, None, None)
+        os._exit(0)
+    over.set()
+    assert os.waitpid(child, 0)[1] == 0
+print("fine")
 """
 
 LOADERS = """
@@ -96,6 +128,16 @@ def hub(hub: ChaosHub, tmp_path: Path) -> ChaosHub:
     write_repo(tmp_path / "hub", "org/model", {"config.json": b"{}", WEIGHTS: DATA})
     hub.set_faults(Fault("total", rate=12 * MIB))
     return hub
+
+
+def test_a_child_that_was_forked_while_a_thread_had_the_locks_does_not_hang(hub: ChaosHub) -> None:
+    program = start(HELD)
+    try:
+        told, _ = program.communicate(timeout=20)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(program.pid, signal.SIGKILL)
+    assert told == "fine\n"
 
 
 @pytest.mark.parametrize(

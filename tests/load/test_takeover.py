@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from operator import getitem
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,9 +20,11 @@ import pytest
 import headrace
 from headrace.blocklist import BlockList, block_at, blocks_in
 from headrace.errors import DigestMismatch, LoadError, StoreError
+from headrace.events import Event
 from headrace.facade.prefetch import Prefetch
 from headrace.layout import WorkshopLayout
 from headrace.load.arrival import NO_PROOF, Arrival, Proof
+from headrace.load.progress import Progress
 from headrace.manifest import Digest, Entry
 from headrace.ranges import Range, RangeSet
 from headrace.settings import load_settings
@@ -276,6 +278,10 @@ class Demanded(Bystander):
         self._proof = Proof(BlockList(digest, len(DATA), hashes), on_demand=True)
         self._patience = 500
 
+    def take_over(self, partial: Partial) -> None:
+        """From now on bring it there."""
+        self._partial = partial
+
     def check(self) -> None:
         self._patience -= 1
         assert self._patience, "it waits for nothing"
@@ -306,6 +312,17 @@ def demanded(layout: WorkshopLayout) -> Iterator[tuple[Partial, Demanded, Arriva
         Arrival(Entry(WEIGHTS, len(DATA), layout.digest), Onlooker(layout, len(DATA)), carrier),
     )
     partial.close()
+
+
+def test_while_somebody_forgets_a_reader_is_not_kept_and_told_what_to_wait_for(
+    demanded: tuple[Partial, Demanded, Arrival],
+) -> None:
+    partial, carrier, arrival = demanded
+    bring(partial, DATA, Range(0, len(DATA)))
+    with retracting(partial._layout):
+        assert not arrival.has_landed(Range(0, MIB))
+    assert arrival.has_landed(Range(0, MIB))
+    assert not carrier.doubts
 
 
 def test_a_file_on_demand_that_nobody_read_is_not_waited_for(
@@ -344,6 +361,31 @@ def test_proved_bytes_that_were_forgotten_under_a_reader_are_told_of(
         arrival.settle()
 
 
+def test_what_was_written_over_before_another_took_the_file_over_is_told_of(
+    demanded: tuple[Partial, Demanded, Arrival],
+) -> None:
+    partial, carrier, arrival = demanded
+    arrival.reach(Range(0, MIB))
+    partial.forget(RangeSet([Range(0, MIB)]))  # while the reader computes, and does not look
+    bring(partial, bytes(MIB), Range(0, MIB))
+    with closing(seize(partial._layout, len(DATA))) as taker:
+        bring(taker, DATA, Range(0, len(DATA)))
+        carrier.take_over(taker)
+        for _ in range(2):  # it is told to everybody who has read of it
+            with pytest.raises(DigestMismatch, match="had been read"):
+                arrival.settle()
+
+
+def test_what_was_read_of_a_file_before_another_took_it_over_is_good_where_nobody_wrote(
+    demanded: tuple[Partial, Demanded, Arrival],
+) -> None:
+    partial, carrier, arrival = demanded
+    before = arrival.reach(Range(0, MIB))
+    with closing(seize(partial._layout, len(DATA))) as taker:
+        carrier.take_over(taker)
+        assert arrival.settle() is not before
+
+
 def test_what_a_model_was_made_of_on_demand_stays_as_it_is(
     demanded: tuple[Partial, Demanded, Arrival],
 ) -> None:
@@ -357,7 +399,7 @@ def test_what_a_model_was_made_of_on_demand_stays_as_it_is(
 
 
 class Overtaken(Onlooker):
-    """One whose holder has just looked for the note, found none, and forgets: that is over two looks later."""
+    """One whose holder has just looked for the note, found none, and forgets: that is over three looks later."""
 
     def __init__(self, partial: Partial) -> None:
         super().__init__(partial._layout, len(DATA))
@@ -368,7 +410,7 @@ class Overtaken(Onlooker):
     def lend(self) -> None:
         self._forgetting.enter_context(retracting(self._partial._layout))
         super().lend()
-        self._looks = 2
+        self._looks = 3
 
     def look(self) -> None:
         super().look()
@@ -383,5 +425,8 @@ def test_who_settles_while_somebody_forgets_hears_what(demanded: tuple[Partial, 
     partial, carrier, _ = demanded
     arrival = Arrival(Entry(WEIGHTS, len(DATA), partial._layout.digest), Overtaken(partial), carrier)
     arrival.reach(Range(0, MIB))
+    told: list[Event] = []
+    Progress(told.append).expect([arrival])
     with pytest.raises(DigestMismatch, match="had been read"):
         arrival.settle()
+    assert told  # it is said that this is waited for

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -22,12 +23,17 @@ from safetensors.torch import save
 import headrace
 from headrace.errors import LoadError, StoreError, UsageError
 from headrace.events import Event, PullStarted
+from headrace.facade import prefetch
+from headrace.facade.dialogue import Order
 from headrace.load.localfile import LocalFile
+from headrace.load.needed import Need
 from headrace.load.tensors import ArrivingTensors
 from headrace.ranges import Range
+from headrace.settings import load_settings
 from headrace.store.onlooker import OpenFile
 from headrace.testing import ChaosHub, Fault, content, write_repo
 from tests.load.headers import tensor, written
+from tests.load.watching import companions
 
 MIB = 1024 * 1024
 BITS = {
@@ -189,6 +195,28 @@ def test_shards_are_one_and_their_first_tensors_come_before_the_last_bytes(
     again = headrace.open_safetensors("org/sharded").tensors()
     assert torch.equal(again["layer.2.3"], found["layer.2.3"])
     assert hub.log().blob_bytes == 0
+
+
+def test_a_callback_may_take_tensors_of_the_file_that_is_waited_for(hub: ChaosHub, tmp_path: Path) -> None:
+    data = save({f"layers.{number}": torch.full((MIB // 2,), float(number)) for number in range(3)})
+    write_repo(tmp_path / "hub", "org/model", {"config.json": b"{}", "model.safetensors": data})
+    hub.set_faults(Fault("total", rate=8 * MIB))
+    opened: list[headrace.Tensors] = []
+    taken: list[float] = []
+
+    def taking(_: Event) -> None:
+        if opened and not taken:
+            taken.append(float(opened[0].get_tensor("layers.1")[0]))
+
+    def verify() -> None:
+        with headrace.open_safetensors("org/model", on_event=taking) as tensors:
+            opened.append(tensors)
+
+    thread = threading.Thread(target=verify, daemon=True)
+    thread.start()
+    thread.join(20)
+    assert taken == [1.0]
+    assert not thread.is_alive()
 
 
 def test_a_name_in_two_files_means_the_later_one_where_an_index_joins_them(
@@ -368,6 +396,31 @@ def test_a_program_that_never_closes_it_ends_tidily(hub: ChaosHub, tmp_path: Pat
     while _marked(str(tmp_path)) and time.monotonic() < until:
         time.sleep(0.05)
     assert not _marked(str(tmp_path))
+
+
+def test_one_that_is_forgotten_waits_for_no_lock_and_ends_soon(hub: ChaosHub, tmp_path: Path) -> None:
+    data = save({f"layers.{number}": torch.full((MIB // 2,), float(number)) for number in range(3)})
+    write_repo(tmp_path / "hub", "org/model", {"config.json": b"{}", "model.safetensors": data})
+    hub.set_faults(Fault("stall", match="*.safetensors", after_bytes=MIB))
+    opened = [headrace.open_safetensors("org/model")]
+    held, over = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with prefetch._under_way._lock:
+            held.set()
+            over.wait(20)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert held.wait(20)
+    forgetter = threading.Thread(target=opened.clear)
+    forgetter.start()
+    forgetter.join(10)
+    assert not forgetter.is_alive()
+    over.set()
+    holder.join()
+    assert not prefetch.is_under_way(Order(load_settings(), (), "org/model", Need.A_MODEL))
+    assert not companions()
 
 
 def test_the_guide_does_what_it_shows(

@@ -19,24 +19,38 @@ class Audience:
         self._subscribers = list(subscribers)
         self._lock = threading.Lock()
         self._untold: deque[Event] = deque()
+        self._outcomes = 0  # how many of these have to be told, whoever has left meanwhile
         self._is_telling = False
 
     def take(self, event: Event) -> None:
         """Keep it until `tell`; returns at once."""
-        if not (event.droppable and len(self._untold) > _PENDING_MOST):
-            self._untold.append(event)
+        with self._lock:
+            if not (event.droppable and len(self._untold) > _PENDING_MOST):
+                self._untold.append(event)
+                self._outcomes += not event.droppable
 
     def tell(self) -> None:
-        """Tell what was taken by now: to be called under no lock. Where somebody is telling, that one goes on with it."""
+        """Tell what was taken by now: to be called under no lock. Where somebody is telling, that one goes on with it.
+
+        What comes meanwhile and is droppable is left to the next one: it must not keep this one from what it waits for.
+        """
         with self._lock:
-            many = 0 if self._is_telling else len(self._untold)
-            if not many:
+            if self._is_telling:
                 return
-            self._is_telling = True
+            self._is_telling, many = True, len(self._untold)
         try:
-            for _ in range(
-                many
-            ):  # no more: what comes meanwhile must not keep this one from what it waits for
-                hand_over(self._untold.popleft(), self._subscribers)
-        finally:
+            while (event := self._next(many)) is not None:
+                many -= 1
+                hand_over(event, self._subscribers)
+        except BaseException:  # an interrupt
             self._is_telling = False
+            raise
+
+    def _next(self, many: int) -> Event | None:
+        with self._lock:
+            if many <= 0 and not self._outcomes:
+                self._is_telling = False  # under the same lock: who takes one from here on tells it
+                return None
+            event = self._untold.popleft()
+            self._outcomes -= not event.droppable
+            return event

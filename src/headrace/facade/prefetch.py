@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
@@ -114,16 +116,22 @@ class Prefetch:
 
     def close(self) -> None:
         """Let it end: with what it has, where it is not done. Who still waits for more gets `Interrupted`."""
-        if self._owner != os.getpid():
+        if not self._is_ours:  # whoever had the lock when this process was forked has it here for ever
             return
         with self._lock:
-            self._hear()
-            if self._error is None and self._snapshot is None:
-                self._error = Interrupted(f"the prefetch of {self._order.repo} was closed")
-                self._companion.end()
-            self._arrivals.clear()  # they know this object, too: files would stay open until Python finds that out
+            self._end()
+        self._audience.tell()
+
+    def leave(self) -> bool:
+        """Undo one `__enter__`; whether that was the last one: then it is to be closed."""
+        if not self._is_ours:
+            return False
+        with self._lock:
+            self._users -= 1
+            return not self._users
 
     def __enter__(self) -> Prefetch:  # noqa: PYI034  # typing.Self came with Python 3.11
+        self._require_ours()
         with self._lock:
             self._users += 1
         return self
@@ -131,17 +139,19 @@ class Prefetch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with self._lock:
-            self._users -= 1
-            if self._users == 0:
-                self.close()
+        if not self._is_ours:
+            return
+        with self._lock:  # nobody joins what is about to be closed
+            if self.leave():
+                self._end()
+        self._audience.tell()
 
     # As a `Carrier`
 
     def check(self) -> None:
         """See `Carrier.check`."""
-        if self._owner != os.getpid():
-            raise UsageError("a prefetch is for the process that began it", hint="begin another one here")
+        self._require_ours()
+        _forgotten.end()
         with self._lock:
             self._hear()
             error = self._error
@@ -169,7 +179,23 @@ class Prefetch:
         """See `Carrier.doubt`."""
         self._say(Doubt(entry.digest, block))
 
+    @property
+    def _is_ours(self) -> bool:
+        return self._owner == os.getpid()
+
+    def _require_ours(self) -> None:
+        if not self._is_ours:
+            raise UsageError("a prefetch is for the process that began it", hint="begin another one here")
+
+    def _end(self) -> None:
+        self._hear()
+        if self._error is None and self._snapshot is None:
+            self._error = Interrupted(f"the prefetch of {self._order.repo} was closed")
+            self._companion.end()
+        self._arrivals.clear()  # they know this object, too: files would stay open until Python finds that out
+
     def _say(self, word: Wish | Doubt) -> None:
+        self._require_ours()
         with self._lock, suppress(OSError):  # it has ended; `check` sees to that
             self._asked[word] = None
             self._companion.say(word)
@@ -314,9 +340,11 @@ class _UnderWay:
             yield coming
         finally:
             with self._lock:  # nobody joins what is about to be closed
-                coming.__exit__(None, None, None)
-                if not coming.is_used and self._known.get(_key(order)) is coming:
+                is_last = coming.leave()
+                if is_last and self._known.get(_key(order)) is coming:
                     del self._known[_key(order)]
+            if is_last:
+                coming.close()  # its process has seconds to end in: others need not wait for that
 
     def begin(self, order: Order, on_event: Callable[[Event], None] | None) -> Prefetch:
         """The one of the same, or a new one."""
@@ -337,16 +365,52 @@ class _UnderWay:
         self._known: dict[_Key, Prefetch] = {}
 
 
+class _Forgotten:
+    """Ends of what users forgot. Python collects wherever it is, perhaps under a lock that an end needs: they wait."""
+
+    def __init__(self) -> None:
+        self._ends: deque[Callable[[], None]] = deque()
+        self._is_exiting = False
+        atexit.register(self._exit)
+
+    def take(self, end: Callable[[], None]) -> None:
+        """Call it soon; takes no lock."""
+        self._ends.append(end)
+        if self._is_exiting:  # finalizers may be called before or after `_exit`
+            self.end()
+
+    def end(self) -> None:
+        """Call what waits: to be called under no lock."""
+        while self._ends:
+            try:
+                end = self._ends.popleft()
+            except IndexError:  # another thread was there first
+                return
+            end()
+
+    def _exit(self) -> None:
+        self._is_exiting = True
+        self.end()
+
+
 _under_way = _UnderWay()
+_forgotten = _Forgotten()
+
+
+def end_soon(end: Callable[[], None]) -> None:
+    """Have this done when somebody next waits for a prefetch or joins one, or the program ends. For finalizers."""
+    _forgotten.take(end)
 
 
 def joined(order: Order, on_event: Callable[[Event], None] | None = None) -> AbstractContextManager[Prefetch]:
     """The prefetch that is under way for the same, or a new one; the last who leaves closes it."""
+    _forgotten.end()
     return _under_way.joined(order, on_event)
 
 
 def under_way(order: Order) -> Prefetch | None:
     """The prefetch of the same that was begun and has neither failed nor been closed, for who only looks at it."""
+    _forgotten.end()
     return _under_way.find(order)
 
 

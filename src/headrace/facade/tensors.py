@@ -18,7 +18,7 @@ from headrace.facade.client import several
 from headrace.facade.companion import NoCompanion
 from headrace.facade.dialogue import Order
 from headrace.facade.local import path_of
-from headrace.facade.prefetch import Prefetch, is_under_way, joined
+from headrace.facade.prefetch import Prefetch, end_soon, is_under_way, joined
 from headrace.load.checkpoint import INDEX
 from headrace.load.localfile import LocalFile
 from headrace.load.needed import Need
@@ -39,7 +39,7 @@ class Tensors:
     """The tensors of a checkpoint, of one file or of several, by name: see `open_safetensors`. For any thread.
 
     As a context manager it ends when every file was verified; left by an error it ends at once. Who forgets `close`
-    has it done when the object goes, or the program ends.
+    has it done once the object is gone and another one is opened or waited for, or when the program ends.
     """
 
     def __init__(
@@ -49,7 +49,8 @@ class Tensors:
         self._files = tuple(files)
         self._coming = coming
         self._homes = {name: file for file in self._files for name in file.offset_keys()}
-        self._end = weakref.finalize(self, end)
+        self._end = end
+        self._last_resort = weakref.finalize(self, end_soon, end)
 
     def __repr__(self) -> str:
         return f"<Tensors, {len(self._homes)} in {len(self._files)} files>"
@@ -107,7 +108,8 @@ class Tensors:
 
     def close(self) -> None:
         """End it. What has landed is kept, and tensors that were taken stay what they are."""
-        self._end()
+        if self._last_resort.detach() is not None:
+            self._end()
 
     def _home(self, name: str) -> ArrivingTensors:
         return self._homes.get(name, self._files[-1])  # which says that there is none

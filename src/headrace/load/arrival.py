@@ -13,6 +13,7 @@ import hashlib
 import mmap
 import threading
 import time
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +53,7 @@ class Carrier(Protocol):
     """Who sees to it that files arrive. For any thread."""
 
     def check(self) -> None:
-        """See what it has to tell.
+        """See what it has to tell, and tell users: to be called under no lock, as they may call back.
 
         Raises:
             HeadraceError: nothing will arrive any more, and why.
@@ -124,6 +125,7 @@ class Arrival:
 
     def count(self) -> int:
         """How much of it is there by now. Raises as `reach`."""
+        self._carrier.check()
         with self._lock:
             self._look()
         return self.landed_bytes
@@ -176,36 +178,38 @@ class Arrival:
             given = list(self._given[-1][1]) if self._given else []
         # Where nothing was read its beginning stands for that: there may be no file yet.
         reached = [self.reach(part) for part in given or [Range(0, min(1, self.entry.size))]][-1]
-        return self._kept(reached)
+        kept = self._kept(reached)
+        self._prove_former()
+        return kept
 
     def _kept(self, reached: OpenFile) -> OpenFile:
         """See to it that nobody writes over what was given out: it may be used as long as this program lives."""
         with self._lock:
             if self._final is None:
                 self._onlooker.lend()
-        while True:
-            with self._lock:
-                self._look()
-                # Somebody is about to forget bytes of it, and had not seen that it is lent: which ones is told soon.
-                if self._final is not None or not self._onlooker.retracted:
-                    return self._final or reached
-            time.sleep(_LOOK_S)
+        # Somebody may be about to forget bytes of it, and had not seen that it is lent: which ones is told soon.
+        self._wait(lambda: self._final is not None or not self._onlooker.retracted)
+        return self._final or reached
 
     def _complete(self) -> OpenFile | None:
         """Wait for the verified file; None where it comes on demand, and may never be whole."""
-        if self._is_complete():
-            return self._final
-        with self._waiting():
-            while not self._is_complete():
-                self._tell()
-                time.sleep(_LOOK_S)
+        self._wait(lambda: self._final is not None or self.is_on_demand)
         return self._final
 
-    def _is_complete(self) -> bool:
-        """Whether nothing more is to be waited for."""
+    def _wait(self, is_so: Callable[[], bool]) -> None:
+        """Look until this is so; it is asked under the lock."""
+        if self._is_seen(is_so):
+            return
+        with self._waiting():
+            while not self._is_seen(is_so):
+                self._tell()
+                time.sleep(_LOOK_S)
+
+    def _is_seen(self, is_so: Callable[[], bool]) -> bool:
+        self._carrier.check()
         with self._lock:
             self._look()
-            return self._final is not None or self.is_on_demand
+            return is_so()
 
     def _waiting(self) -> AbstractContextManager[None]:
         return self.progress.waiting() if self.progress is not None else nullcontext()
@@ -217,6 +221,7 @@ class Arrival:
     def _found(self, wanted: Range) -> OpenFile | None:
         """The file to read these bytes in, if they are there and proved; what can be proved now is."""
         while True:
+            self._carrier.check()
             with self._lock:
                 file, block = self._seek(wanted)
             if file is None or block is None:
@@ -229,11 +234,12 @@ class Arrival:
         if self._final is not None:
             return self._final, None
         file, proof = self._onlooker.file, self._carrier.proof(self.entry)
-        if file is None or proof is None:
+        # Under a list what is retracted is accepted as soon as it is told in full: until then nothing is worth hashing.
+        if file is None or proof is None or self._onlooker.retracted:
             return None, None
         pages = self._widened(wanted, proof)
         if proof.blocks is None:
-            if self._onlooker.retracted or not self._onlooker.landed.covers(pages):
+            if not self._onlooker.landed.covers(pages):
                 return None, None
         else:
             if self._proved_in is not file:
@@ -261,7 +267,6 @@ class Arrival:
         self._proved_in, self._proved, self._proving = file, set(), set()
 
     def _look(self) -> None:
-        self._carrier.check()
         if self._final is not None:
             return
         path = self._carrier.verified(self.entry)  # asked first: what is retracted until then is seen
@@ -313,6 +318,21 @@ class Arrival:
         stop = min(self.entry.size, -(-wanted.stop // unit) * unit)
         return Range(min(wanted.start // unit * unit, stop), stop)
 
+    def _prove_former(self) -> None:
+        """Hash what was given out of files that another took the place of. Raises `DigestMismatch`: it has changed.
+
+        Who wrote to such a file may have forgotten bytes of it at the end, and its journal is gone.
+        """
+        with self._lock:
+            proof, now = self._carrier.proof(self.entry), self._final or self._onlooker.file
+            former = [(file, list(ranges)) for file, ranges in self._given if file is not now]
+        blocks = proof.blocks if proof is not None else None
+        if blocks is None or all(_is_as_listed(*one, blocks) for one in former):
+            return
+        with self._lock:
+            self._is_undone = True
+        raise self._wrong()
+
     def _prove(self, file: OpenFile, number: int) -> None:
         """See whether a block is what the trusted block list says."""
         proof, proving = self._carrier.proof(self.entry), self._proving
@@ -349,6 +369,12 @@ def _hash(file: OpenFile, wanted: Range) -> bytes:
     for start in range(wanted.start, wanted.stop, _PIECE_BYTES):
         state.update(file.read(Range(start, min(wanted.stop, start + _PIECE_BYTES))))
     return state.digest()
+
+
+def _is_as_listed(file: OpenFile, ranges: Iterable[Range], blocks: BlockList) -> bool:
+    """Whether the blocks of which these ranges are made are what the list says."""
+    numbers = (n for part in ranges for n in range(part.start // BLOCK_BYTES, -(-part.stop // BLOCK_BYTES)))
+    return all(_hash(file, block_at(n, blocks.size)) == blocks.hash_of(n) for n in numbers)
 
 
 def _agree(one: OpenFile, other: OpenFile, ranges: RangeSet) -> bool:
