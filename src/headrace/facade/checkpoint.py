@@ -62,7 +62,7 @@ class Checkpoint:
         need: Need,
         arguments: Mapping[str, Any],
         obstacle: str,
-        emit: Emit | None,
+        progress: Progress,
     ) -> Checkpoint:
         """Wait for the small files, and for all where the weights cannot be read while they come.
 
@@ -71,12 +71,11 @@ class Checkpoint:
             need: what it brings.
             arguments: those of `from_pretrained`.
             obstacle: why nothing can be read while it comes; empty where there is no such reason.
-            emit: hears how far the load is.
+            progress: of the load, which has begun.
 
         Raises:
             HeadraceError: as the pull.
         """
-        progress = Progress(emit)
         planned = coming.plan()
         manifest, root = planned.manifest, planned.root
         path = place_of(manifest.entries)

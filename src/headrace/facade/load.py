@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headrace.errors import LoadError
-from headrace.events import Emit, Event
+from headrace.events import Event
 from headrace.facade.checkpoint import Checkpoint, reaching
 from headrace.facade.client import Snapshot, several
 from headrace.facade.dialogue import Order
@@ -77,9 +77,9 @@ def load(
     loadable = as_loadable(cls, arguments)
     with Dispatcher((on_event,) if on_event else ()) as dispatcher:
         emit = dispatcher.emit if on_event else None
+        progress = Progress(emit)
         path = path_of(repo_or_path)
         if path is not None:
-            progress = Progress(emit)
             base = partial(load, cls, sources=sources, settings=settings, on_event=on_event, **arguments)
             made = load_folder(loadable, need_of(cls, arguments), path, arguments, base)
             progress.over(str(path), "")
@@ -88,26 +88,25 @@ def load(
         on_demand = _takes_a_share(loadable, need, arguments)
         order = Order(settings, several(sources), os.fspath(repo_or_path), need, on_demand=on_demand)
         bring = load_parts if is_of_diffusers(loadable) else _load
-        return bring(loadable, order, emit, arguments)
+        return bring(loadable, order, progress, arguments)
 
 
 def _load(
     loadable: Loadable,
     order: Order,
-    emit: Emit | None,
+    progress: Progress,
     arguments: dict[str, Any],
     *,
     is_base: bool = False,
 ) -> Any:
-    progress = Progress(emit)
-    with reaching(order, emit, progress) as found:
+    with reaching(order, progress.emit, progress) as found:
         if isinstance(found, Snapshot):
             snapshot = found
         elif order.on_demand and _has_to_be_whole(found):
             whole = replace(order, on_demand=False)
-            return _load(loadable, whole, emit, arguments, is_base=is_base)
+            return _load(loadable, whole, progress, arguments, is_base=is_base)
         elif not (order.need is Need.A_MODEL and is_adapter(found.plan().manifest.entries)):
-            return _load_while_it_comes(loadable, found, order, arguments, emit)
+            return _load_while_it_comes(loadable, found, order, arguments, progress)
         else:
             snapshot = found.finish()
             progress.expect()
@@ -123,7 +122,7 @@ def _load(
         raise LoadError(f"{snapshot.repo} is an adapter, and another one is for it")
     else:
         model = adapted(
-            _load(loadable, replace(order, repo=base), emit, arguments, is_base=True),
+            _load(loadable, replace(order, repo=base), Progress(progress.emit), arguments, is_base=True),
             snapshot.path,
             arguments,
         )
@@ -132,14 +131,14 @@ def _load(
 
 
 def _load_while_it_comes(
-    loadable: Loadable, coming: Prefetch, order: Order, arguments: dict[str, Any], emit: Emit | None
+    loadable: Loadable, coming: Prefetch, order: Order, arguments: dict[str, Any], progress: Progress
 ) -> Any:
     obstacle = _obstacle(loadable) if order.need is Need.A_MODEL else "it is no model's weights"
     manifest = coming.plan().manifest
     if is_read_by(loadable, arguments):  # before gigabytes come for nothing
         paths = (entry.path for entry in manifest.entries)
         check_config(*parse_address(order.repo), manifest.commit, paths)
-    found = Checkpoint.of(coming, order.need, arguments, obstacle, emit)
+    found = Checkpoint.of(coming, order.need, arguments, obstacle, progress)
     repo, commit = manifest.repo, manifest.commit
     if not found.arrivals:
         model = _from_cache(loadable, repo, commit, order, arguments)
@@ -158,7 +157,7 @@ def _load_while_it_comes(
                 raise
             _log.info("%s is pulled, then loaded: %s", repo, error)
             if order.on_demand:
-                return _load(loadable, replace(order, on_demand=False), emit, arguments)
+                return _load(loadable, replace(order, on_demand=False), found.progress, arguments)
             coming.finish()
             found.progress.expect()
             model = _from_cache(loadable, repo, commit, order, arguments)

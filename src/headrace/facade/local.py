@@ -26,7 +26,9 @@ def path_of(repo_or_path: str | os.PathLike[str]) -> Path | None:
         return path
     if isinstance(repo_or_path, str) and not repo_or_path.startswith(("/", "./", "../", "~")):
         return None
-    raise UsageError(f"there is no file or folder {path}")
+    raise UsageError(
+        f"there is no file or folder {os.fspath(repo_or_path)}", hint=f"this program is in {Path.cwd()}"
+    )
 
 
 def load_folder(

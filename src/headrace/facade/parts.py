@@ -6,7 +6,6 @@ import logging
 from typing import Any
 
 from headrace.errors import HeadraceError
-from headrace.events import Emit
 from headrace.facade.checkpoint import reaching
 from headrace.facade.client import Snapshot
 from headrace.facade.dialogue import Order
@@ -18,15 +17,14 @@ from headrace.manifest import Manifest
 _log = logging.getLogger("headrace.load")
 
 
-def load_parts(cls: Loadable, order: Order, emit: Emit | None, arguments: dict[str, Any]) -> Any:
+def load_parts(cls: Loadable, order: Order, progress: Progress, arguments: dict[str, Any]) -> Any:
     """What the class makes of the repo. It returns when every file was verified.
 
     Raises:
         HeadraceError: as the pull, and as `load_from_cache`.
         DigestMismatch: what was read was something else.
     """
-    progress = Progress(emit)
-    with reaching(order, emit, progress) as found:
+    with reaching(order, progress.emit, progress) as found:
         if isinstance(found, Snapshot):
             known: Snapshot | Manifest = found
             made = load_from_cache(cls, found.repo, found.commit, order.settings.cache, arguments)

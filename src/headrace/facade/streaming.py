@@ -27,6 +27,7 @@ from headrace.facade.pull import pull
 from headrace.layout import HubCacheLayout
 from headrace.load.arrival import Arrival
 from headrace.load.needed import Need
+from headrace.load.progress import Progress
 from headrace.load.readahead import ReadAhead, weights_in
 from headrace.names import Repo
 from headrace.settings import Settings, load_settings
@@ -225,7 +226,7 @@ class _Load:
                 self._read_ahead(here.path)
                 return None
             coming = here
-        found = Checkpoint.of(coming, order.need, self._arguments, self._streams.obstacle, emit)
+        found = Checkpoint.of(coming, order.need, self._arguments, self._streams.obstacle, Progress(emit))
         self._found.append(found)
         return found.place if found.arrivals else None
 

@@ -31,7 +31,7 @@ class Progress:
 
     def __init__(self, emit: Emit | None) -> None:
         """The load begins now. With None nobody wants to hear of it."""
-        self._emit = emit
+        self.emit = emit
         self._began = time.monotonic()
         self._waited_s = 0.0
         self._waiting = 0  # how many threads do
@@ -48,7 +48,7 @@ class Progress:
         self._leave()
         self._files = tuple(files)
         self._waited_s = time.monotonic() - self._began
-        for file in self._files if self._emit is not None else ():
+        for file in self._files if self.emit is not None else ():
             file.progress = self
 
     def opened(self, file: object, tensors: int) -> None:
@@ -63,8 +63,8 @@ class Progress:
             self._told_at = float("-inf")
             self.tell()
         self._leave()
-        if self._emit is not None:
-            self._emit(Loaded(repo, commit, len(self._done), round(seconds, 3), round(self._waited_s, 3)))
+        if self.emit is not None:
+            self.emit(Loaded(repo, commit, len(self._done), round(seconds, 3), round(self._waited_s, 3)))
 
     def _leave(self) -> None:
         for file in self._files:
@@ -110,5 +110,5 @@ class Progress:
             awaited = self._awaited[0] if self._awaited else ""
             tensors, done = sum(self._tensors.values()), len(self._done)
         size, landed = sum(file.size for file in self._files), sum(file.count() for file in self._files)
-        if self._emit is not None:
-            self._emit(LoadProgress(tensors, done, size, landed, awaited))
+        if self.emit is not None:
+            self.emit(LoadProgress(tensors, done, size, landed, awaited))

@@ -119,6 +119,8 @@ class ReadAhead:
         most = bytes_ahead(Facts(is_far, missing, free))
         if not most:
             lacking = f"{_mib(missing)} of the model's files are on the disk and not in memory"
+            if not missing:
+                return "not needed. All of the model's files are in memory"
             reason = f"{folder} is on this machine"
             if is_far:
                 reason = "too little to gain by it" if free else "there is no memory for more"
