@@ -83,7 +83,7 @@ class Checkpoint:
         reason = obstacle or ("" if early else "it has no safetensors at its top") or way_around(arguments)
         if not reason:
             coming.settle(entry for entry in manifest.entries if entry not in early)
-            early = streamed_at(root, early)
+            early = streamed_at(root, manifest.entries)
             reason = other_way(root) or ("" if early else "its index names none of its files")
         if not reason:
             coming.settle(entry for entry in manifest.entries if entry not in early)

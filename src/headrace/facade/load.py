@@ -199,7 +199,7 @@ def _has_to_be_whole(coming: Prefetch) -> bool:
     planned = coming.plan()
     early = streamed(planned.manifest.entries)
     coming.settle(entry for entry in planned.manifest.entries if entry not in early)
-    has_more = streamed_at(planned.root, early) != early  # of which a part may not do
+    has_more = streamed_at(planned.root, planned.manifest.entries) != early  # of which a part may not do
     return has_more or is_adapter(planned.manifest.entries) or bool(other_way(planned.root))
 
 
