@@ -68,8 +68,10 @@ def test_a_prefetcher_that_is_killed_or_stopped_is_followed_by_another(
     caplog.set_level(logging.WARNING, "headrace.load")
     with headrace.prefetch("org/model") as coming:
         arrival = at_a_third(coming)
+        hub.set_faults(Fault("total", rate=64 * 1024))  # it is at work when it is hit, however late that is
         (first,) = companions()
         os.kill(first, blow)
+        hub.set_faults(Fault("total", rate=6 * MIB))
         assert settled(arrival) == DATA
         coming.finish()
     assert "another one goes on" in caplog.text

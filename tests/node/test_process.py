@@ -151,7 +151,7 @@ def test_an_address_in_use_is_told(tmp_path: Path, calm: NodeProcess) -> None:
     [
         ("203.0.113.7:8090", "data", "this machine has no such address"),
         ("no-such-host.invalid:8090", "data", "write an address of this machine"),
-        ("127.0.0.1:0", "file/below", "another folder with --data"),
+        ("127.0.0.1:0", "file/below", "choose another folder"),
     ],
 )
 def test_what_it_cannot_start_with_is_told(tmp_path: Path, listen: str, data: str, told: str) -> None:

@@ -43,6 +43,8 @@ _BEGIN = (
 class NoCompanion(LoadError):
     """No process of ours can be run beside this one: the program has to do without."""
 
+    code = "no_companion"
+
 
 class Companion:
     """A running prefetcher. For any thread that has its user's lock, and for one process.
