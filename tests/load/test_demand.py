@@ -98,7 +98,7 @@ def test_a_pull_that_doubts_everything_writes_over_nothing_that_a_model_was_made
     node: NodeProcess, hub: ChaosHub, tmp_path: Path
 ) -> None:
     tail = 4096 * ROWS - MIB
-    hub.set_faults(Fault("total", rate=12 * MIB), Fault("flip", match="*.safetensors", offset=tail, times=1))
+    hub.set_faults(Fault("total", rate=12 * MIB), Fault("flip", match="*.safetensors", offset=tail))
     program = (
         f"import headrace; headrace.pull('org/large', sources={hub.endpoint!r})"  # it has no block lists
     )
