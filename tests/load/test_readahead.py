@@ -99,10 +99,7 @@ def test_a_file_that_is_nonsense_is_left_to_the_framework(tmp_path: Path) -> Non
         (tmp_path / f"{name}.safetensors").write_bytes(content)
     with ReadAhead([*tmp_path.iterdir()]) as ahead:
         assert ahead.join(10)
-    assert (
-        "is on this machine, so each part is read when it is first used" in ahead.why
-        or "not needed" in ahead.why
-    )
+    assert ahead.why.startswith("not needed.")  # they were written just now
     with ReadAhead([tmp_path / "gone.safetensors"]) as ahead:
         assert ahead.join(10)
     assert "A file cannot be read" in ahead.why
